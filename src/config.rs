@@ -1,0 +1,206 @@
+//! The server's configuration: one typed tree, unknown keys refused. Parses and touches nothing.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::domain::TargetName;
+
+/// `countersign.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Where and as whom the broker listens.
+    pub server: ServerConfig,
+    /// Where the ledger is kept.
+    #[serde(default)]
+    pub store: StoreConfig,
+    /// Where credentials are minted.
+    #[serde(default)]
+    pub targets: BTreeMap<TargetName, TargetConfig>,
+    /// OpenID providers that sign people in, by a short name used in `owner = "NAME:SUBJECT"`.
+    #[serde(default)]
+    pub people: BTreeMap<String, PeopleConfig>,
+    /// Issuers of agents' JWTs, by a short name used in the catalog.
+    #[serde(default)]
+    pub workloads: BTreeMap<String, WorkloadConfig>,
+}
+
+/// Where and as whom the broker listens.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServerConfig {
+    /// Address to listen on. A non-loopback address needs an `https` `public_url` (TLS ends at a proxy in front).
+    #[serde(default = "default_listen")]
+    pub listen: SocketAddr,
+    /// How people and agents reach it; also the audience of agents' tokens and the log's origin.
+    pub public_url: Url,
+    /// Directory for the signing key, the operator token and an embedded ledger; created with mode 0700.
+    pub state_dir: PathBuf,
+}
+
+fn default_listen() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 7480))
+}
+
+/// Where the ledger is kept.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum StoreConfig {
+    /// One SQLite file, `ledger.db` in the state directory.
+    #[default]
+    Sqlite,
+    /// A PostgreSQL database, for any number of brokers.
+    Postgres {
+        /// File holding the connection URL (it has a password in it).
+        url_file: PathBuf,
+    },
+}
+
+/// A target.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum TargetConfig {
+    /// A PostgreSQL cluster.
+    Postgres(PostgresTarget),
+}
+
+/// A PostgreSQL cluster in which roles are made.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PostgresTarget {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    #[serde(default = "default_postgres_port")]
+    pub port: u16,
+    /// The database the broker connects to, where `countersign.lease_scope` lives; scopes name it too.
+    pub database: String,
+    /// The broker's role (`CREATEROLE`, never superuser).
+    pub user: String,
+    /// File holding the broker's password.
+    pub password_file: PathBuf,
+    /// The powerless role that owns what agents leave behind.
+    #[serde(default = "default_quarantine")]
+    pub quarantine_role: String,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: PostgresTls,
+    /// Most connections the broker opens to it.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+    /// Accept PostgreSQL 15, where `CREATEROLE` is close to superuser.
+    #[serde(default)]
+    pub accept_pg15_createrole: bool,
+    /// Longest credential lifetime, in seconds.
+    #[serde(default = "default_longest_ttl")]
+    pub longest_ttl_seconds: u64,
+}
+
+fn default_postgres_port() -> u16 {
+    5432
+}
+
+fn default_quarantine() -> String {
+    "countersign_orphans".into()
+}
+
+fn default_connections() -> u32 {
+    8
+}
+
+fn default_longest_ttl() -> u64 {
+    12 * 3600
+}
+
+/// How a PostgreSQL connection is protected.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
+pub enum PostgresTls {
+    /// Encrypted, certificate and host name verified (libpq `verify-full`).
+    #[default]
+    VerifyFull,
+    /// As above, trusting only the authorities in this PEM file.
+    VerifyFullWith {
+        /// PEM file.
+        root_file: PathBuf,
+    },
+    /// In clear. Accepted for loopback addresses and Unix sockets only.
+    Disable,
+}
+
+/// An OpenID provider that signs people in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PeopleConfig {
+    /// Exact issuer URL.
+    pub issuer: String,
+    /// Our client id there.
+    pub client_id: String,
+    /// File holding our client secret; public clients have none.
+    #[serde(default)]
+    pub client_secret_file: Option<PathBuf>,
+    /// The claim that lists groups.
+    #[serde(default = "default_groups_claim")]
+    pub groups_claim: String,
+    /// Scopes to ask for besides `openid`.
+    #[serde(default)]
+    pub scopes: Vec<String>,
+    /// The algorithm ID tokens are signed with.
+    #[serde(default = "default_id_token_algorithm")]
+    pub algorithm: String,
+    /// How long a session lasts, in seconds.
+    #[serde(default = "default_session_seconds")]
+    pub session_seconds: u64,
+}
+
+fn default_groups_claim() -> String {
+    "groups".into()
+}
+
+fn default_id_token_algorithm() -> String {
+    "RS256".into()
+}
+
+fn default_session_seconds() -> u64 {
+    8 * 3600
+}
+
+/// An issuer of agents' JWTs.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WorkloadConfig {
+    /// Exact `iss`.
+    pub issuer: String,
+    /// Where its keys are; `https`, or `http` on loopback. Found by discovery when absent.
+    #[serde(default)]
+    pub jwks_url: Option<Url>,
+    /// The audience its tokens must name; the broker's `public_url` when absent.
+    #[serde(default)]
+    pub audience: Option<String>,
+    /// The one algorithm its tokens are signed with: RS256, PS256, ES256, ES384 or EdDSA.
+    pub algorithm: String,
+    /// Longest accepted token life (`exp` minus `iat`), in seconds.
+    #[serde(default = "default_token_life")]
+    pub longest_token_seconds: u64,
+    /// Whether each token (`jti`) is good for one exchange only.
+    #[serde(default)]
+    pub single_use: bool,
+}
+
+fn default_token_life() -> u64 {
+    3600
+}
+
+impl Config {
+    /// Parses the text of `countersign.toml`.
+    ///
+    /// # Errors
+    /// Where in the text the mistake is, and what it is.
+    pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
+    }
+}

@@ -1,0 +1,365 @@
+//! What the ledger can say. This is the frozen log format: a kind or a member, once written, keeps its meaning.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::agent::Agent;
+use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, TargetName};
+use super::lease::EndCause;
+use super::person::Person;
+use super::request::{Ground, Outcome, Review, Submission, Verdict};
+use super::time::{Seconds, Time};
+
+/// One record of the ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Format version: 1.
+    pub v: u8,
+    /// Its index, from 0.
+    pub seq: u64,
+    /// When the broker decided it.
+    pub time: Time,
+    /// Who caused it.
+    pub actor: Actor,
+    /// What happened.
+    pub event: Event,
+}
+
+/// Who caused an entry.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Actor {
+    /// An authenticated agent.
+    Agent {
+        /// Which.
+        name: AgentName,
+    },
+    /// A signed-in person.
+    Person {
+        /// Who.
+        person: Person,
+    },
+    /// The holder of the operator token. May administer and revoke, never review.
+    Operator,
+    /// The broker itself: time passed, or a duty was done.
+    Broker,
+}
+
+/// A text kept outside the ledger so that it can be erased: the entry holds a salted hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlobRef {
+    /// SHA-256 of salt and text; also the key in the blob table.
+    pub sha256: Digest,
+}
+
+/// What happened.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", deny_unknown_fields)]
+pub enum Event {
+    /// The first entry of a ledger.
+    #[serde(rename = "ledger.opened")]
+    LedgerOpened {
+        /// The log's origin (C2SP): its URL without scheme.
+        origin: String,
+    },
+    /// A bundle came into force.
+    #[serde(rename = "bundle.applied")]
+    BundleApplied {
+        /// Its content address.
+        bundle: Digest,
+    },
+    /// An agent may ask from now on.
+    #[serde(rename = "agent.enrolled")]
+    AgentEnrolled {
+        /// The agent.
+        agent: Agent,
+    },
+    /// An agent may no longer ask; what it holds is ended.
+    #[serde(rename = "agent.disabled")]
+    AgentDisabled {
+        /// The agent.
+        agent: AgentName,
+    },
+    /// A request was made.
+    #[serde(rename = "request.submitted")]
+    RequestSubmitted {
+        /// What was asked.
+        submission: Box<Submission>,
+    },
+    /// Policy spoke.
+    #[serde(rename = "verdict.given")]
+    VerdictGiven {
+        /// On which request.
+        request: RequestId,
+        /// What it said.
+        verdict: Verdict,
+    },
+    /// A person approved or denied.
+    #[serde(rename = "review.given")]
+    ReviewGiven {
+        /// Which request.
+        request: RequestId,
+        /// Their review.
+        review: Box<Review>,
+    },
+    /// A person tried to review and may not.
+    #[serde(rename = "review.refused")]
+    ReviewRefused {
+        /// Which request.
+        request: RequestId,
+        /// Who tried.
+        person: Person,
+        /// The stable code of the refusal.
+        code: String,
+    },
+    /// The request may be minted.
+    #[serde(rename = "grant.made")]
+    GrantMade {
+        /// Which request.
+        request: RequestId,
+        /// The digest that may be minted.
+        digest: Digest,
+        /// Why.
+        ground: Ground,
+        /// Until when it may be collected.
+        collect_until: Time,
+    },
+    /// A request is over without a lease.
+    #[serde(rename = "request.closed")]
+    RequestClosed {
+        /// Which request.
+        request: RequestId,
+        /// How.
+        outcome: Outcome,
+    },
+    /// The target is about to be called. Written before any call.
+    #[serde(rename = "lease.intended")]
+    LeaseIntended {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// The digest of what is minted; equals the grant's.
+        digest: Digest,
+        /// Who will hold it.
+        agent: AgentName,
+        /// Where.
+        target: TargetName,
+        /// What it can do.
+        scope: Value,
+        /// How long from mint.
+        ttl_seconds: Seconds,
+        /// The mint is over by then.
+        mint_until: Time,
+        /// The idempotency key of the collect, hashed.
+        collect_key: Digest,
+        /// The bundle under which everything was checked again.
+        bundle: Digest,
+    },
+    /// The target answered: the credential exists.
+    #[serde(rename = "lease.live")]
+    LeaseLive {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// When it must end.
+        expires: Time,
+    },
+    /// The target answered: nothing was minted.
+    #[serde(rename = "lease.failed")]
+    LeaseFailed {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// The stable code of the failure.
+        code: String,
+        /// Whether the grant may be collected again.
+        retryable: bool,
+    },
+    /// The lease must end. From here on it is retried until proven.
+    #[serde(rename = "lease.ending")]
+    LeaseEnding {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Why.
+        cause: EndCause,
+        /// What the agent reported, when it finished: small facts, such as an exit code.
+        #[serde(default, skip_serializing_if = "Map::is_empty")]
+        report: Map<String, Value>,
+    },
+    /// A broker takes the duty to end it; others keep off until then.
+    #[serde(rename = "lease.end_claimed")]
+    LeaseEndClaimed {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Which broker.
+        broker: String,
+        /// How long the claim holds.
+        until: Time,
+    },
+    /// An attempt to end it failed or could not be proven.
+    #[serde(rename = "lease.end_failed")]
+    LeaseEndFailed {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Which broker tried.
+        broker: String,
+        /// The stable code of the failure.
+        code: String,
+        /// When it is tried again.
+        retry_at: Time,
+    },
+    /// Proven: nothing can be done with the credential any more.
+    #[serde(rename = "lease.ended")]
+    LeaseEnded {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// What was seen, such as `login_refused`, `no_session`, `no_role`.
+        proof: Vec<String>,
+    },
+    /// A credential at a target that no open lease explains. It is being ended.
+    #[serde(rename = "orphan.found")]
+    OrphanFound {
+        /// Where.
+        target: TargetName,
+        /// Its name there.
+        handle: String,
+    },
+    /// The orphan is proven gone.
+    #[serde(rename = "orphan.ended")]
+    OrphanEnded {
+        /// Where.
+        target: TargetName,
+        /// Its name there.
+        handle: String,
+        /// What was seen.
+        proof: Vec<String>,
+    },
+    /// A standing order: nothing new, and what is live ends.
+    #[serde(rename = "freeze.set")]
+    FreezeSet {
+        /// What it covers.
+        freeze: Freeze,
+    },
+    /// The order is lifted.
+    #[serde(rename = "freeze.lifted")]
+    FreezeLifted {
+        /// What it covered.
+        freeze: Freeze,
+    },
+    /// A person signed in.
+    #[serde(rename = "person.signed_in")]
+    PersonSignedIn {
+        /// Who.
+        person: Person,
+    },
+    /// A person signed out.
+    #[serde(rename = "person.signed_out")]
+    PersonSignedOut {
+        /// Who.
+        person: Person,
+    },
+}
+
+/// What a freeze covers.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
+pub enum Freeze {
+    /// Everything.
+    Everything,
+    /// One agent.
+    Agent(AgentName),
+    /// One action.
+    Action(ActionName),
+    /// One target.
+    Target(TargetName),
+}
+
+impl Freeze {
+    /// Whether it covers this combination.
+    pub fn covers(&self, agent: &AgentName, action: &ActionName, target: &TargetName) -> bool {
+        match self {
+            Freeze::Everything => true,
+            Freeze::Agent(name) => name == agent,
+            Freeze::Action(name) => name == action,
+            Freeze::Target(name) => name == target,
+        }
+    }
+}
+
+impl Event {
+    /// The stable kind, as in JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Event::LedgerOpened { .. } => "ledger.opened",
+            Event::BundleApplied { .. } => "bundle.applied",
+            Event::AgentEnrolled { .. } => "agent.enrolled",
+            Event::AgentDisabled { .. } => "agent.disabled",
+            Event::RequestSubmitted { .. } => "request.submitted",
+            Event::VerdictGiven { .. } => "verdict.given",
+            Event::ReviewGiven { .. } => "review.given",
+            Event::ReviewRefused { .. } => "review.refused",
+            Event::GrantMade { .. } => "grant.made",
+            Event::RequestClosed { .. } => "request.closed",
+            Event::LeaseIntended { .. } => "lease.intended",
+            Event::LeaseLive { .. } => "lease.live",
+            Event::LeaseFailed { .. } => "lease.failed",
+            Event::LeaseEnding { .. } => "lease.ending",
+            Event::LeaseEndClaimed { .. } => "lease.end_claimed",
+            Event::LeaseEndFailed { .. } => "lease.end_failed",
+            Event::LeaseEnded { .. } => "lease.ended",
+            Event::OrphanFound { .. } => "orphan.found",
+            Event::OrphanEnded { .. } => "orphan.ended",
+            Event::FreezeSet { .. } => "freeze.set",
+            Event::FreezeLifted { .. } => "freeze.lifted",
+            Event::PersonSignedIn { .. } => "person.signed_in",
+            Event::PersonSignedOut { .. } => "person.signed_out",
+        }
+    }
+
+    /// The request it belongs to, when it names one.
+    pub fn request(&self) -> Option<&RequestId> {
+        match self {
+            Event::RequestSubmitted { submission } => Some(&submission.request),
+            Event::VerdictGiven { request, .. }
+            | Event::ReviewGiven { request, .. }
+            | Event::ReviewRefused { request, .. }
+            | Event::GrantMade { request, .. }
+            | Event::RequestClosed { request, .. }
+            | Event::LeaseIntended { request, .. }
+            | Event::LeaseLive { request, .. }
+            | Event::LeaseFailed { request, .. }
+            | Event::LeaseEnding { request, .. }
+            | Event::LeaseEndClaimed { request, .. }
+            | Event::LeaseEndFailed { request, .. }
+            | Event::LeaseEnded { request, .. } => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The lease it belongs to, when it names one.
+    pub fn lease(&self) -> Option<&LeaseId> {
+        match self {
+            Event::LeaseIntended { lease, .. }
+            | Event::LeaseLive { lease, .. }
+            | Event::LeaseFailed { lease, .. }
+            | Event::LeaseEnding { lease, .. }
+            | Event::LeaseEndClaimed { lease, .. }
+            | Event::LeaseEndFailed { lease, .. }
+            | Event::LeaseEnded { lease, .. } => Some(lease),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A lease: the life of one credential, from intent to proven end.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::ids::{AgentName, LeaseId, RequestId, TargetName};
+use super::time::{Seconds, Time};
+
+/// One credential's life. It carries all that is needed to end it, whatever becomes of the catalog.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lease {
+    /// Its id; the handle at the target derives from it.
+    pub id: LeaseId,
+    /// The request it serves.
+    pub request: RequestId,
+    /// The agent that holds it.
+    pub agent: AgentName,
+    /// Where it was minted.
+    pub target: TargetName,
+    /// What it can do.
+    pub scope: Value,
+    /// How long from mint.
+    pub ttl_seconds: Seconds,
+    /// Where it stands.
+    pub state: LeaseState,
+}
+
+/// Where a lease stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
+pub enum LeaseState {
+    /// Intent recorded, the target may have been called. Past `mint_until` its outcome counts as unknown.
+    Issuing {
+        /// The mint is over by then, one way or the other.
+        mint_until: Time,
+    },
+    /// Minted and recorded.
+    Live {
+        /// When it must end.
+        expires: Time,
+    },
+    /// To be ended, retried until proven.
+    Ending {
+        /// Why.
+        cause: EndCause,
+        /// Since when.
+        since: Time,
+        /// Failed attempts so far.
+        attempts: u32,
+        /// Not to be tried before then: a backoff, or another broker's claim.
+        not_before: Time,
+        /// The broker that holds the claim, if any.
+        claimed_by: Option<String>,
+    },
+}
+
+/// Why a lease ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// The agent said it is done.
+    Finished,
+    /// Its time ran out.
+    Expired,
+    /// Somebody revoked it.
+    Revoked,
+    /// A freeze covers it.
+    Frozen,
+    /// The agent was disabled.
+    AgentDisabled,
+    /// The agent never got the answer and collects again; nobody else may hold the first one.
+    AnswerLost,
+    /// Nobody knows whether the target minted it.
+    MintUnknown,
+}
+
+impl Lease {
+    /// The name of its credential at the target, such as `jit_01jd…`: at most 63 bytes, `[a-z0-9_]`.
+    pub fn handle(&self) -> String {
+        handle_of(&self.id)
+    }
+}
+
+/// The handle of the lease `id`.
+pub fn handle_of(id: &LeaseId) -> String {
+    format!("jit_{}", id.bare())
+}
+
+/// The lease a handle belongs to, if it is one of ours.
+pub fn lease_of(handle: &str) -> Option<LeaseId> {
+    format!("lse_{}", handle.strip_prefix("jit_")?).parse().ok()
+}
+
+impl LeaseState {
+    /// The stable word for it, as in JSON.
+    pub fn word(&self) -> &'static str {
+        match self {
+            LeaseState::Issuing { .. } => "issuing",
+            LeaseState::Live { .. } => "live",
+            LeaseState::Ending { .. } => "ending",
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The heart: what the product means, as values and pure functions.
+//!
+//! Nothing here does I/O, reads a clock or draws a random number. Time, ids and randomness arrive
+//! with the command; policy and targets are asked through the two small traits in [`rules`].
+//!
+//! * [`decide`] — what a command leads to
+//! * [`World::apply`] — the fold of the ledger into what is open now
+//! * [`due`] — what the broker owes at an instant
+
+pub mod action;
+pub mod agent;
+pub mod command;
+pub mod decide;
+pub mod due;
+pub mod event;
+pub mod ids;
+pub mod lease;
+pub mod person;
+pub mod quorum;
+pub mod request;
+pub mod rules;
+pub mod time;
+pub mod world;
+
+pub use action::{Action, ParameterKind, ReviewRule, TtlRule};
+pub use agent::{Agent, AgentProof};
+pub use command::{Command, Refusal};
+//DEC
+//DUE{Duty, due, next_deadline};
+pub use event::{Actor, Entry, Event};
+pub use ids::{ActionName, AgentName, Digest, GroupName, LeaseId, RequestId, TargetName};
+pub use lease::{EndCause, Lease, LeaseState};
+pub use person::{Party, Person, Reviewer};
+pub use request::{Outcome, Request, RequestState, Submission};
+pub use rules::{Explanation, Policy, Rules, Ruling, Targets};
+pub use time::{Seconds, Time};
+//WORLD

@@ -1,0 +1,137 @@
+//! Issuers mint and end credentials of one kind at one target.
+//!
+//! The contract every issuer keeps, and the conformance suite checks:
+//! * the handle derives from the lease id, so that intent in the ledger names what is at the target;
+//! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
+//! * `prove` looks, it never believes.
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::domain::{Explanation, LeaseId, RequestId, Seconds, Time};
+
+/// What to mint.
+#[derive(Clone, Debug)]
+pub struct MintOrder {
+    /// The lease; the handle derives from it.
+    pub lease: LeaseId,
+    /// The request it serves, for the target's own logs.
+    pub request: RequestId,
+    /// The agent, for the target's own logs.
+    pub agent: String,
+    /// The rendered scope, already checked.
+    pub scope: Value,
+    /// When the credential must be over.
+    pub expires: Time,
+    /// The target must not commit the mint after this; the lease is being ended by then.
+    pub mint_until: Time,
+    /// Now, by the broker's clock.
+    pub now: Time,
+}
+
+/// A minted credential. Its secret cannot be printed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Credential {
+    /// A login role.
+    Postgres(PostgresCredential),
+}
+
+/// A PostgreSQL login role, ready to be delivered.
+#[derive(Debug)]
+pub struct PostgresCredential {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database.
+    pub database: String,
+    /// Role name.
+    pub user: String,
+    /// Password.
+    pub password: SecretString,
+    /// libpq `sslmode`.
+    pub sslmode: String,
+    /// The CA certificate to trust, PEM, when the mode verifies.
+    pub ca_pem: Option<String>,
+}
+
+/// Why a mint did not happen, or may have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MintError {
+    /// The target said no; nothing was minted and asking again will not help.
+    #[error("target refused: {code}: {detail}")]
+    Refused {
+        /// Stable code.
+        code: String,
+        /// For the operator's log; no secret.
+        detail: String,
+    },
+    /// The target could not be asked; nothing was minted.
+    #[error("target unavailable: {detail}")]
+    Unavailable {
+        /// For the operator's log; no secret.
+        detail: String,
+    },
+    /// Nobody knows whether it was minted.
+    #[error("mint outcome unknown: {detail}")]
+    Unknown {
+        /// For the operator's log; no secret.
+        detail: String,
+    },
+}
+
+/// Why a credential is not proven gone. Always retried.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{code}: {detail}")]
+pub struct EndError {
+    /// Stable code, such as `target_unavailable`, `session_alive`, `cleanup_blocked`.
+    pub code: String,
+    /// For the operator's log; no secret.
+    pub detail: String,
+}
+
+/// What rehearsing a target showed.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Rehearsal {
+    /// What the target is, such as `PostgreSQL 16.14`.
+    pub target: String,
+    /// What must be mended before the target can be enabled, each with the statement that mends it.
+    pub problems: Vec<String>,
+    /// What works but should be known.
+    pub warnings: Vec<String>,
+}
+
+/// Mints and ends credentials at one target.
+#[async_trait]
+pub trait Issuer: Send + Sync + 'static {
+    /// Checks a rendered scope, or a template whose placeholders stand as `{name}`. Pure.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead.
+    fn check_scope(&self, scope: &Value) -> Result<(), String>;
+
+    /// The longest lifetime this kind of credential can have. Pure.
+    fn longest_ttl(&self) -> Seconds;
+
+    /// The scope in words and exactly, and how it ends. Pure.
+    fn explain(&self, scope: &Value, ttl: Seconds) -> Explanation;
+
+    /// Creates, uses and ends a probe credential for each scope; says what is missing in words a DBA can act on.
+    /// An `Err` means the target could not be reached at all.
+    async fn rehearse(&self, scopes: &[Value]) -> Result<Rehearsal, EndError>;
+
+    /// Mints. On `Ok` the credential exists; on `Refused` and `Unavailable` it certainly does not.
+    async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError>;
+
+    /// Cuts access and removes every trace. Safe to repeat and to call for what was never minted.
+    async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError>;
+
+    /// Looks whether anything can still be done with the credential; returns what was seen.
+    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError>;
+
+    /// Handles of ours that exist at the target now, in any state, ghosts included.
+    async fn list(&self) -> Result<Vec<String>, EndError>;
+}
