@@ -21,8 +21,15 @@
 //! | [`wiring`] | configuration to adapters to a running broker | anything |
 
 pub mod broker;
+pub mod cli;
 pub mod config;
 pub mod domain;
+pub mod http;
+pub mod identity;
 pub mod issuers;
+pub mod ledger;
+pub mod policy;
 pub mod store;
 pub mod system;
+pub mod web;
+pub mod wiring;

@@ -1,1 +1,22 @@
-//! x
+//! One integration binary, by subject.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+#![expect(missing_docs, reason = "a test's name is its documentation")]
+
+mod api;
+mod architecture;
+mod cli;
+mod identity;
+mod issuers;
+mod laws;
+mod ledger;
+mod pages;
+mod policy;
+mod simulation;
+mod store;
+mod support;

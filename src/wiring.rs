@@ -1,0 +1,1 @@
+//! Configuration to adapters to a running broker: the only place that names adapters.

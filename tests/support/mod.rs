@@ -1,0 +1,92 @@
+//! What several subjects share: the real servers, an injected clock, seeded randomness.
+#![expect(dead_code, reason = "not every subject uses every helper")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use countersign::domain::{Seconds, Time};
+use countersign::system::{Clock, Entropy};
+use url::Url;
+
+/// A PostgreSQL server that `scripts/test` started for the tests.
+#[derive(Clone, Debug)]
+pub struct PostgresServer {
+    /// Major version.
+    pub version: u32,
+    /// Superuser URL of its `postgres` database.
+    pub url: Url,
+}
+
+/// All PostgreSQL servers, oldest first, from `COUNTERSIGN_TEST_POSTGRES="15=postgres://…;18=postgres://…"`.
+/// Never empty: without servers the tests fail and say how to start them.
+pub fn postgres_servers() -> Vec<PostgresServer> {
+    #[expect(clippy::disallowed_methods, reason = "tests learn of their servers this way")]
+    let list = std::env::var("COUNTERSIGN_TEST_POSTGRES").expect(
+        "COUNTERSIGN_TEST_POSTGRES is not set: run scripts/test, which starts the servers tests need",
+    );
+    let mut servers: Vec<_> = list
+        .split(';')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (version, url) = part.split_once('=').expect("VERSION=URL");
+            PostgresServer {
+                version: version.parse().unwrap(),
+                url: url.parse().unwrap(),
+            }
+        })
+        .collect();
+    servers.sort_by_key(|server| server.version);
+    assert!(
+        !servers.is_empty(),
+        "COUNTERSIGN_TEST_POSTGRES names no server"
+    );
+    servers
+}
+
+/// A clock that stands still until it is told.
+#[derive(Debug)]
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// Stands at `start`.
+    pub fn at(start: Time) -> Self {
+        Self(AtomicI64::new(start.millis()))
+    }
+
+    /// Moves forward.
+    pub fn advance(&self, by: Seconds) {
+        self.0
+            .fetch_add(i64::try_from(by.0).unwrap() * 1000, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Time {
+        Time::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Reproducible randomness (SplitMix64).
+#[derive(Debug)]
+pub struct SeededEntropy(Mutex<u64>);
+
+impl SeededEntropy {
+    /// From a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(Mutex::new(seed))
+    }
+}
+
+impl Entropy for SeededEntropy {
+    fn fill(&self, bytes: &mut [u8]) {
+        let mut state = self.0.lock().unwrap();
+        for chunk in bytes.chunks_mut(8) {
+            *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+            let mut word = *state;
+            word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+            word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+            word ^= word >> 31;
+            chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
+        }
+    }
+}
