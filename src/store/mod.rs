@@ -135,8 +135,8 @@ pub struct Query {
 pub struct Snapshot {
     /// Entries folded.
     pub size: u64,
-    /// Root of the tree at `size`, so that a snapshot of another history is noticed.
-    pub root: Digest,
+    /// SHA-256 of the last folded entry's bytes, so that a snapshot of another history is noticed.
+    pub last: Digest,
     /// The folded world, serialized.
     pub bytes: Vec<u8>,
 }
