@@ -1,1 +1,22 @@
-//! Not written yet.
+//! The ledger as a format: what an entry is in bytes, the Merkle tree over all entries, its signed head,
+//! and how an outsider checks all of it. Pure: values in, values out; storage is `store`'s business.
+//!
+//! * [`entry`]: canonical bytes of an [`Entry`](crate::domain::Entry), and back
+//! * [`tree`]: RFC 6962 tree: append, root, proofs
+//! * [`note`], [`checkpoint`]: C2SP signed notes and checkpoints, and their keys
+//! * [`blob`]: erasable texts by salted hash
+//! * [`stored`]: the head and the entries as a store keeps them
+
+pub mod blob;
+pub mod checkpoint;
+pub mod entry;
+pub mod note;
+pub mod stored;
+pub mod tree;
+
+pub use blob::Blob;
+pub use checkpoint::Checkpoint;
+pub use entry::{EntryError, decode, encode, index};
+pub use note::{NoteError, SigningKey, VerifyingKey};
+pub use stored::{EntryIndex, Head, StoredEntry};
+pub use tree::Tree;
