@@ -33,8 +33,15 @@ impl Calls {
         blobs: Vec<Blob>,
     ) -> Result<Reply, SequenceError> {
         let (reply, answer) = oneshot::channel();
-        let envelope = Envelope { command, blobs, reply };
-        self.inbox.send(envelope).await.map_err(|_| SequenceError::Unavailable)?;
+        let envelope = Envelope {
+            command,
+            blobs,
+            reply,
+        };
+        self.inbox
+            .send(envelope)
+            .await
+            .map_err(|_| SequenceError::Unavailable)?;
         answer.await.unwrap_or(Err(SequenceError::Unavailable))
     }
 }

@@ -122,24 +122,31 @@ async fn mint(
     let answer = ask_target(calls, order, target).await;
     let result = match &answer {
         Ok(_) => MintResult::Minted,
-        Err(MintError::Refused { code, .. }) => {
-            MintResult::Failed { code: code.clone(), retryable: false }
-        }
-        Err(MintError::Unavailable { .. }) => {
-            MintResult::Failed { code: "target_unavailable".into(), retryable: true }
-        }
+        Err(MintError::Refused { code, .. }) => MintResult::Failed {
+            code: code.clone(),
+            retryable: false,
+        },
+        Err(MintError::Unavailable { .. }) => MintResult::Failed {
+            code: "target_unavailable".into(),
+            retryable: true,
+        },
         Err(MintError::Unknown { .. }) => MintResult::Unknown,
     };
     if let Err(error) = &answer {
         tracing::warn!(lease = %order.lease, target_name = %target, %error, "mint");
     }
     // Dying before this entry leaves the lease `issuing`; past `mint_until` it is ended like any other.
-    let record = Command::RecordMint { lease: order.lease.clone(), result };
+    let record = Command::RecordMint {
+        lease: order.lease.clone(),
+        result,
+    };
     let reply = calls.send(record).await?;
     match (answer, reply.events.first()) {
-        (Ok(credential), Some(Event::LeaseLive { expires, .. })) => {
-            Ok(Collected { lease: order.lease.clone(), expires: *expires, credential })
-        }
+        (Ok(credential), Some(Event::LeaseLive { expires, .. })) => Ok(Collected {
+            lease: order.lease.clone(),
+            expires: *expires,
+            credential,
+        }),
         (Err(MintError::Refused { code, .. }), _) => Err(Refusal::new(
             RefusalCode::TargetRefused,
             format!("target {target} refused to mint ({code}); nothing was minted"),
@@ -165,5 +172,9 @@ async fn ask_target(
     let within = Duration::from_millis(u64::try_from(left).unwrap_or(0));
     tokio::time::timeout(within.saturating_sub(RECORD_MARGIN), issuer.mint(order))
         .await
-        .unwrap_or_else(|_| Err(MintError::Unknown { detail: "no answer in time".into() }))
+        .unwrap_or_else(|_| {
+            Err(MintError::Unknown {
+                detail: "no answer in time".into(),
+            })
+        })
 }

@@ -93,12 +93,21 @@ impl Sequencer {
             following: false,
         };
         let origin = sequencer.shared.key.verifying_key().name().to_owned();
-        let content = BlobRef { sha256: bundle.sha256 };
+        let content = BlobRef {
+            sha256: bundle.sha256,
+        };
         let (reply, _) = oneshot::channel();
-        let open = Envelope { command: Command::Open { origin }, blobs: Vec::new(), reply };
+        let open = Envelope {
+            command: Command::Open { origin },
+            blobs: Vec::new(),
+            reply,
+        };
         let (reply, _) = oneshot::channel();
-        let apply =
-            Envelope { command: Command::ApplyBundle { content }, blobs: vec![bundle], reply };
+        let apply = Envelope {
+            command: Command::ApplyBundle { content },
+            blobs: vec![bundle],
+            reply,
+        };
         for result in sequencer.decide_and_append(&[open, apply]).await? {
             result.map_err(|error| anyhow::anyhow!("put the bundle in force: {error}"))?;
         }
@@ -221,8 +230,13 @@ impl Sequencer {
     ) -> Result<Option<Arc<Request>>, SequenceError> {
         let mut entries = Vec::with_capacity(events.len());
         for (event, seq) in events.iter().zip(self.world.size..) {
-            let entry =
-                Entry { v: 1, seq, time: now, actor: command.actor(), event: event.clone() };
+            let entry = Entry {
+                v: 1,
+                seq,
+                time: now,
+                actor: command.actor(),
+                event: event.clone(),
+            };
             let bytes = entry::encode(&entry).map_err(|error| {
                 tracing::warn!(%error, "an entry cannot be written");
                 Refusal::new(
@@ -240,7 +254,11 @@ impl Sequencer {
                 SequenceError::Unavailable
             })?;
             self.tree.append(&bytes);
-            draft.entries.push(StoredEntry { seq: entry.seq, index: entry::index(&entry), bytes });
+            draft.entries.push(StoredEntry {
+                seq: entry.seq,
+                index: entry::index(&entry),
+                bytes,
+            });
             draft.folded.push(entry);
         }
         Ok(closed)
@@ -250,9 +268,18 @@ impl Sequencer {
         &mut self,
         draft: Draft,
     ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
-        let Some(first) = draft.entries.first() else { return Ok(draft.results) };
-        let checkpoint = self.shared.key.sign_checkpoint(self.tree.size(), &self.tree.root());
-        let head = Head { size: self.tree.size(), edge: self.tree.edge().to_vec(), checkpoint };
+        let Some(first) = draft.entries.first() else {
+            return Ok(draft.results);
+        };
+        let checkpoint = self
+            .shared
+            .key
+            .sign_checkpoint(self.tree.size(), &self.tree.root());
+        let head = Head {
+            size: self.tree.size(),
+            edge: self.tree.edge().to_vec(),
+            checkpoint,
+        };
         let batch = Batch {
             expected_size: first.seq,
             entries: draft.entries,
@@ -278,16 +305,26 @@ impl Sequencer {
     }
 
     async fn restore_snapshot(&mut self) -> Result<(), StoreError> {
-        let Some(snapshot) = self.shared.store.snapshot().await? else { return Ok(()) };
-        let last = self.shared.store.read(snapshot.size.saturating_sub(1), 1).await?;
-        let same_history = last.first().is_some_and(|e| Digest::of(&e.bytes) == snapshot.last);
+        let Some(snapshot) = self.shared.store.snapshot().await? else {
+            return Ok(());
+        };
+        let last = self
+            .shared
+            .store
+            .read(snapshot.size.saturating_sub(1), 1)
+            .await?;
+        let same_history = last
+            .first()
+            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.last);
         match serde_json::from_slice::<World>(&snapshot.bytes) {
             Ok(world) if same_history && world.size == snapshot.size => {
                 self.world = world.restored();
                 self.snapshot_size = snapshot.size;
                 self.shared.replace(self.world.clone());
             }
-            _ => tracing::warn!("the stored snapshot does not fit; folding the ledger from its start"),
+            _ => tracing::warn!(
+                "the stored snapshot does not fit; folding the ledger from its start"
+            ),
         }
         Ok(())
     }
@@ -328,7 +365,9 @@ impl Sequencer {
                 ))
             };
             let entry = entry::decode(&stored.bytes).map_err(|error| damaged(error.to_string()))?;
-            self.world.apply(&entry).map_err(|error| damaged(error.to_string()))?;
+            self.world
+                .apply(&entry)
+                .map_err(|error| damaged(error.to_string()))?;
             entries.push(entry);
         }
         self.shared.publish(&entries);
@@ -353,8 +392,10 @@ impl Sequencer {
 
     /// Loads the bundle another broker put in force.
     async fn follow_bundle(&mut self) {
-        let Some((bundle, content)) =
-            self.world.bundle.filter(|(bundle, _)| *bundle != self.policy.bundle())
+        let Some((bundle, content)) = self
+            .world
+            .bundle
+            .filter(|(bundle, _)| *bundle != self.policy.bundle())
         else {
             return;
         };
@@ -388,7 +429,10 @@ async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
     let size = world.size;
     let bytes = tokio::task::spawn_blocking(move || serde_json::to_vec(&world)).await??;
     if let Some(last) = last {
-        shared.store.put_snapshot(Snapshot { size, last, bytes }).await?;
+        shared
+            .store
+            .put_snapshot(Snapshot { size, last, bytes })
+            .await?;
     }
     Ok(())
 }

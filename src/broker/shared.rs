@@ -92,7 +92,8 @@ impl Shared {
     /// Folds durable entries into the published world and wakes whoever waits.
     pub(super) fn publish(&self, entries: &[Entry]) {
         let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
-        for entry in entries.iter().filter(|entry| entry.seq >= world.size) {
+        let known = world.size;
+        for entry in entries.iter().filter(|entry| entry.seq >= known) {
             if let Err(error) = world.apply(entry) {
                 tracing::error!(%error, "a durable entry does not fit the published world");
             }
@@ -130,7 +131,10 @@ impl Shared {
         let blob = self.store.blob(&content.sha256).await?;
         let blob = blob.ok_or_else(|| anyhow::anyhow!("bundle {bundle} is not in the store"))?;
         let policy = (self.load)(&blob.bytes).map_err(anyhow::Error::msg)?;
-        anyhow::ensure!(policy.bundle() == *bundle, "bundle {bundle} was altered in the store");
+        anyhow::ensure!(
+            policy.bundle() == *bundle,
+            "bundle {bundle} was altered in the store"
+        );
         Ok(policy)
     }
 

@@ -38,7 +38,11 @@ impl Worker {
     pub(super) fn new(calls: Calls) -> Self {
         let queue = |name: &TargetName| (name.clone(), Arc::new(Semaphore::new(PER_TARGET)));
         let queues = calls.shared.issuers.keys().map(queue).collect();
-        Self { calls, queues: Arc::new(queues), under_way: Arc::default() }
+        Self {
+            calls,
+            queues: Arc::new(queues),
+            under_way: Arc::default(),
+        }
     }
 
     /// Does what is due until the broker stops. Overdue first.
@@ -100,19 +104,28 @@ impl Worker {
     }
 
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<LeaseId>> {
-        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Claim, end, prove, record. Dying anywhere in here leaves the duty to whoever comes next: the
     /// claim runs out, and ending what is ended already is fine.
     async fn end(&self, id: &LeaseId, issuer: &dyn Issuer) {
         let broker = self.calls.shared.name.clone();
-        let claim = Command::ClaimEnd { lease: id.clone(), broker: broker.clone() };
+        let claim = Command::ClaimEnd {
+            lease: id.clone(),
+            broker: broker.clone(),
+        };
         if let Err(error) = self.calls.send(claim).await {
             tracing::debug!(lease = %id, %error, "left to whoever holds the claim");
             return;
         }
-        let Some(lease) = self.calls.shared.world(|world| world.leases.get(id).cloned()) else {
+        let Some(lease) = self
+            .calls
+            .shared
+            .world(|world| world.leases.get(id).cloned())
+        else {
             return;
         };
         let within = Duration::from_secs(self.calls.shared.limits.claim_window.0.saturating_sub(5));
@@ -125,7 +138,11 @@ impl Worker {
             tracing::warn!(lease = %id, target_name = %lease.target, attempts, %error, "access is not proven ended; trying again");
             EndFailure { code: error.code, retry_in: self.backoff(attempts) }
         });
-        let record = Command::RecordEnd { lease: id.clone(), broker, result };
+        let record = Command::RecordEnd {
+            lease: id.clone(),
+            broker,
+            result,
+        };
         if let Err(error) = self.calls.send(record).await {
             tracing::warn!(lease = %id, %error, "the end of a lease could not be recorded; it is done again");
         }
@@ -133,14 +150,19 @@ impl Worker {
 
     /// 1, 2, 4 … 60 seconds, half of it by chance so that many leases do not come back at once.
     fn backoff(&self, attempts: u32) -> Seconds {
-        let ceiling = 1u64.checked_shl(attempts.min(6)).unwrap_or(64).min(BACKOFF_MAX_SECONDS);
+        let ceiling = 1u64
+            .checked_shl(attempts.min(6))
+            .unwrap_or(64)
+            .min(BACKOFF_MAX_SECONDS);
         let chance = u64::try_from(self.calls.shared.entropy.draw() % 1000).unwrap_or(0);
         Seconds((ceiling / 2 + ceiling * chance / 2000).max(1))
     }
 
     /// Searches every target for credentials that no lease explains, at start and from time to time.
     pub(super) async fn sweep_for_ever(self, target: TargetName) {
-        let Some(issuer) = self.calls.shared.issuers.get(&target).cloned() else { return };
+        let Some(issuer) = self.calls.shared.issuers.get(&target).cloned() else {
+            return;
+        };
         loop {
             let next = match self.sweep(&target, issuer.as_ref()).await {
                 Ok(()) => SWEEP_EVERY,
@@ -159,7 +181,9 @@ impl Worker {
     async fn sweep(&self, target: &TargetName, issuer: &dyn Issuer) -> anyhow::Result<()> {
         let known = |handle: &str| {
             let lease = crate::domain::lease::lease_of(handle);
-            self.calls.shared.world(|world| lease.is_some_and(|id| world.leases.contains_key(&id)))
+            self.calls
+                .shared
+                .world(|world| lease.is_some_and(|id| world.leases.contains_key(&id)))
         };
         let mut handles: Vec<String> = self.calls.shared.world(|world| {
             let here = world.orphans.iter().filter(|(name, _)| name == target);
@@ -172,7 +196,10 @@ impl Worker {
             if known(&handle) || (index >= pending && issuer.prove(&handle).await.is_ok()) {
                 continue;
             }
-            let find = Command::FindOrphan { target: target.clone(), handle: handle.clone() };
+            let find = Command::FindOrphan {
+                target: target.clone(),
+                handle: handle.clone(),
+            };
             let found = self.calls.send(find).await?;
             if known(&handle) {
                 continue;
@@ -183,7 +210,13 @@ impl Worker {
             let nothing = serde_json::Value::Null;
             let proof = end_and_prove(issuer, &handle, &nothing, Duration::from_secs(25)).await?;
             let target = target.clone();
-            self.calls.send(Command::RecordOrphanEnd { target, handle, proof }).await?;
+            self.calls
+                .send(Command::RecordOrphanEnd {
+                    target,
+                    handle,
+                    proof,
+                })
+                .await?;
         }
         Ok(())
     }
@@ -199,7 +232,12 @@ async fn end_and_prove(
         issuer.end(handle, scope).await?;
         issuer.prove(handle).await
     };
-    tokio::time::timeout(within, work).await.unwrap_or_else(|_| {
-        Err(EndError { code: "target_timeout".into(), detail: "no answer in time".into() })
-    })
+    tokio::time::timeout(within, work)
+        .await
+        .unwrap_or_else(|_| {
+            Err(EndError {
+                code: "target_timeout".into(),
+                detail: "no answer in time".into(),
+            })
+        })
 }
