@@ -431,7 +431,11 @@ async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
     if let Some(last) = last {
         shared
             .store
-            .put_snapshot(Snapshot { size, root: last, bytes })
+            .put_snapshot(Snapshot {
+                size,
+                root: last,
+                bytes,
+            })
             .await?;
     }
     Ok(())
