@@ -15,6 +15,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Digest, LeaseId, RequestId, Time};
 
+mod find;
 mod memory;
 mod postgres;
 mod sql;
