@@ -8,11 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
-use tokio::sync::Mutex;
 
 use super::find::{FIND, Value, find_text};
+use super::sqlite::Writer;
 use super::{Batch, Blob, EntryIndex, Head, Query, Snapshot, Store, StoreError, StoredEntry};
 use crate::domain::{Digest, Time};
 
@@ -62,7 +61,7 @@ pub(super) enum Database<'a> {
         /// `query_only` connections.
         readers: &'a SqlitePool,
         /// The only connection that writes.
-        writer: &'a Mutex<SqliteConnection>,
+        writer: &'a Writer,
     },
     /// Connections to the primary.
     Postgres(&'a PgPool),
@@ -142,8 +141,7 @@ macro_rules! ask {
     ($database:expr, $role:ident, $method:ident, $query:expr) => {
         match $database {
             Database::Sqlite { readers, writer } => {
-                let answer = ask!(@sqlite $role, readers, writer, $method, $query);
-                ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
+                ask!(@sqlite $role, readers, writer, $method, $query)
             }
             Database::Postgres(pool) => match pool.acquire().await {
                 Err(error) => Err(Trouble { sent: false, error }),
@@ -163,11 +161,18 @@ macro_rules! ask {
     };
     (@sqlite reader, $readers:ident, $writer:ident, $method:ident, $query:expr) => {{
         let _ = $writer;
-        $query.$method($readers).await
+        let answer = $query.$method($readers).await;
+        ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
     }};
     (@sqlite writer, $readers:ident, $writer:ident, $method:ident, $query:expr) => {{
         let _ = $readers;
-        $query.$method(&mut *$writer.lock().await).await
+        match $writer.connection().await {
+            Err(error) => Err(Trouble { sent: false, error }),
+            Ok(mut connection) => {
+                let answer = $query.$method(&mut *connection).await;
+                ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
+            }
+        }
     }};
     (@plain fetch_all, $answer:expr) => {
         $answer

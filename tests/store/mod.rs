@@ -131,6 +131,9 @@ async fn run(connection: &mut PgConnection, text: String) -> Result<u64, sqlx::E
 }
 
 fn head_at(size: u64) -> Head {
+    if size == 0 {
+        return Head::default();
+    }
     let roots = size.count_ones().into();
     Head {
         size,
