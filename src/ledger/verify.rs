@@ -59,8 +59,15 @@ impl fmt::Display for Failure {
         } = self;
         write!(
             f,
-            "the ledger does not verify from entry {first_bad} on: {problem} (proven: the {proven} entries before entry {proven})"
-        )
+            "the ledger does not verify from entry {first_bad} on: {problem}"
+        )?;
+        if proven < first_bad {
+            write!(
+                f,
+                " (what comes before is proven for the first {proven} entries only)"
+            )?;
+        }
+        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! The ledger as a format: entries, tree, notes, tiles, export and verification.
 
+mod blobs;
 mod entries;
+mod exports;
 mod notes;
 mod samples;
 mod tamper;

@@ -180,7 +180,7 @@ fn the_signing_key_survives_its_file_and_is_never_printed() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100))]
+    #![proptest_config(ProptestConfig::with_cases(32))]
 
     #[test]
     fn another_implementation_verifies_our_checkpoints_and_we_its_notes(

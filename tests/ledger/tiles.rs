@@ -148,7 +148,7 @@ fn l06_a_tree_of_three_levels_has_the_same_root_in_tiles() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(12))]
+    #![proptest_config(ProptestConfig::with_cases(6))]
 
     #[test]
     fn l06_a_client_that_knows_only_tiles_finds_the_same_root(size in prop_oneof![1..2000_usize, Just(256), Just(512), Just(513)]) {
