@@ -55,9 +55,14 @@ pub(super) fn read<'a>(
         let Some(agent) = agent(name.clone(), fields, people, findings) else {
             continue;
         };
-        let same = agents.values().find(|other| other.agent.proof == agent.proof);
+        let same = agents
+            .values()
+            .find(|other| other.agent.proof == agent.proof);
         if let Some(other) = same {
-            let message = format!("agents {} and {name} prove themselves alike", other.agent.name);
+            let message = format!(
+                "agents {} and {name} prove themselves alike",
+                other.agent.name
+            );
             let instead = "a proof of its own for each, or nobody can tell them apart";
             findings.mistake(source, offset, message, instead);
         }
@@ -121,7 +126,13 @@ pub(super) fn person(
     text: &str,
     people: &BTreeMap<String, String>,
 ) -> Result<Person, (String, String)> {
-    let names = || people.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let names = || {
+        people
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some((alias, subject)) = text.split_once(':').filter(|(_, s)| !s.trim().is_empty()) else {
         let message = format!("\"{}\" names neither a person nor a group", show(text));
         let instead = "\"PROVIDER:SUBJECT\", such as \"dev:ana\", or \"group:NAME\"";
@@ -148,7 +159,11 @@ fn proof(mut fields: Fields<'_, '_>, findings: &mut Findings) -> Option<AgentPro
     let proof = match kind {
         "public_key" => public_key(&mut fields, findings),
         "api_key_sha256" => fields
-            .parsed::<Digest>("hash", "\"<sha-256 of the key, 64 hexadecimal digits>\"", findings)
+            .parsed::<Digest>(
+                "hash",
+                "\"<sha-256 of the key, 64 hexadecimal digits>\"",
+                findings,
+            )
             .map(|hash| AgentProof::ApiKey { hash }),
         "workload" => workload(&mut fields, findings),
         other => {
@@ -164,7 +179,10 @@ fn proof(mut fields: Fields<'_, '_>, findings: &mut Findings) -> Option<AgentPro
 
 fn public_key(fields: &mut Fields<'_, '_>, findings: &mut Findings) -> Option<AgentProof> {
     let text = fields.text("ed25519", "\"<the x of its JWK>\"", findings)?;
-    if URL_SAFE_NO_PAD.decode(text).is_ok_and(|key| key.len() == 32) {
+    if URL_SAFE_NO_PAD
+        .decode(text)
+        .is_ok_and(|key| key.len() == 32)
+    {
         let ed25519 = text.into();
         return Some(AgentProof::PublicKey { ed25519 });
     }

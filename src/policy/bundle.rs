@@ -88,7 +88,11 @@ impl Bundle {
             _ => {
                 let mut findings = Findings::default();
                 let message = "the stored bytes are not a bundle in canonical form";
-                findings.mistake_in("bundle", message, "the bundle, applied again from its files");
+                findings.mistake_in(
+                    "bundle",
+                    message,
+                    "the bundle, applied again from its files",
+                );
                 Err(findings.mistakes)
             }
         }
@@ -182,26 +186,38 @@ pub(super) fn build(
             return None;
         }
     };
-    check_policies(&schema, &written, &actions, &agents, people, findings);
+    if !actions.unreadable {
+        check_policies(&schema, &written, &actions, &agents, people, findings);
+    }
     if !findings.mistakes.is_empty() {
         return None;
     }
     let bytes = serde_json_canonicalizer::to_vec(files).ok()?;
     let facts = Facts::new(schema, catalog.clone(), people);
-    let facts = facts.map_err(|error| findings.mistake_in("catalog", error.to_string(), "other names"));
+    let facts =
+        facts.map_err(|error| findings.mistake_in("catalog", error.to_string(), "other names"));
     let facts = facts.ok()?;
     let index = Index::new(written.values().map(|w| &w.policy), &facts);
-    let index = index.map_err(|error| findings.mistake_in("policies", error.to_string(), "each @id once"));
+    let index =
+        index.map_err(|error| findings.mistake_in("policies", error.to_string(), "each @id once"));
     Some(Bundle {
         digest: Digest::of(&bytes),
         bytes,
         schema: schema_text,
-        actions: catalog.map(|action| (action.name.clone(), action.clone())).collect(),
-        agents: agents.into_values().map(|declared| declared.agent).collect(),
+        actions: catalog
+            .map(|action| (action.name.clone(), action.clone()))
+            .collect(),
+        agents: agents
+            .into_values()
+            .map(|declared| declared.agent)
+            .collect(),
         policies: written.len(),
         facts,
         index: index.ok()?,
-        ttls: written.into_iter().filter_map(|(id, w)| Some((id, w.ttl?))).collect(),
+        ttls: written
+            .into_iter()
+            .filter_map(|(id, w)| Some((id, w.ttl?)))
+            .collect(),
     })
 }
 
@@ -209,7 +225,10 @@ pub(super) fn build(
 fn is_of_bearable_size(files: &BTreeMap<String, String>, findings: &mut Findings) -> bool {
     let before = findings.mistakes.len();
     for (file, text) in files.iter().filter(|(_, text)| text.len() > LARGEST_FILE) {
-        let message = format!("the file has {} bytes, more than {LARGEST_FILE}", text.len());
+        let message = format!(
+            "the file has {} bytes, more than {LARGEST_FILE}",
+            text.len()
+        );
         findings.mistake_in(file, message, "several smaller files");
     }
     let total: usize = files.values().map(String::len).sum();
@@ -228,7 +247,10 @@ fn read_catalog<'a>(
     agents: &mut Agents<'a>,
     findings: &mut Findings,
 ) {
-    let table = fields::parse(source, findings);
+    let Some(table) = fields::parse(source, findings) else {
+        actions.unreadable = true;
+        return;
+    };
     for (key, value) in &table {
         let offset = key.span().start;
         match (key.get_ref().as_ref(), value.get_ref()) {
@@ -257,14 +279,25 @@ fn check_policies(
 ) {
     let declared = actions.declared.values();
     let names = Names {
-        actions: declared.clone().map(|d| d.action.name.to_string()).collect(),
-        targets: declared.clone().map(|d| d.action.target.to_string()).collect(),
-        agents: agents.keys().map(ToString::to_string).collect::<BTreeSet<_>>(),
+        actions: declared
+            .clone()
+            .map(|d| d.action.name.to_string())
+            .collect(),
+        targets: declared
+            .clone()
+            .map(|d| d.action.target.to_string())
+            .collect(),
+        agents: agents
+            .keys()
+            .map(ToString::to_string)
+            .collect::<BTreeSet<_>>(),
         people,
     };
     let broken = |text: &str| {
         let mut names = actions.broken.iter();
-        names.find(|name| text.contains(name.as_str())).map(String::as_str)
+        names
+            .find(|name| text.contains(name.as_str()))
+            .map(String::as_str)
     };
     policies::validate(schema, written, broken, findings);
     for written in written.values() {

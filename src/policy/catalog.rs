@@ -34,6 +34,8 @@ pub(super) struct Actions<'a> {
     pub(super) declared: BTreeMap<ActionName, Declared<'a>>,
     /// Names of actions that have mistakes in them; policies about these are not judged further.
     pub(super) broken: BTreeSet<String>,
+    /// A file could not be read at all, so nobody knows what names it has.
+    pub(super) unreadable: bool,
 }
 
 /// Reads `[actions]` of one file into `actions`.
@@ -92,7 +94,11 @@ fn action(
     findings: &mut Findings,
 ) -> Option<Action> {
     let title = fields.text("title", "\"Export customers\"", findings);
-    let description = fields.text("description", "\"What it is for, in a sentence.\"", findings);
+    let description = fields.text(
+        "description",
+        "\"What it is for, in a sentence.\"",
+        findings,
+    );
     let target = fields.parsed::<TargetName>("target", "\"shop\"", findings);
     let longest_at_target = target.as_ref().and_then(|target| {
         let longest = targets.longest_ttl(target);
@@ -118,7 +124,12 @@ fn action(
     let (source, offset) = (fields.source, fields.offset);
     let Some((scope, scope_at)) = scope else {
         let instead = "scope = { roles = [\"a_role\"] }, in the words of the target";
-        findings.mistake(source, offset, format!("action {name} has no `scope`"), instead);
+        findings.mistake(
+            source,
+            offset,
+            format!("action {name} has no `scope`"),
+            instead,
+        );
         fields.finish(findings);
         return None;
     };

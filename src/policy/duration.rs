@@ -35,8 +35,19 @@ mod tests {
         assert_eq!(parse("10m"), Some(Seconds(600)));
         assert_eq!(parse("1h"), Some(Seconds(3600)));
         for wrong in [
-            "", "s", "10", "0s", "-1m", "1.5h", "1 h", "1d", "1h30m", "+5m", "99999999999999999999h",
-            "721h", "５m",
+            "",
+            "s",
+            "10",
+            "0s",
+            "-1m",
+            "1.5h",
+            "1 h",
+            "1d",
+            "1h30m",
+            "+5m",
+            "99999999999999999999h",
+            "721h",
+            "５m",
         ] {
             assert_eq!(parse(wrong), None, "{wrong}");
         }

@@ -184,7 +184,10 @@ impl Facts {
     /// The person as policies write it: `dev:ana`.
     fn spell(&self, person: &Person) -> Result<String, Misfit> {
         let alias = self.aliases.get(&person.issuer).ok_or_else(|| {
-            Misfit(format!("no identity provider of ours has the issuer {:?}", person.issuer))
+            Misfit(format!(
+                "no identity provider of ours has the issuer {:?}",
+                person.issuer
+            ))
         })?;
         Ok(format!("{alias}:{}", person.subject))
     }
@@ -275,19 +278,28 @@ impl Standing {
         let resource = uid(&types.named, name);
         let target = uid(&types.target, action.target.as_str());
         let groups = action.review.groups.keys();
-        let groups = groups.map(|group| {
-            RestrictedExpression::new_entity_uid(uid(&types.group, group.as_str()))
-        });
+        let groups = groups
+            .map(|group| RestrictedExpression::new_entity_uid(uid(&types.group, group.as_str())));
         let attributes = Attributes::from([
             ("name".into(), text(name)),
-            ("target".into(), RestrictedExpression::new_entity_uid(target.clone())),
+            (
+                "target".into(),
+                RestrictedExpression::new_entity_uid(target.clone()),
+            ),
             ("longest_ttl_seconds".into(), long(action.ttl.longest.0)),
-            ("reviewer_groups".into(), RestrictedExpression::new_set(groups)),
+            (
+                "reviewer_groups".into(),
+                RestrictedExpression::new_set(groups),
+            ),
         ]);
         let members = Kind::ALL.map(|kind| uid(&types.action, &format!("{}:{name}", kind.word())));
         let mut entities = vec![
-            Entity::new(resource.clone(), attributes, HashSet::from([target.clone()]))
-                .map_err(misfit)?,
+            Entity::new(
+                resource.clone(),
+                attributes,
+                HashSet::from([target.clone()]),
+            )
+            .map_err(misfit)?,
         ];
         for (kind, member) in Kind::ALL.into_iter().zip(&members) {
             let group = uid(&types.action, kind.word());

@@ -28,9 +28,10 @@ pub(super) struct Fields<'a, 'i> {
     known: BTreeSet<&'static str>,
 }
 
-/// Parses a file; a file that is not TOML is reported and read as far as it goes.
-pub(super) fn parse<'i>(source: Source<'i>, findings: &mut Findings) -> DeTable<'i> {
+/// Parses a file; `None`, and mistakes, when it is not TOML.
+pub(super) fn parse<'i>(source: Source<'i>, findings: &mut Findings) -> Option<DeTable<'i>> {
     let (table, errors) = DeTable::parse_recoverable(source.text);
+    let sound = errors.is_empty();
     for error in errors {
         let offset = error.span().map_or(0, |span| span.start);
         findings.mistake(
@@ -40,7 +41,7 @@ pub(super) fn parse<'i>(source: Source<'i>, findings: &mut Findings) -> DeTable<
             "valid TOML (https://toml.io)",
         );
     }
-    table.into_inner()
+    sound.then(|| table.into_inner())
 }
 
 impl<'a, 'i> Fields<'a, 'i> {
@@ -137,7 +138,8 @@ impl<'a, 'i> Fields<'a, 'i> {
         let value = self.get(key)?;
         match value.get_ref().as_str() {
             Some(text)
-                if !text.trim().is_empty() && !text.chars().any(|c| c.is_control() && c != '\n') =>
+                if !text.trim().is_empty()
+                    && !text.chars().any(|c| c.is_control() && c != '\n') =>
             {
                 Some(text)
             }
@@ -200,7 +202,10 @@ impl<'a, 'i> Fields<'a, 'i> {
         let text = value.get_ref().as_str();
         let parsed = text.and_then(duration::parse);
         if parsed.is_none() {
-            let message = format!("`{key}` of {} is not a duration of at most 30 days", self.what);
+            let message = format!(
+                "`{key}` of {} is not a duration of at most 30 days",
+                self.what
+            );
             findings.mistake(
                 self.source,
                 value.span().start,
@@ -216,7 +221,10 @@ impl<'a, 'i> Fields<'a, 'i> {
         let value = self.get(key)?;
         let number = whole(value.get_ref());
         if number.is_none() {
-            let message = format!("`{key}` of {} is not a whole number that JSON holds exactly", self.what);
+            let message = format!(
+                "`{key}` of {} is not a whole number that JSON holds exactly",
+                self.what
+            );
             findings.mistake(
                 self.source,
                 value.span().start,
@@ -296,7 +304,9 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     /// All entries of a table whose keys are free, in the order of their keys.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (&'a Key<'i>, &'a Field<'i>)> + use<'a, 'i> {
+    pub(super) fn entries(
+        &self,
+    ) -> impl Iterator<Item = (&'a Key<'i>, &'a Field<'i>)> + use<'a, 'i> {
         self.table.iter()
     }
 }

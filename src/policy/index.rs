@@ -8,8 +8,8 @@
 use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{
-    ActionConstraint, Authorizer, Decision, EntityUid, Policy, PolicyId, PolicySet,
-    PolicySetError, PrincipalConstraint, ResourceConstraint,
+    ActionConstraint, Authorizer, Decision, EntityUid, Policy, PolicyId, PolicySet, PolicySetError,
+    PrincipalConstraint, ResourceConstraint,
 };
 
 use super::facts::{Facts, Stated};

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use cedar_policy::{ActionConstraint, Effect, EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
+use cedar_policy::{
+    ActionConstraint, Effect, EntityUid, Policy, PrincipalConstraint, ResourceConstraint,
+};
 
 use super::agents::person;
 use super::catalog::Declared;
@@ -24,13 +26,21 @@ pub(super) struct Names<'a> {
 /// Checks every entity a policy names. A `forbid` about a misspelt name would forbid nothing.
 pub(super) fn check_names(written: &Written<'_>, names: &Names<'_>, findings: &mut Findings) {
     for literal in written.policy.entity_literals() {
-        let (kind, id) = (literal.type_name().to_string(), literal.id().unescaped().to_owned());
+        let (kind, id) = (
+            literal.type_name().to_string(),
+            literal.id().unescaped().to_owned(),
+        );
         let at = place(written.statement, &id);
         let source = written.statement.source;
         let mut unknown = |what: &str, known: &BTreeSet<String>| {
             if !known.contains(&id) {
                 let instead = closest(&id, known.iter().map(String::as_str)).map_or_else(
-                    || format!("one of: {}", known.iter().cloned().collect::<Vec<_>>().join(", ")),
+                    || {
+                        format!(
+                            "one of: {}",
+                            known.iter().cloned().collect::<Vec<_>>().join(", ")
+                        )
+                    },
                     |name| format!("{kind}::\"{name}\""),
                 );
                 let message = format!("there is no {what} \"{}\"", show(&id));
@@ -63,9 +73,15 @@ fn check_person(
         ),
         Ok(person) => {
             // With two names for one provider, the first is the one that questions use.
-            let first = names.people.iter().find(|(_, issuer)| **issuer == person.issuer);
-            if let Some((alias, _)) = first.filter(|(alias, _)| !id.starts_with(&format!("{alias}:"))) {
-                let message = format!("people of this identity provider are known here as {alias}:…");
+            let first = names
+                .people
+                .iter()
+                .find(|(_, issuer)| **issuer == person.issuer);
+            if let Some((alias, _)) =
+                first.filter(|(alias, _)| !id.starts_with(&format!("{alias}:")))
+            {
+                let message =
+                    format!("people of this identity provider are known here as {alias}:…");
                 let instead = format!("Person::\"{alias}:{}\"", show(&person.subject));
                 findings.mistake(statement.source, at, message, instead);
             }
@@ -81,7 +97,12 @@ fn check_agent(
     findings: &mut Findings,
 ) {
     if let Err(error) = id.parse::<AgentName>() {
-        findings.mistake(statement.source, at, error.to_string(), "Agent::\"reporter\"");
+        findings.mistake(
+            statement.source,
+            at,
+            error.to_string(),
+            "Agent::\"reporter\"",
+        );
     } else if !names.agents.contains(id) {
         let known = names.agents.iter().map(String::as_str);
         let instead = closest(id, known).map_or_else(
@@ -102,8 +123,14 @@ fn place(statement: Statement<'_>, id: &str) -> usize {
 pub(super) fn check_scope(written: &Written<'_>, findings: &mut Findings) {
     let policy = &written.policy;
     let open = matches!(policy.action_constraint(), ActionConstraint::Any)
-        && matches!(policy.resource_constraint(), ResourceConstraint::Any | ResourceConstraint::Is(_))
-        && matches!(policy.principal_constraint(), PrincipalConstraint::Any | PrincipalConstraint::Is(_));
+        && matches!(
+            policy.resource_constraint(),
+            ResourceConstraint::Any | ResourceConstraint::Is(_)
+        )
+        && matches!(
+            policy.principal_constraint(),
+            PrincipalConstraint::Any | PrincipalConstraint::Is(_)
+        );
     if !open {
         return;
     }
@@ -114,7 +141,12 @@ pub(super) fn check_scope(written: &Written<'_>, findings: &mut Findings) {
         _ => "this policy has no scope, so every question has to evaluate it",
     };
     let instead = "an action at least: action in Action::\"request\"";
-    findings.warning(written.statement.source, written.statement.offset, message, instead);
+    findings.warning(
+        written.statement.source,
+        written.statement.offset,
+        message,
+        instead,
+    );
 }
 
 /// An action without reviewers is sound only when policy makes every request of it routine, without a condition.
@@ -137,7 +169,10 @@ pub(super) fn check_reviewers(
         }
     }
     if !always || forbidden {
-        let message = format!("action {} has no reviewers, but not every request is routine", action.name);
+        let message = format!(
+            "action {} has no reviewers, but not every request is routine",
+            action.name
+        );
         let instead = format!(
             "review = {{ groups = {{ support-leads = 1 }} }}, or a policy: permit (principal, action == Action::\"routine:{}\", resource);",
             action.name

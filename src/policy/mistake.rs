@@ -169,10 +169,7 @@ mod tests {
 
     #[test]
     fn the_closest_key_is_close() {
-        assert_eq!(
-            closest("targt", ["title", "target", "ttl"]),
-            Some("target")
-        );
+        assert_eq!(closest("targt", ["title", "target", "ttl"]), Some("target"));
         assert_eq!(closest("zzzzzz", ["title", "target", "ttl"]), None);
         assert_eq!(distance("kitten", "sitting"), 3);
     }

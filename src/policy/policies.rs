@@ -1,6 +1,6 @@
 //! Reads the Cedar policies of a bundle: parsed one by one, validated strictly, obligations in annotations.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use cedar_policy::{Effect, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
@@ -38,23 +38,43 @@ pub(super) fn read<'a>(
         let Some(policy) = parse(statement, findings) else {
             continue;
         };
-        for (key, _) in policy.annotations().filter(|(key, _)| !ANNOTATIONS.contains(key)) {
-            let instead = closest(key, ANNOTATIONS)
-                .map_or_else(|| "@id, @ttl or @description".into(), |key| format!("@{key}(\"…\")"));
+        for (key, _) in policy
+            .annotations()
+            .filter(|(key, _)| !ANNOTATIONS.contains(key))
+        {
+            let instead = closest(key, ANNOTATIONS).map_or_else(
+                || "@id, @ttl or @description".into(),
+                |key| format!("@{key}(\"…\")"),
+            );
             let message = format!("the annotation @{} means nothing here", show(key));
             findings.mistake(statement.source, statement.offset, message, instead);
         }
         let ttl = ttl(&policy, statement, findings);
-        let id = policy.annotation("id").map_or_else(|| statement.place(), str::to_owned);
+        let id = policy
+            .annotation("id")
+            .map_or_else(|| statement.place(), str::to_owned);
         if id.is_empty() || id.len() > 128 || id.chars().any(char::is_control) {
             let message = "a policy's @id is 1 to 128 characters without control characters";
-            findings.mistake(statement.source, statement.offset, message, "@id(\"orders-routine\")");
+            findings.mistake(
+                statement.source,
+                statement.offset,
+                message,
+                "@id(\"orders-routine\")",
+            );
             continue;
         }
         let id = PolicyId::new(id);
         if let Some(first) = written.get(&id) {
-            let message = format!("two policies have the id {id}; the first in {}", first.statement.place());
-            findings.mistake(statement.source, statement.offset, message, "@id with another text");
+            let message = format!(
+                "two policies have the id {id}; the first in {}",
+                first.statement.place()
+            );
+            findings.mistake(
+                statement.source,
+                statement.offset,
+                message,
+                "@id with another text",
+            );
             continue;
         }
         let policy = policy.new_id(id.clone());
@@ -82,7 +102,12 @@ fn parse(statement: Statement<'_>, findings: &mut Findings) -> Option<Policy> {
     for error in errors.iter() {
         let (offset, message, help) = told(error, statement);
         let message = format!("this is not a policy: {message}");
-        findings.mistake(statement.source, offset, message, help.unwrap_or_else(|| EXAMPLE.into()));
+        findings.mistake(
+            statement.source,
+            offset,
+            message,
+            help.unwrap_or_else(|| EXAMPLE.into()),
+        );
     }
     None
 }
@@ -93,6 +118,13 @@ fn told(error: &dyn Diagnostic, statement: Statement<'_>) -> (usize, String, Opt
     let offset = label.as_ref().map_or(0, miette::LabeledSpan::offset);
     let on_one_line = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut message = on_one_line(error.to_string());
+    // Cedar begins with the policy's id; the place says that already.
+    if let Some((_, rest)) = message
+        .strip_prefix("for policy `")
+        .and_then(|m| m.split_once("`, "))
+    {
+        message = rest.to_owned();
+    }
     if let Some(label) = label.as_ref().and_then(|label| label.label()) {
         message = format!("{message} ({})", on_one_line(label.into()));
     }
@@ -105,10 +137,18 @@ fn ttl(policy: &Policy, statement: Statement<'_>, findings: &mut Findings) -> Op
     let text = policy.annotation("ttl")?;
     if policy.effect() == Effect::Forbid {
         let message = "a forbid has no use for @ttl: what it forbids has no lifetime";
-        findings.mistake(statement.source, statement.offset, message, "@ttl on a permit");
+        findings.mistake(
+            statement.source,
+            statement.offset,
+            message,
+            "@ttl on a permit",
+        );
         return None;
     }
-    let seconds = text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse::<u64>().ok());
+    let seconds = text
+        .bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse::<u64>().ok());
     let seconds = match seconds {
         Some(seconds) => seconds
             .map(Seconds)
@@ -130,27 +170,40 @@ pub(super) fn validate<'b>(
     broken: impl Fn(&str) -> Option<&'b str>,
     findings: &mut Findings,
 ) {
-    let judged = written.values().filter(|w| broken(w.statement.text).is_none());
+    let judged = written
+        .values()
+        .filter(|w| broken(w.statement.text).is_none());
     let Ok(set) = PolicySet::from_policies(judged.map(|w| w.policy.clone())) else {
         // Ids are unique and there are no templates, so this cannot be; if it were, nothing may be loaded.
-        findings.mistake_in("policies", "the policies do not form a set", "each @id once");
+        findings.mistake_in(
+            "policies",
+            "the policies do not form a set",
+            "each @id once",
+        );
         return;
     };
-    let result = Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, REACH);
-    let by_id: HashMap<_, _> = written.iter().collect();
+    let result =
+        Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, REACH);
+    let mut told_of = BTreeSet::new();
     for error in result.validation_errors() {
-        if let Some(written) = by_id.get(error.policy_id()) {
-            let (offset, message, help) = told(error, written.statement);
+        let Some(written) = written.get(error.policy_id()) else {
+            findings.mistake_in("policies", error.to_string(), "what the schema allows");
+            continue;
+        };
+        let (offset, message, help) = told(error, written.statement);
+        // One that holds for many actions is told once.
+        if told_of.insert((error.policy_id(), offset)) {
             let help = help.unwrap_or_else(|| "what policies/schema.cedarschema allows".into());
             findings.mistake(written.statement.source, offset, message, help);
-        } else {
-            findings.mistake_in("policies", error.to_string(), "what the schema allows");
         }
     }
+    let wrong: BTreeSet<_> = told_of.into_iter().map(|(id, _)| id).collect();
     for warning in result.validation_warnings() {
-        if let Some(written) = by_id.get(warning.policy_id()) {
+        let id = warning.policy_id();
+        if let Some(written) = written.get(id).filter(|_| !wrong.contains(id)) {
             let (offset, message, help) = told(warning, written.statement);
-            let help = help.unwrap_or_else(|| "a policy that can have an effect, or nothing".into());
+            let help =
+                help.unwrap_or_else(|| "a policy that can have an effect, or nothing".into());
             findings.warning(written.statement.source, offset, message, help);
         }
     }

@@ -82,7 +82,10 @@ pub fn schema_text<'a>(actions: impl IntoIterator<Item = &'a Action>) -> String 
 fn write_action(text: &mut String, kind: Kind, action: &Action) -> std::fmt::Result {
     let (word, name) = (kind.word(), &action.name);
     let principal = if kind.by_person() { "Person" } else { "Agent" };
-    writeln!(text, "\naction \"{word}:{name}\" in [Action::\"{word}\"] appliesTo {{")?;
+    writeln!(
+        text,
+        "\naction \"{word}:{name}\" in [Action::\"{word}\"] appliesTo {{"
+    )?;
     writeln!(text, "  principal: [{principal}],")?;
     writeln!(text, "  resource: [NamedAction],")?;
     writeln!(text, "  context: {{")?;

@@ -23,7 +23,11 @@ pub(super) fn read(
     parameters: &BTreeMap<String, ParameterKind>,
     findings: &mut Findings,
 ) -> Option<Value> {
-    if value.get_ref().as_table().is_none_or(|table| table.is_empty()) {
+    if value
+        .get_ref()
+        .as_table()
+        .is_none_or(|table| table.is_empty())
+    {
         let message = "`scope` is not a table with something in it";
         let instead = "scope = { roles = [\"a_role\"] }, in the words of the target";
         findings.mistake(source, value.span().start, message, instead);
@@ -93,7 +97,10 @@ impl Leaves<'_> {
                 }
             }
         } else if WILDCARDS.iter().any(|wildcard| text.contains(wildcard)) {
-            let message = format!("\"{}\" has a wildcard; a scope names things exactly", show(text));
+            let message = format!(
+                "\"{}\" has a wildcard; a scope names things exactly",
+                show(text)
+            );
             let instead = "each thing by its whole name";
             self.refuse(at, message, instead, findings);
         } else if text.contains(['{', '}']) {
@@ -106,18 +113,28 @@ impl Leaves<'_> {
         }
     }
 
-    fn check_values(&mut self, name: &str, kind: &ParameterKind, at: usize, findings: &mut Findings) {
+    fn check_values(
+        &mut self,
+        name: &str,
+        kind: &ParameterKind,
+        at: usize,
+        findings: &mut Findings,
+    ) {
         match kind {
             ParameterKind::Choice { values } => {
                 let wild = |value: &&String| WILDCARDS.iter().any(|w| value.contains(w));
                 if let Some(value) = values.iter().find(wild) {
-                    let message = format!("{name} can be \"{}\", which has a wildcard", show(value));
+                    let message =
+                        format!("{name} can be \"{}\", which has a wildcard", show(value));
                     self.refuse(at, message, "values that name things exactly", findings);
                 }
             }
             ParameterKind::Text { .. } => {
                 let wild = |text: &&str| kind.accepts(&Value::from(*text));
-                if ["*", "%", "?", "a*", "a%", "a?"].iter().any(|text| wild(&text)) {
+                if ["*", "%", "?", "a*", "a%", "a?"]
+                    .iter()
+                    .any(|text| wild(&text))
+                {
                     let message = format!("the pattern of {name} lets wildcards into the scope");
                     let instead = "a pattern that lists what is allowed, such as '[a-z0-9_-]+'";
                     self.refuse(at, message, instead, findings);
@@ -128,11 +145,17 @@ impl Leaves<'_> {
     }
 
     fn warn_of_unused(&self, at: usize, findings: &mut Findings) {
-        for name in self.parameters.keys().filter(|name| !self.used.contains(*name)) {
+        for name in self
+            .parameters
+            .keys()
+            .filter(|name| !self.used.contains(*name))
+        {
             findings.warning(
                 self.source,
                 at,
-                format!("parameter {name} does not limit the credential: no leaf of the scope uses it"),
+                format!(
+                    "parameter {name} does not limit the credential: no leaf of the scope uses it"
+                ),
                 format!("\"{{{name}}}\" where it limits something, if it should"),
             );
         }

@@ -76,10 +76,7 @@ mod tests {
             file: "p.cedar",
             text,
         };
-        let found: Vec<_> = split(source)
-            .iter()
-            .map(|s| (s.place(), s.text))
-            .collect();
+        let found: Vec<_> = split(source).iter().map(|s| (s.place(), s.text)).collect();
         assert_eq!(
             found,
             [
