@@ -131,7 +131,7 @@ impl Fetcher {
         serde_json::from_slice(&body).map_err(|_| FetchError::Malformed("it is not JSON"))
     }
 
-    /// Sends a prepared request and returns the whole answer, whatever its status.
+    /// Sends a prepared request and returns the whole answer, unless its status is a server's failure.
     pub(crate) async fn call(
         &self,
         request: http::Request<Vec<u8>>,
@@ -142,6 +142,9 @@ impl Fetcher {
         let answer = answer.map_err(FetchError::Unreachable)?;
         let headers = answer.headers().clone();
         let (status, body) = read(answer).await?;
+        if status >= 500 {
+            return Err(FetchError::Status(status));
+        }
         let mut response = http::Response::new(body);
         *response.status_mut() =
             http::StatusCode::from_u16(status).map_err(|_| FetchError::Status(status))?;

@@ -271,7 +271,7 @@ impl OpenIdProvider {
                 RequestTokenError::ServerResponse(_) => Trouble::CodeRefused,
                 RequestTokenError::Request(error) => Trouble::Unavailable(error.to_string()),
                 RequestTokenError::Parse(..) | RequestTokenError::Other(_) => {
-                    Trouble::Unavailable("its token answer cannot be read".into())
+                    Trouble::Token("the answer it should be in cannot be read".into())
                 }
             })?;
         let token = answer.id_token();
