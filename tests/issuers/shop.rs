@@ -28,7 +28,7 @@ pub struct Shop {
     pub admin: PgConnection,
     /// May read customers (by country), orders.
     pub group: String,
-    /// A second database of the same cluster, open to everybody.
+    /// A second database of the same cluster, open to everybody, once it is made.
     pub other: String,
 }
 
@@ -112,7 +112,6 @@ impl Shop {
         };
         let mut root = PgConnection::connect(server.url.as_str()).await.unwrap();
         run(&mut root, &format!("CREATE DATABASE {shop}")).await;
-        run(&mut root, &format!("CREATE DATABASE {other}")).await;
         let mut url = server.url.clone();
         url.set_path(&shop);
         let mut admin = PgConnection::connect(url.as_str()).await.unwrap();
@@ -215,6 +214,14 @@ impl Shop {
             .password(&self.password)
             .database(&self.target.database)
             .ssl_mode(PgSslMode::Disable)
+    }
+
+    /// Makes the second database; gives a superuser's session in it.
+    pub async fn open_other(&mut self) -> PgConnection {
+        run(&mut self.admin, &format!("CREATE DATABASE {}", self.other)).await;
+        let mut there = self.admin_in(&self.other).await;
+        run(&mut there, "GRANT CREATE ON SCHEMA public TO PUBLIC").await;
+        there
     }
 
     /// Superuser in any database.

@@ -153,10 +153,9 @@ impl PostgresIssuer {
         };
         let groups = problems.check("fence_failed", self.main(&text::memberships(oid)).await);
         for group in texts(&groups, "name") {
-            // One by one: a group somebody else granted must not keep the others.
+            // One by one, and as far as it goes: what somebody else granted is gone with the sessions and the role.
             if let Ok(group) = Ident::new(&group) {
-                let revoke = text::revoke(&[group], role);
-                problems.check("fence_failed", self.main(&revoke).await);
+                let _ = self.main(&text::revoke(&[group], role)).await;
             }
         }
         let take_over = text::take_over(role, grant_options);
@@ -235,7 +234,21 @@ impl PostgresIssuer {
             let database = row.try_get::<Option<String>, _>("database").ok().flatten();
             let database = database.unwrap_or_else(|| self.target.database.clone());
             let disown = text::disown(role, &self.quarantine);
-            if let Err(trouble) = self.links.ask_once(&database, &disown).await {
+            let mut done = self.links.ask_once(&database, &disown).await;
+            if done
+                .as_ref()
+                .is_err_and(|trouble| trouble.state() == "42501")
+            {
+                // Code cannot be handed to a role that may not create in its schema; data can. The code goes.
+                done = self
+                    .links
+                    .ask_once(&database, &text::drop_routines(oid))
+                    .await;
+                if done.is_ok() {
+                    done = self.links.ask_once(&database, &disown).await;
+                }
+            }
+            if let Err(trouble) = done {
                 let mut problem = end_error("cleanup_blocked", &trouble);
                 problem.detail = format!("in database {database}: {}", problem.detail);
                 // One database that does not answer is no reason to leave the others.

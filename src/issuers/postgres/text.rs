@@ -241,6 +241,17 @@ pub fn disown(role: &Ident, quarantine: &Ident) -> Sql {
         .text("; COMMIT")
 }
 
+/// Drops the functions and procedures the role owns here, unless something needs them. The server quotes their names.
+pub fn drop_routines(oid: i64) -> Sql {
+    Sql::new(
+        "DO $$ DECLARE routine pg_catalog.oid; BEGIN FOR routine IN SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.proowner = ",
+    )
+    .number(oid)
+    .text(
+        " LOOP EXECUTE pg_catalog.format('DROP ROUTINE %s RESTRICT', routine::pg_catalog.regprocedure); END LOOP; END $$",
+    )
+}
+
 /// Roles and sessions that could be ours.
 pub fn list() -> Sql {
     Sql::new(
