@@ -243,6 +243,7 @@ pub fn status_of(code: RefusalCode) -> StatusCode {
         | RefusalCode::NotLive
         | RefusalCode::StaleClaim
         | RefusalCode::MintUnderway => StatusCode::CONFLICT,
+        RefusalCode::TargetRefused => StatusCode::BAD_GATEWAY,
         RefusalCode::Gone | RefusalCode::Expired => StatusCode::GONE,
         RefusalCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalCode::TooManyOpen => StatusCode::TOO_MANY_REQUESTS,

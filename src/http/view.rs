@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
+use super::auth::{Principal, SignedIn};
 use super::problem::Problem;
+use crate::domain::quorum::missing;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Agent, AgentProof, Lease, LeaseState, ParameterKind, Party, Person, Request,
-    RequestState, Time,
+    Action, Agent, AgentProof, Lease, LeaseId, LeaseState, ParameterKind, Party, Person, Request,
+    RequestId, RequestState, Reviewer, Time,
 };
 
 /// A page of a list.
@@ -132,7 +134,7 @@ pub struct RequestView {
     pub verdict: Option<VerdictView>,
     /// What people said, in order.
     pub reviews: Vec<ReviewView>,
-    /// While pending: how many distinct people of which group it takes in all.
+    /// While pending: how many more people of which group it takes.
     pub needs: BTreeMap<String, u32>,
     /// When it was asked.
     #[schema(value_type = String, format = DateTime)]
@@ -216,10 +218,14 @@ fn collect_until(state: &RequestState) -> Option<Time> {
 fn needs(api: &Api, request: &Request) -> BTreeMap<String, u32> {
     let policy = api.broker.policy();
     let action = policy.action(&request.sealed().action);
-    match (&request.state, action) {
-        (RequestState::Pending, Some(action)) => group_counts(action),
-        _ => BTreeMap::new(),
-    }
+    let (RequestState::Pending, Some(action)) = (&request.state, action) else {
+        return BTreeMap::new();
+    };
+    let approved = request.reviews.iter();
+    let approved = approved.filter(|review| review.decision == ReviewDecision::Approve);
+    let approvers: Vec<&Reviewer> = approved.map(|review| &review.reviewer).collect();
+    let missing = missing(&action.review.groups, &approvers);
+    missing.iter().map(|(group, n)| (group.to_string(), *n)).collect()
 }
 
 fn group_counts(action: &Action) -> BTreeMap<String, u32> {
@@ -258,7 +264,7 @@ fn expires_at(lease: &Lease) -> Option<Time> {
     }
 }
 
-/// A lease that is not proven over.
+/// A lease.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "request": "req_01kb0m4v9s1a2b3c4d5e6f7g8h",
@@ -276,7 +282,7 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live` or `ending`.
+    /// `issuing`, `live`, `ending` or `ended`.
     pub state: &'static str,
     /// When the credential ends, once it lives.
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -284,19 +290,18 @@ pub struct LeaseView {
 }
 
 impl LeaseView {
-    /// The lease of `request`, if one is in force.
-    pub fn of(api: &Api, request: &Request) -> Option<Self> {
-        let id = request.lease()?;
+    /// The lease `id` of `request`.
+    pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
-        Some(Self {
+        Self {
             id: id.to_string(),
             request: request.id().to_string(),
             agent: request.sealed().agent.to_string(),
             action: request.sealed().action.to_string(),
             target: request.sealed().target.to_string(),
-            state: request.state.word(),
+            state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
             expires_at: lease.as_ref().and_then(expires_at),
-        })
+        }
     }
 }
 
@@ -472,22 +477,22 @@ fn parameter(kind: &ParameterKind) -> Value {
 ///
 /// # Errors
 /// Not found, or the ledger does not answer.
-pub async fn visible(
-    api: &Api,
-    caller: &super::auth::Principal,
-    id: &crate::domain::RequestId,
-) -> Result<Request, Problem> {
-    use super::auth::Principal;
+pub async fn visible(api: &Api, caller: &Principal, id: &RequestId) -> Result<Request, Problem> {
     let found = api.broker.request(id).await?;
-    let seen = found.filter(|request| match caller {
+    let seen = found.filter(|request| may_see(api, caller, request));
+    seen.ok_or_else(Problem::not_found)
+}
+
+/// Whether this caller may know of the request: its agent, the operator, and people who may decide or have decided.
+pub fn may_see(api: &Api, caller: &Principal, request: &Request) -> bool {
+    match caller {
         Principal::Agent(agent) => request.sealed().agent == agent.name,
         Principal::Operator => true,
-        Principal::Person(person) => {
-            let reviewer = &person.reviewer;
+        Principal::Person(SignedIn { reviewer, .. }) => {
+            let mut reviews = request.reviews.iter();
             api.broker.may_review(reviewer, request).is_ok()
                 || api.broker.may_revoke(reviewer, request)
-                || request.reviews.iter().any(|review| review.reviewer.person == reviewer.person)
+                || reviews.any(|review| review.reviewer.person == reviewer.person)
         }
-    });
-    seen.ok_or_else(Problem::not_found)
+    }
 }

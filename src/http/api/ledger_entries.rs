@@ -46,7 +46,10 @@ pub async fn list(State(api): State<Api>, parts: Parts) -> Result<Json<EntriesVi
     let from = from.map_err(|_| Query::wrong("from", "give the index of an entry"))?;
     let entries = api.broker.entries(from, limit).await?;
     let next = (entries.len() == limit).then(|| from.saturating_add(limit as u64));
-    let data = entries.into_iter().map(|(seq, entry)| EntryView { seq, entry });
+    let data = entries.into_iter().map(|stored| EntryView {
+        seq: stored.seq,
+        entry: String::from_utf8_lossy(&stored.bytes).into_owned(),
+    });
     Ok(Json(EntriesView {
         data: data.collect(),
         next,

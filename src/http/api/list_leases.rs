@@ -37,7 +37,10 @@ pub async fn list(
             && before.as_ref().is_none_or(|before| request.id() < before)
     };
     let (requests, next_cursor) = newest(api.broker.open_requests(&wanted), limit);
-    let leases = requests.iter().filter_map(|request| LeaseView::of(&api, request));
+    let leases = requests.iter().filter_map(|request| {
+        let lease = request.lease()?;
+        Some(LeaseView::of(&api, lease, request))
+    });
     let page = Page {
         data: leases.collect(),
         next_cursor,

@@ -1,6 +1,7 @@
 //! `POST /v1/leases/{id}/revoke`: end a credential early.
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::show_lease::holder;
@@ -15,7 +16,8 @@ use crate::http::{Api, Problem};
 /// Revoke a lease
 ///
 /// For the agent that holds it, the operator, and people whom policy lets. With `Prefer: wait=N` the answer waits
-/// up to N seconds (at most 50) for the proof that nothing can be done with the credential any more.
+/// up to N seconds (at most 50) for the proof that nothing can be done with the credential any more. Revoking what
+/// is over is fine.
 #[utoipa::path(
     post, path = "/v1/leases/{id}/revoke", operation_id = "revoke_lease", tag = "leases",
     params(
@@ -31,7 +33,18 @@ pub async fn revoke(
     prefer: Prefer,
     NoBody: NoBody,
 ) -> Result<Response, Problem> {
-    let request = holder(&api, &caller, &id)?;
+    let request = holder(&api, &caller, &id).await?;
+    if request.state.word() == "closed" {
+        return Ok(super::shown(&api, &request, prefer));
+    }
+    if api.broker.lease(&id).is_none() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "not_live",
+            "this lease is proven over; its request goes on with another",
+            "look at the request for the lease in force",
+        ));
+    }
     let by = match caller {
         Principal::Agent(agent) => Revoker::Agent(agent.name),
         Principal::Operator => Revoker::Operator,
