@@ -15,9 +15,9 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::Api;
 use super::access::{self, Kind};
 use super::problem::Problem;
-use super::Api;
 use crate::domain::{Agent, AgentName, Reviewer};
 
 /// Longest bearer token that is looked at.
@@ -210,7 +210,10 @@ fn changes_state(method: &Method) -> bool {
 
 /// A cookie alone is not consent: the browser must say it comes from our own pages, and the page must know the token.
 fn check_same_site(api: &Api, parts: &Parts, person: &SignedIn) -> Result<(), Problem> {
-    let given = parts.headers.get("x-csrf-token").map_or(&b""[..], |v| v.as_bytes());
+    let given = parts
+        .headers
+        .get("x-csrf-token")
+        .map_or(&b""[..], |v| v.as_bytes());
     let wanted = person.csrf.expose_secret().as_bytes();
     let token_fits = verify_slices_are_equal(given, wanted).is_ok() && !wanted.is_empty();
     if token_fits && is_same_origin(&parts.headers, &api.origin) {
@@ -294,9 +297,21 @@ mod tests {
     #[test]
     fn only_one_well_formed_bearer_token_is_looked_at() {
         let token = |pairs: &[_]| bearer_token(&headers(pairs)).map(ToOwned::to_owned);
-        assert_eq!(token(&[("authorization", "Bearer csk_a")]), Some("csk_a".into()));
-        assert_eq!(token(&[("authorization", "bearer csk_a")]), Some("csk_a".into()));
-        for wrong in ["Basic csk_a", "Bearer", "Bearer ", "Bearer a b", "Bearer  a"] {
+        assert_eq!(
+            token(&[("authorization", "Bearer csk_a")]),
+            Some("csk_a".into())
+        );
+        assert_eq!(
+            token(&[("authorization", "bearer csk_a")]),
+            Some("csk_a".into())
+        );
+        for wrong in [
+            "Basic csk_a",
+            "Bearer",
+            "Bearer ",
+            "Bearer a b",
+            "Bearer  a",
+        ] {
             assert_eq!(token(&[("authorization", wrong)]), None, "{wrong:?}");
         }
         let twice = [("authorization", "Bearer a"), ("authorization", "Bearer b")];
@@ -311,7 +326,10 @@ mod tests {
         assert!(same(&[("origin", ours)]));
         assert!(!same(&[("sec-fetch-site", "same-site"), ("origin", ours)]));
         assert!(!same(&[("sec-fetch-site", "cross-site")]));
-        assert!(!same(&[("sec-fetch-site", "same-origin"), ("origin", "null")]));
+        assert!(!same(&[
+            ("sec-fetch-site", "same-origin"),
+            ("origin", "null")
+        ]));
         assert!(!same(&[]));
     }
 }

@@ -43,7 +43,8 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
         check_media_type(request.headers(), "application/json")?;
         let bytes = read(request).await?;
         let value = parse(&bytes)?;
-        let fingerprint = Digest::of_canonical(&value).map_err(|_| malformed("it has no canonical form"))?;
+        let fingerprint =
+            Digest::of_canonical(&value);
         Ok(Self {
             value: Fields::read(value)?,
             fingerprint,
@@ -114,7 +115,10 @@ pub async fn read(request: Request) -> Result<Bytes, Problem> {
         Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_timeout",
-            format!("the body did not arrive within {} seconds", BODY_WAIT.as_secs()),
+            format!(
+                "the body did not arrive within {} seconds",
+                BODY_WAIT.as_secs()
+            ),
             "send it again, at once",
         )
         .with_header(
@@ -219,9 +223,11 @@ struct Trail {
 
 impl Trail {
     fn refuse<E: serde::de::Error>(&self, code: &str, detail: &str) -> E {
-        let pointer = self.at.borrow().iter().fold(String::new(), |all, part| {
-            all + "/" + &escape(part)
-        });
+        let pointer = self
+            .at
+            .borrow()
+            .iter()
+            .fold(String::new(), |all, part| all + "/" + &escape(part));
         *self.mistake.borrow_mut() = Some(Mistake {
             pointer,
             code: code.into(),
@@ -313,7 +319,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
         while let Some(name) = members.next_key::<String>()? {
             self.0.at.borrow_mut().push(name.clone());
             if all.contains_key(&name) {
-                return Err(self.0.refuse("duplicate_field", "stands twice; send it once"));
+                return Err(self
+                    .0
+                    .refuse("duplicate_field", "stands twice; send it once"));
             }
             let value = members.next_value_seed(self)?;
             self.0.at.borrow_mut().pop();
@@ -369,8 +377,17 @@ mod tests {
     #[test]
     fn numbers_that_clients_round_are_refused() {
         let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-        for text in ["9007199254740992", "-9007199254740992", "1e300", "123456789012345678901234567890"] {
-            assert_eq!(code(&format!("{{\"n\":{text}}}")), pair("invalid_value", "/n"), "{text}");
+        for text in [
+            "9007199254740992",
+            "-9007199254740992",
+            "1e300",
+            "123456789012345678901234567890",
+        ] {
+            assert_eq!(
+                code(&format!("{{\"n\":{text}}}")),
+                pair("invalid_value", "/n"),
+                "{text}"
+            );
         }
     }
 

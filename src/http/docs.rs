@@ -4,13 +4,13 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, Ref, ResponseBuilder,
 };
-use utoipa::openapi::path::{Operation, PathItem};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
@@ -58,7 +58,9 @@ pub fn document() -> OpenApi {
 fn head() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
-        .description(Some("An API key `csk_…`, an access token `cst_…`, or the operator token `cso_…`."))
+        .description(Some(
+            "An API key `csk_…`, an access token `cst_…`, or the operator token `cso_…`.",
+        ))
         .build();
     let session = ApiKey::Cookie(ApiKeyValue::with_description(
         "__Host-countersign",
@@ -94,9 +96,18 @@ fn operation<'a>(item: &'a mut PathItem, method: &str) -> Option<&'a mut Operati
 }
 
 fn complete(operation: &mut Operation, route: &Route) {
-    let guarded = if route.kinds.is_empty() { &[][..] } else { GUARDED };
+    let guarded = if route.kinds.is_empty() {
+        &[][..]
+    } else {
+        GUARDED
+    };
     let mut codes: BTreeMap<u16, Vec<&str>> = BTreeMap::new();
-    for (status, code) in route.codes.iter().chain(guarded).chain(&[(500, "internal")]) {
+    for (status, code) in route
+        .codes
+        .iter()
+        .chain(guarded)
+        .chain(&[(500, "internal")])
+    {
         codes.entry(*status).or_default().push(code);
     }
     for (status, codes) in codes {
@@ -108,7 +119,9 @@ fn complete(operation: &mut Operation, route: &Route) {
             .content(PROBLEM_JSON, content)
             .build();
         let responses = &mut operation.responses.responses;
-        responses.entry(status.to_string()).or_insert(response.into());
+        responses
+            .entry(status.to_string())
+            .or_insert(response.into());
     }
     let scheme = |name: &str| SecurityRequirement::new(name, Vec::<String>::new());
     let mut security = Vec::new();

@@ -31,7 +31,11 @@ impl Fields {
     /// A problem that lists every mistake.
     pub fn read<T: FromFields>(body: Value) -> Result<T, Problem> {
         let Value::Object(members) = body else {
-            return Err(Problem::mistake("", "wrong_type", "the body is one JSON object"));
+            return Err(Problem::mistake(
+                "",
+                "wrong_type",
+                "the body is one JSON object",
+            ));
         };
         let mut fields = Self {
             members,
@@ -60,7 +64,10 @@ impl Fields {
         } else {
             known.join(", ")
         };
-        let unknown = self.members.keys().filter(|name| !known.contains(&name.as_str()));
+        let unknown = self
+            .members
+            .keys()
+            .filter(|name| !known.contains(&name.as_str()));
         let unknown: Vec<String> = unknown.take(16).cloned().collect();
         for name in unknown {
             let detail = format!("is not a field here: {known_words}");
@@ -134,7 +141,11 @@ impl Fields {
         if (min..=max).contains(&number) {
             return Some(number);
         }
-        self.wrong(name, "invalid_value", format!("give a whole number from {min} to {max}"));
+        self.wrong(
+            name,
+            "invalid_value",
+            format!("give a whole number from {min} to {max}"),
+        );
         None
     }
 
@@ -174,7 +185,11 @@ impl Fields {
         for (key, value) in &members {
             let place = format!("{name}/{}", escape(key));
             if key.is_empty() || key.len() > 64 || key.chars().any(char::is_control) {
-                self.wrong_at(&place, "invalid_value", "a name here has 1 to 64 characters");
+                self.wrong_at(
+                    &place,
+                    "invalid_value",
+                    "a name here has 1 to 64 characters",
+                );
             }
             match value {
                 Value::String(text) if text.contains('\0') => {

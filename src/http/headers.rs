@@ -78,14 +78,18 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
         });
         let fits = |key: &&str| {
             (1..=KEY_CHARACTERS_MAX).contains(&key.len())
-                && key.bytes().all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\')
+                && key
+                    .bytes()
+                    .all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\')
         };
         match (key.filter(fits), all.next()) {
             (Some(key), None) => Ok(Self(Some(key.into()))),
             _ => Err(Problem::new(
                 StatusCode::BAD_REQUEST,
                 "invalid_idempotency_key",
-                format!("an Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} printable ASCII characters, once"),
+                format!(
+                    "an Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} printable ASCII characters, once"
+                ),
                 "send a fresh UUID, and the same one again when you retry",
             )),
         }
@@ -143,7 +147,11 @@ impl Query {
             let short: String = name.chars().take(64).collect();
             if !known.contains(&name.as_ref()) {
                 let detail = format!("is not a parameter here: {}", known.join(", "));
-                return Err(Problem::mistake(&format!("?{short}"), "unknown_parameter", detail));
+                return Err(Problem::mistake(
+                    &format!("?{short}"),
+                    "unknown_parameter",
+                    detail,
+                ));
             }
             if all.insert(name.into_owned(), value.into_owned()).is_some() {
                 return Err(Self::wrong(&short, "is given twice"));
@@ -186,7 +194,11 @@ impl Query {
     pub fn cursor<T: FromStr>(&self) -> Result<Option<T>, Problem> {
         let cursor = self.text("cursor").map(str::parse).transpose();
         cursor.map_err(|_| {
-            Problem::mistake("?cursor", "invalid_cursor", "is not a `next_cursor` of this list")
+            Problem::mistake(
+                "?cursor",
+                "invalid_cursor",
+                "is not a `next_cursor` of this list",
+            )
         })
     }
 }
@@ -206,7 +218,9 @@ pub async fn secure(request: Request, next: Next) -> Response {
         ),
     ];
     for (name, value) in fixed {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     if api {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -245,9 +259,18 @@ mod tests {
             Prefer::of(&headers).0.as_secs()
         };
         for (text, seconds) in [
-            ("wait=30", 30), ("respond-async, wait=7", 7), ("Wait = 5", 5), ("wait=\"9\"", 9),
-            ("wait=51", 50), ("wait=4000000000", 50), ("wait=-1", 0), ("wait=x", 0), ("await=3", 0),
-            ("return=minimal", 0), ("wait", 0), ("wait=99999999999999", 0),
+            ("wait=30", 30),
+            ("respond-async, wait=7", 7),
+            ("Wait = 5", 5),
+            ("wait=\"9\"", 9),
+            ("wait=51", 50),
+            ("wait=4000000000", 50),
+            ("wait=-1", 0),
+            ("wait=x", 0),
+            ("await=3", 0),
+            ("return=minimal", 0),
+            ("wait", 0),
+            ("wait=99999999999999", 0),
         ] {
             assert_eq!(wait(text), seconds, "{text}");
         }

@@ -288,10 +288,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (self.status(), body).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(PROBLEM_JSON),
-        );
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         for (name, value) in &self.headers {
             headers.insert(name.clone(), value.clone());
@@ -328,7 +325,10 @@ mod tests {
     fn what_is_behind_a_refusal_of_a_foreign_thing_never_shows() {
         let said = Refusal::new(RefusalCode::NotFound, "it is of agent b", "ask b");
         let problem = serde_json::to_string(&Problem::from(said)).unwrap();
-        assert_eq!(problem, serde_json::to_string(&Problem::not_found()).unwrap());
+        assert_eq!(
+            problem,
+            serde_json::to_string(&Problem::not_found()).unwrap()
+        );
     }
 
     #[test]
@@ -337,7 +337,10 @@ mod tests {
             what: "postgres://broker:hunter2@10.0.0.7".into(),
         });
         let text = serde_json::to_string(&problem).unwrap();
-        assert!(!text.contains("hunter2") && !text.contains("10.0.0.7"), "{text}");
+        assert!(
+            !text.contains("hunter2") && !text.contains("10.0.0.7"),
+            "{text}"
+        );
         assert_eq!(problem.status(), StatusCode::SERVICE_UNAVAILABLE);
     }
 }

@@ -63,13 +63,20 @@ mod tests {
         let buckets = Buckets::default();
         let (noisy, calm) = ("noisy".parse().unwrap(), "calm".parse().unwrap());
         let at = Time::from_millis;
-        let spent = (0..150).filter(|_| buckets.take(&noisy, at(1000)).is_ok()).count();
+        let spent = (0..150)
+            .filter(|_| buckets.take(&noisy, at(1000)).is_ok())
+            .count();
         assert_eq!(spent, 100);
         assert!(buckets.take(&calm, at(1000)).is_ok());
         assert!(buckets.take(&noisy, at(1099)).is_err());
         assert!(buckets.take(&noisy, at(1100)).is_ok());
-        assert!(buckets.take(&noisy, at(900)).is_err(), "a clock that goes back earns nothing");
-        let later = (0..150).filter(|_| buckets.take(&noisy, at(999_000)).is_ok()).count();
+        assert!(
+            buckets.take(&noisy, at(900)).is_err(),
+            "a clock that goes back earns nothing"
+        );
+        let later = (0..150)
+            .filter(|_| buckets.take(&noisy, at(999_000)).is_ok())
+            .count();
         assert_eq!(later, 100);
     }
 }

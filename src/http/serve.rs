@@ -64,11 +64,11 @@ pub async fn serve(
         let Some((stream, permit)) = accepted else {
             continue;
         };
-        let service = TowerToHyperService::new(
-            router.clone().map_request(|request: hyper::Request<hyper::body::Incoming>| -> Request {
+        let service = TowerToHyperService::new(router.clone().map_request(
+            |request: hyper::Request<hyper::body::Incoming>| -> Request {
                 request.map(axum::body::Body::new)
-            }),
-        );
+            },
+        ));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(bounds.header_wait)
@@ -84,7 +84,10 @@ pub async fn serve(
         });
     }
     drop(listener);
-    if tokio::time::timeout(bounds.drain, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(bounds.drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::warn!("calls were still under way after the drain time; they are cut off");
     }
     connections.shutdown().await;
@@ -123,5 +126,7 @@ fn is_passing(error: &io::Error) -> bool {
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
             | io::ErrorKind::OutOfMemory
-    ) || error.raw_os_error().is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
+    ) || error
+        .raw_os_error()
+        .is_some_and(|code| OUT_OF_DESCRIPTORS.contains(&code))
 }

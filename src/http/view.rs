@@ -225,7 +225,10 @@ fn needs(api: &Api, request: &Request) -> BTreeMap<String, u32> {
     let approved = approved.filter(|review| review.decision == ReviewDecision::Approve);
     let approvers: Vec<&Reviewer> = approved.map(|review| &review.reviewer).collect();
     let missing = missing(&action.review.groups, &approvers);
-    missing.iter().map(|(group, n)| (group.to_string(), *n)).collect()
+    missing
+        .iter()
+        .map(|(group, n)| (group.to_string(), *n))
+        .collect()
 }
 
 fn group_counts(action: &Action) -> BTreeMap<String, u32> {
@@ -444,7 +447,9 @@ impl ActionView {
             title: action.title.clone(),
             description: action.description.clone(),
             target: action.target.to_string(),
-            parameters: parameters.map(|(name, kind)| (name.clone(), parameter(kind))).collect(),
+            parameters: parameters
+                .map(|(name, kind)| (name.clone(), parameter(kind)))
+                .collect(),
             ttl: TtlView {
                 default_seconds: action.ttl.default.0,
                 longest_seconds: action.ttl.longest.0,
@@ -458,7 +463,10 @@ impl ActionView {
 
 fn parameter(kind: &ParameterKind) -> Value {
     let mut shown = match kind {
-        ParameterKind::Text { pattern, max_length } => {
+        ParameterKind::Text {
+            pattern,
+            max_length,
+        } => {
             serde_json::json!({"type": "text", "pattern": pattern, "max_length": max_length})
         }
         ParameterKind::Choice { values } => serde_json::json!({"type": "choice", "values": values}),

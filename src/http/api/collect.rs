@@ -99,7 +99,13 @@ pub async fn collect(
     let before = visible(&api, &caller, &id).await?;
     let collected = api.broker.collect(&agent.name, &id, &key).await?;
     // The credential exists from here on: a failing read must not keep it from its agent.
-    let request = api.broker.request(&id).await.ok().flatten().unwrap_or(before);
+    let request = api
+        .broker
+        .request(&id)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(before);
     let view = CollectedView {
         request: RequestView::of(&api, &request),
         lease: CollectedLease {

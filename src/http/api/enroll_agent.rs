@@ -33,7 +33,10 @@ pub struct NewAgent {
 
 /// How a new agent proves itself.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "describes the object for the document; it is read as `Proof`")]
+#[expect(
+    dead_code,
+    reason = "describes the object for the document; it is read as `Proof`"
+)]
 pub struct NewProof {
     /// `api_key` (we draw one and show it once) or `public_key` (the agent keeps the private half).
     kind: String,
@@ -59,7 +62,10 @@ impl FromFields for Proof {
             return Some(Self::ApiKey);
         }
         let key = fields.required_text("ed25519", 64)?;
-        if URL_SAFE_NO_PAD.decode(&key).is_ok_and(|bytes| bytes.len() == 32) {
+        if URL_SAFE_NO_PAD
+            .decode(&key)
+            .is_ok_and(|bytes| bytes.len() == 32)
+        {
             return Some(Self::PublicKey(key));
         }
         let detail = "give the 32 bytes of an Ed25519 public key, base64url without padding";
@@ -151,19 +157,32 @@ fn draw_key(api: &Api) -> Zeroizing<String> {
 
 fn owner(api: &Api, text: &str) -> Result<Party, Problem> {
     let wrong = |detail: String| Problem::mistake("/owner", "invalid_value", detail);
-    let known = || api.people.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let known = || {
+        api.people
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some((people, subject)) = text.split_once(':') else {
         return Err(wrong("write PEOPLE:SUBJECT or group:NAME".into()));
     };
     if people == "group" {
         let group = subject.parse();
-        return group.map(Party::Group).map_err(|error| wrong(error.to_string()));
+        return group
+            .map(Party::Group)
+            .map_err(|error| wrong(error.to_string()));
     }
     let issuer = api.people.get(people).ok_or_else(|| {
-        wrong(format!("no identity provider is called {people:?}; there are: {}", known()))
+        wrong(format!(
+            "no identity provider is called {people:?}; there are: {}",
+            known()
+        ))
     })?;
     if subject.is_empty() || subject.chars().any(char::is_control) {
-        return Err(wrong("the subject is empty or has control characters".into()));
+        return Err(wrong(
+            "the subject is empty or has control characters".into(),
+        ));
     }
     Ok(Party::Person(Person {
         issuer: issuer.clone(),

@@ -79,7 +79,10 @@ pub async fn finish(
     Json { value: report, .. }: Json<Report>,
 ) -> Result<Response, Problem> {
     visible(&api, &caller, &id).await?;
-    let request = api.broker.finish(&agent.name, &id, report.into_members()).await?;
+    let request = api
+        .broker
+        .finish(&agent.name, &id, report.into_members())
+        .await?;
     let request = super::wait(&api, request, super::UNTIL_CLOSED, prefer).await?;
     Ok(super::shown(&api, &request, prefer))
 }

@@ -69,8 +69,15 @@ pub async fn give(
     Id(id): Id<RequestId>,
     Json { value: given, .. }: Json<Decision>,
 ) -> Result<Response, Problem> {
-    let Decision { decision, digest, comment } = given;
-    let request = api.broker.review(reviewer, &id, digest, decision, comment).await?;
+    let Decision {
+        decision,
+        digest,
+        comment,
+    } = given;
+    let request = api
+        .broker
+        .review(reviewer, &id, digest, decision, comment)
+        .await?;
     let view = RequestView::of(&api, &request);
     Ok((StatusCode::CREATED, axum::Json(view)).into_response())
 }

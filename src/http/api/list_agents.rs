@@ -16,7 +16,9 @@ use crate::http::view::{AgentView, Page};
 pub async fn list(State(api): State<Api>) -> Json<Page<AgentView>> {
     let mut agents = api.broker.agents();
     agents.sort_by(|(left, _), (right, _)| left.name.cmp(&right.name));
-    let data = agents.iter().map(|(agent, disabled)| AgentView::of(agent, *disabled));
+    let data = agents
+        .iter()
+        .map(|(agent, disabled)| AgentView::of(agent, *disabled));
     Json(Page {
         data: data.collect(),
         next_cursor: None,

@@ -50,7 +50,9 @@ pub async fn list(
         }
         Some(_) => return Err(Query::wrong("state", "give open or closed")),
     };
-    let data = requests.iter().map(|request| RequestView::of(&api, request));
+    let data = requests
+        .iter()
+        .map(|request| RequestView::of(&api, request));
     let page = Page {
         data: data.collect(),
         next_cursor,
@@ -63,6 +65,9 @@ pub(super) fn newest(mut open: Vec<Request>, limit: usize) -> (Vec<Request>, Opt
     open.sort_by(|left, right| right.id().cmp(left.id()));
     let more = open.len() > limit;
     open.truncate(limit);
-    let last = open.last().filter(|_| more).map(|request| request.id().to_string());
+    let last = open
+        .last()
+        .filter(|_| more)
+        .map(|request| request.id().to_string());
     (open, last)
 }

@@ -72,8 +72,14 @@ impl FromFields for OnBehalfOf {
 }
 
 impl FromFields for Ask {
-    const NAMES: &'static [&'static str] =
-        &["action", "parameters", "ttl_seconds", "reason", "context", "on_behalf_of"];
+    const NAMES: &'static [&'static str] = &[
+        "action",
+        "parameters",
+        "ttl_seconds",
+        "reason",
+        "context",
+        "on_behalf_of",
+    ];
 
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let action = fields.required("action");
@@ -84,13 +90,17 @@ impl FromFields for Ask {
         }
         let ttl = fields.whole("ttl_seconds", 1, i64::from(u32::MAX));
         let reason = fields.text("reason", TEXT_MAX);
-        if reason.as_ref().is_some_and(|text| text.len() > REASON_BYTES_MAX) {
+        if reason
+            .as_ref()
+            .is_some_and(|text| text.len() > REASON_BYTES_MAX)
+        {
             let detail = format!("has at most {REASON_BYTES_MAX} bytes; shorten it");
             fields.wrong("reason", "invalid_value", detail);
         }
         let context = fields.texts("context", ENTRIES_MAX, TEXT_MAX);
         if size(&context) + reason.as_ref().map_or(0, String::len) > CONTEXT_BYTES_MAX {
-            let detail = format!("has, with the reason, at most {CONTEXT_BYTES_MAX} bytes; shorten it");
+            let detail =
+                format!("has, with the reason, at most {CONTEXT_BYTES_MAX} bytes; shorten it");
             fields.wrong("context", "invalid_value", detail);
         }
         if context.contains_key("reason") {
@@ -136,7 +146,10 @@ pub async fn submit(
     CallingAgent(agent): CallingAgent,
     prefer: Prefer,
     IdempotencyKey(key): IdempotencyKey,
-    Json { value: ask, fingerprint }: Json<Ask>,
+    Json {
+        value: ask,
+        fingerprint,
+    }: Json<Ask>,
 ) -> Result<Response, Problem> {
     let mut context = ask.context;
     if let Some(reason) = ask.reason {
@@ -201,10 +214,14 @@ fn explain(
         RefusalCode::InvalidTtl => vec![at("/ttl_seconds".into(), detail)],
         RefusalCode::InvalidParameters => {
             let policy = api.broker.policy();
-            let found = policy.action(action).map(|action| action.check_parameters(parameters));
+            let found = policy
+                .action(action)
+                .map(|action| action.check_parameters(parameters));
             let found = found.and_then(Result::err).unwrap_or_default().into_iter();
             let place = |name: &str| format!("/parameters/{}", crate::http::body::escape(name));
-            found.map(|mistake| at(place(&mistake.name), mistake.problem)).collect()
+            found
+                .map(|mistake| at(place(&mistake.name), mistake.problem))
+                .collect()
         }
         _ => Vec::new(),
     };

@@ -38,7 +38,10 @@ fn refuse(status: StatusCode, error: &'static str, description: impl Into<String
 
 /// What is sent, as a form.
 #[derive(Debug, ToSchema)]
-#[expect(dead_code, reason = "describes the form; the handler reads it pair by pair")]
+#[expect(
+    dead_code,
+    reason = "describes the form; the handler reads it pair by pair"
+)]
 pub struct TokenForm {
     /// `urn:ietf:params:oauth:grant-type:jwt-bearer` or `client_credentials`.
     grant_type: String,
@@ -100,20 +103,27 @@ async fn read_grant(request: Request) -> Result<Grant, Response> {
     let invalid = |what: &str| refuse(StatusCode::BAD_REQUEST, "invalid_request", what);
     let as_oauth = |problem: Problem| refuse(problem.status(), "invalid_request", problem.detail());
     if request.uri().query().is_some() {
-        return Err(invalid("send the form in the body; a URL is no place for an assertion"));
+        return Err(invalid(
+            "send the form in the body; a URL is no place for an assertion",
+        ));
     }
     check_media_type(request.headers(), "application/x-www-form-urlencoded").map_err(as_oauth)?;
     let bytes = read(request).await.map_err(as_oauth)?;
     let mut form = BTreeMap::new();
     for (name, value) in url::form_urlencoded::parse(&bytes) {
-        if form.insert(name.into_owned(), SecretString::from(value.into_owned())).is_some() {
+        if form
+            .insert(name.into_owned(), SecretString::from(value.into_owned()))
+            .is_some()
+        {
             return Err(invalid("a parameter stands twice"));
         }
     }
     let word = |name: &str| form.get(name).map(ExposeSecret::expose_secret);
     match word("grant_type") {
         Some(WORKLOAD_GRANT) => {
-            let assertion = form.remove("assertion").ok_or_else(|| invalid("assertion is missing"))?;
+            let assertion = form
+                .remove("assertion")
+                .ok_or_else(|| invalid("assertion is missing"))?;
             Ok(Grant::Workload { assertion })
         }
         Some(KEY_GRANT) if word("client_assertion_type") == Some(KEY_ASSERTION) => {
@@ -121,7 +131,9 @@ async fn read_grant(request: Request) -> Result<Grant, Response> {
             let assertion = assertion.ok_or_else(|| invalid("client_assertion is missing"))?;
             Ok(Grant::Key { assertion })
         }
-        Some(KEY_GRANT) => Err(invalid(&format!("client_assertion_type must be {KEY_ASSERTION}"))),
+        Some(KEY_GRANT) => Err(invalid(&format!(
+            "client_assertion_type must be {KEY_ASSERTION}"
+        ))),
         Some(_) => Err(refuse(
             StatusCode::BAD_REQUEST,
             "unsupported_grant_type",
