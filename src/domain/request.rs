@@ -1,5 +1,7 @@
 //! A request and the states it goes through.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -201,7 +203,7 @@ impl Outcome {
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What was asked.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
     /// When it was asked.
     pub submitted_at: Time,
     /// What policy said.
