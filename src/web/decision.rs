@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::auth::WebSession;
 use super::problem::{sentence, title_of};
-use super::sheet::{Sheet, Words, quorum};
+use super::sheet::{Sheet, Tally, Words};
 use super::{layout, text, timeline};
 use crate::domain::command::RefusalCode;
 use crate::domain::request::{Review, ReviewDecision};
@@ -66,19 +66,21 @@ fn standing(sheet: &Sheet) -> Markup {
 
 fn approvals(sheet: &Sheet) -> Markup {
     let waiting = sheet.request.state == RequestState::Pending;
-    let counted = quorum(sheet.action.as_ref(), &sheet.missing, &sheet.request)
+    let counted = sheet
+        .tally
+        .as_ref()
         .filter(|_| waiting || !sheet.request.reviews.is_empty());
     html! {
-        @if let Some((given, wanted)) = counted {
+        @if let Some(Tally { given, wanted, missing }) = counted {
             div.tally {
-                p.tally-words { strong { (given) " of " (wanted) } @if wanted == 1 { " approval" } @else { " approvals" } }
+                p.tally-words { strong { (given) " of " (wanted) } @if *wanted == 1 { " approval" } @else { " approvals" } }
                 div.pips aria-hidden="true" {
-                    @for n in 0..wanted.min(12) { span.on[n < given] {} }
+                    @for n in 0..(*wanted).min(12) { span.on[n < *given] {} }
                 }
                 @if waiting {
-                    ul.needs { @for (group, owed) in &sheet.missing { @if *owed > 0 {
-                        li { "still needs " (text::count(u64::from(*owed), "person").replace("persons", "people")) " from " strong { (text::line(group.as_str())) } }
-                    } } }
+                    ul.needs { @for (group, owed) in missing {
+                        li { "Still needs " (people(*owed)) " from " strong { (text::line(group.as_str())) } }
+                    } }
                 }
             }
         }
@@ -106,6 +108,14 @@ fn given(sheet: &Sheet, review: &Review, comment: Option<&Words>) -> Markup {
                 None => {}
             }
         }
+    }
+}
+
+fn people(n: u32) -> String {
+    if n == 1 {
+        "1 person".into()
+    } else {
+        format!("{n} people")
     }
 }
 

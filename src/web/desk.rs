@@ -1,8 +1,6 @@
 //! What the pages need of the broker, and no more: they can read, review and revoke.
 //! They cannot ask, collect or administer.
 
-use std::collections::BTreeMap;
-
 use async_trait::async_trait;
 
 use crate::broker::{Broker, BrokerError};
@@ -10,8 +8,8 @@ use crate::domain::command::Revoker;
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
-    Action, ActionName, Digest, Entry, Event, Explanation, GroupName, Person, Refusal, Request,
-    RequestId, Reviewer, Time,
+    Action, ActionName, Digest, Entry, Event, Explanation, Person, Refusal, Request, RequestId,
+    Reviewer, Time,
 };
 
 /// The broker as reviewers use it. [`Broker`] is the one in service.
@@ -25,9 +23,6 @@ pub trait Desk: Send + Sync + 'static {
 
     /// All open requests, oldest first.
     fn open_requests(&self) -> Vec<Request>;
-
-    /// How many approvals each group still owes.
-    fn missing(&self, request: &Request) -> BTreeMap<GroupName, u32>;
 
     /// What `review` would say to this person, without recording anything.
     ///
@@ -107,5 +102,68 @@ pub trait Desk: Send + Sync + 'static {
             } if live == lease => Some(*expires),
             _ => None,
         }))
+    }
+}
+
+#[async_trait]
+impl Desk for Broker {
+    fn now(&self) -> Time {
+        Broker::now(self)
+    }
+
+    fn action(&self, name: &ActionName) -> Option<Action> {
+        self.policy().action(name).cloned()
+    }
+
+    fn open_requests(&self) -> Vec<Request> {
+        Broker::open_requests(self, &|_| true)
+    }
+
+    fn may_review(&self, reviewer: &Reviewer, request: &Request) -> Result<(), Box<Refusal>> {
+        Broker::may_review(self, reviewer, request)
+    }
+
+    fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
+        Broker::may_revoke(self, reviewer, request)
+    }
+
+    fn explain(&self, request: &Request) -> Explanation {
+        Broker::explain(self, request)
+    }
+
+    async fn request(&self, id: &RequestId) -> Result<Option<Request>, BrokerError> {
+        Broker::request(self, id).await
+    }
+
+    async fn latest(&self, limit: usize) -> Result<Vec<Request>, BrokerError> {
+        let (requests, _) = self.history(None, None, limit).await?;
+        Ok(requests)
+    }
+
+    async fn timeline(&self, id: &RequestId) -> Result<Vec<Entry>, BrokerError> {
+        Broker::timeline(self, id).await
+    }
+
+    async fn text(&self, blob: &BlobRef) -> Result<Option<String>, BrokerError> {
+        Broker::text(self, blob).await
+    }
+
+    async fn review(
+        &self,
+        reviewer: Reviewer,
+        id: &RequestId,
+        digest: Digest,
+        decision: ReviewDecision,
+        comment: Option<String>,
+    ) -> Result<Request, BrokerError> {
+        Broker::review(self, reviewer, id, digest, decision, comment).await
+    }
+
+    async fn revoke(&self, reviewer: Reviewer, id: &RequestId) -> Result<Request, BrokerError> {
+        Broker::revoke(self, Revoker::Person(Box::new(reviewer)), id).await
+    }
+
+    async fn note_session(&self, person: &Person, signed_in: bool) -> Result<(), BrokerError> {
+        Broker::note_session(self, person, signed_in).await
     }
 }

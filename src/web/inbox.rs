@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::auth::WebSession;
 use super::guard::SignedIn;
 use super::problem::Problem;
-use super::sheet::{quorum, sealed_action};
+use super::sheet::{Tally, sealed_action, tally};
 use super::{Pages, layout, text};
 use crate::broker::BrokerError;
 use crate::domain::command::RefusalCode;
@@ -22,7 +22,7 @@ const LATEST: usize = 60;
 struct Row {
     request: Request,
     title: String,
-    quorum: Option<(u32, u32)>,
+    tally: Option<Tally>,
     /// Why this person cannot decide it, in a few words.
     aside: Option<&'static str>,
     expires: Option<Time>,
@@ -102,7 +102,7 @@ fn row(pages: &Pages, request: Request) -> Row {
             || request.sealed().action.to_string(),
             |action| action.title.clone(),
         ),
-        quorum: quorum(action.as_ref(), &desk.missing(&request), &request),
+        tally: tally(action.as_ref(), &request),
         aside: None,
         expires: None,
         request,
@@ -142,7 +142,7 @@ fn main(inbox: &Inbox) -> Markup {
                     @match waiting {
                         0 => "Nothing waits for you.",
                         1 => "One request waits for you.",
-                        n => (n) " requests wait for you.",
+                        n => { (n) " requests wait for you." }
                     }
                 }
             }
@@ -176,7 +176,7 @@ fn card(row: &Row, now: Time) -> Markup {
         li.card.ask {
             div.title-line {
                 h3 { a.cover href={ "/requests/" (row.request.id()) } { (text::line(&row.title)) } }
-                (tally(row))
+                (approvals(row))
             }
             p.facts-line {
                 code { (sealed.agent) } span.quiet-text { " owned by " } (text::party(&submission.owner))
@@ -205,10 +205,10 @@ fn chips(row: &Row) -> Markup {
     }
 }
 
-fn tally(row: &Row) -> Markup {
+fn approvals(row: &Row) -> Markup {
     html! {
-        @if let Some((given, wanted)) = row.quorum {
-            span.tally-small { (given) " of " (wanted) @if wanted == 1 { " approval" } @else { " approvals" } }
+        @if let Some(Tally { given, wanted, .. }) = &row.tally {
+            span.tally-small { (given) " of " (wanted) @if *wanted == 1 { " approval" } @else { " approvals" } }
         }
     }
 }

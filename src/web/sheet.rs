@@ -6,8 +6,9 @@ use super::auth::WebSession;
 use super::desk::Desk;
 use crate::broker::BrokerError;
 use crate::domain::event::BlobRef;
+use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Entry, Explanation, GroupName, Refusal, Request, RequestId, RequestState, Time,
+    Action, Entry, Explanation, GroupName, Refusal, Request, RequestId, RequestState, Time, quorum,
 };
 
 /// Words somebody wrote.
@@ -29,7 +30,7 @@ pub(super) struct Sheet {
     pub(super) context: Option<Words>,
     /// Comments of the reviews, in their order.
     pub(super) comments: Vec<Option<Words>>,
-    pub(super) missing: BTreeMap<GroupName, u32>,
+    pub(super) tally: Option<Tally>,
     pub(super) timeline: Vec<Entry>,
     pub(super) expires: Option<Time>,
     /// What reviewing it now would say.
@@ -52,13 +53,14 @@ impl Sheet {
         for review in &request.reviews {
             comments.push(words(desk, review.comment.as_ref()).await?);
         }
+        let action = sealed_action(desk, &request);
         Ok(Some(Self {
             now: desk.now(),
-            action: sealed_action(desk, &request),
+            tally: tally(action.as_ref(), &request),
+            action,
             explanation: desk.explain(&request),
             context,
             comments,
-            missing: desk.missing(&request),
             timeline: desk.timeline(id).await?,
             expires: desk.expires(&request).await?,
             may_review: desk.may_review(&session.reviewer, &request),
@@ -91,13 +93,35 @@ async fn words(desk: &dyn Desk, blob: Option<&BlobRef>) -> Result<Option<Words>,
     }
 }
 
-/// Approvals still owed and asked for: `(given, wanted)`.
-pub(super) fn quorum(
-    action: Option<&Action>,
-    missing: &BTreeMap<GroupName, u32>,
-    request: &Request,
-) -> Option<(u32, u32)> {
-    let wanted: u32 = action?.review.groups.values().sum();
-    let owed: u32 = missing.values().sum();
-    (wanted > 0 && request.verdict.is_some()).then(|| (wanted.saturating_sub(owed), wanted))
+/// The people a request needs, as far as the catalog still says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Tally {
+    /// Places filled.
+    pub(super) given: u32,
+    /// Places in all.
+    pub(super) wanted: u32,
+    /// Places each group must still fill.
+    pub(super) missing: BTreeMap<GroupName, u32>,
+}
+
+/// Counts the approvals of a request that people decide.
+pub(super) fn tally(action: Option<&Action>, request: &Request) -> Option<Tally> {
+    let verdict = request.verdict.as_ref()?;
+    let groups = &action?.review.groups;
+    let wanted: u32 = groups.values().sum();
+    if verdict.answer != VerdictAnswer::Review || wanted == 0 {
+        return None;
+    }
+    let approvers: Vec<_> = request
+        .reviews
+        .iter()
+        .filter(|review| review.decision == ReviewDecision::Approve)
+        .map(|review| &review.reviewer)
+        .collect();
+    let missing = quorum::missing(groups, &approvers);
+    Some(Tally {
+        given: wanted.saturating_sub(missing.values().sum()),
+        wanted,
+        missing,
+    })
 }
