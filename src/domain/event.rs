@@ -69,6 +69,8 @@ pub enum Event {
     BundleApplied {
         /// Its content address.
         bundle: Digest,
+        /// The files it is made of.
+        content: BlobRef,
     },
     /// An agent may ask from now on.
     #[serde(rename = "agent.enrolled")]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
-use super::event::{Entry, Event, Freeze};
+use super::event::{BlobRef, Entry, Event, Freeze};
 use super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
 use super::lease::{Lease, LeaseState};
 use super::request::{Request, RequestState, Submission};
@@ -23,8 +23,8 @@ pub struct World {
     pub time: Time,
     /// The log's origin, once it is opened.
     pub origin: Option<String>,
-    /// The bundle in force.
-    pub bundle: Option<Digest>,
+    /// The bundle in force, and where its files are kept.
+    pub bundle: Option<(Digest, BlobRef)>,
     /// All agents ever enrolled, and since when they are disabled. A name is never given out twice.
     pub agents: BTreeMap<AgentName, (Agent, Option<Time>)>,
     /// Open requests.
@@ -96,7 +96,7 @@ impl World {
                 }
                 self.origin = Some(origin.clone());
             }
-            Event::BundleApplied { bundle } => self.bundle = Some(*bundle),
+            Event::BundleApplied { bundle, content } => self.bundle = Some((*bundle, *content)),
             Event::AgentEnrolled { agent } => {
                 self.agents
                     .insert(agent.name.clone(), (agent.clone(), None));

@@ -7,6 +7,8 @@ use async_trait::async_trait;
 
 use crate::domain::{Digest, LeaseId, RequestId, Time};
 
+pub use crate::ledger::{Blob, EntryIndex, Head, StoredEntry};
+
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -34,60 +36,6 @@ pub enum StoreError {
     /// The store holds something it should not; needs an operator.
     #[error("{0}")]
     Damaged(String),
-}
-
-/// The state of the log: how many entries, and the right edge of the Merkle tree over them.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Head {
-    /// Number of entries.
-    pub size: u64,
-    /// Roots of the complete subtrees, largest first (RFC 6962); empty for an empty log.
-    pub edge: Vec<Digest>,
-    /// The newest signed checkpoint (C2SP signed note), covering exactly `size` entries. Empty when `size` is 0.
-    pub checkpoint: String,
-}
-
-/// One entry as stored: canonical bytes, and the columns it can be found by.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct StoredEntry {
-    /// Its index.
-    pub seq: u64,
-    /// The canonical bytes (RFC 8785), at most 32 KiB.
-    pub bytes: Vec<u8>,
-    /// Columns for queries, derived from the bytes.
-    pub index: EntryIndex,
-}
-
-/// What an entry can be found by. Derived from the entry; never authoritative.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct EntryIndex {
-    /// The event's kind.
-    pub kind: String,
-    /// When.
-    pub time: Time,
-    /// The request it belongs to.
-    pub request: Option<RequestId>,
-    /// The lease it belongs to.
-    pub lease: Option<LeaseId>,
-    /// The agent concerned.
-    pub agent: Option<String>,
-    /// The action concerned.
-    pub action: Option<String>,
-    /// Who caused it: `agent:NAME`, `person:SUBJECT ISSUER`, `operator`, `broker`.
-    pub actor: String,
-    /// The outcome, when the event has one.
-    pub outcome: Option<String>,
-}
-
-/// A text outside the ledger, by the salted hash the entry holds.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Blob {
-    /// SHA-256 of salt and text.
-    pub sha256: Digest,
-    /// The salt; 16 random bytes.
-    pub salt: [u8; 16],
-    /// The text (or the bundle's bytes).
-    pub bytes: Vec<u8>,
 }
 
 /// Entries to append together, durably, or not at all.
@@ -135,8 +83,8 @@ pub struct Query {
 pub struct Snapshot {
     /// Entries folded.
     pub size: u64,
-    /// Root of the tree at `size`, so that a snapshot of another history is noticed.
-    pub root: Digest,
+    /// SHA-256 of the last folded entry's bytes, so that a snapshot of another history is noticed.
+    pub last: Digest,
     /// The folded world, serialized.
     pub bytes: Vec<u8>,
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
-use super::super::event::{Event, Freeze};
+use super::super::event::{BlobRef, Event, Freeze};
 use super::super::ids::AgentName;
 use super::super::lease::EndCause;
 use super::super::person::Person;
@@ -24,13 +24,13 @@ pub(super) fn open(world: &World, origin: &str) -> Vec<Event> {
 }
 
 /// Applying the bundle that is in force does nothing.
-pub(super) fn apply_bundle(world: &World, rules: &Rules<'_>) -> Decision {
+pub(super) fn apply_bundle(world: &World, content: BlobRef, rules: &Rules<'_>) -> Decision {
     let bundle = rules.policy.bundle();
-    if world.bundle == Some(bundle) {
+    if world.bundle.map(|(bundle, _)| bundle) == Some(bundle) {
         return Ok(Vec::new());
     }
     let declared = rules.policy.agents();
-    let mut events = vec![Event::BundleApplied { bundle }];
+    let mut events = vec![Event::BundleApplied { bundle, content }];
     for agent in declared {
         match world.agents.get(&agent.name) {
             Some((known, _)) if known.origin == AgentOrigin::Operator => return Err(taken(agent)),

@@ -222,6 +222,19 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
     })
 }
 
+/// A credential nobody received is ended at once; the same collect may be repeated.
+pub(super) fn lose_answer(world: &World, id: &LeaseId) -> Vec<Event> {
+    match world.leases.get(id).map(|lease| (lease, &lease.state)) {
+        Some((lease, LeaseState::Live { .. })) => vec![Event::LeaseEnding {
+            request: lease.request.clone(),
+            lease: id.clone(),
+            cause: EndCause::AnswerLost,
+            report: serde_json::Map::new(),
+        }],
+        _ => Vec::new(),
+    }
+}
+
 /// A failed mint does not use the grant up, while the window is open and asking again may help.
 fn after_failure(world: &World, lease: &Lease, retryable: bool, now: Time) -> Option<Outcome> {
     let open = world.requests.get(&lease.request).is_some_and(|request| {

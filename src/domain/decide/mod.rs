@@ -30,7 +30,7 @@ pub type Decision = Result<Vec<Event>, Box<Refusal>>;
 pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) -> Decision {
     match command {
         Command::Open { origin } => Ok(admin::open(world, origin)),
-        Command::ApplyBundle => admin::apply_bundle(world, rules),
+        Command::ApplyBundle { content } => admin::apply_bundle(world, *content, rules),
         Command::EnrollAgent { agent } => admin::enroll(world, agent),
         Command::DisableAgent { agent } => admin::disable(world, agent),
         Command::SetFreeze { freeze, on, .. } => Ok(admin::set_freeze(world, freeze, *on)),
@@ -57,6 +57,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             now,
         ),
         Command::RecordMint { lease, result } => collect::record_mint(world, lease, result, now),
+        Command::LoseAnswer { lease } => Ok(collect::lose_answer(world, lease)),
         Command::Finish {
             agent,
             request,
