@@ -7,7 +7,7 @@ use maud::{Markup, html};
 use super::auth::WebSession;
 use super::guard::SignedIn;
 use super::problem::Problem;
-use super::sheet::{Tally, sealed_action, tally};
+use super::sheet::{Tally, ends_at, sealed_action, tally};
 use super::{Pages, layout, text};
 use crate::broker::BrokerError;
 use crate::domain::command::RefusalCode;
@@ -16,7 +16,7 @@ use crate::domain::{Digest, Request, RequestState, Time};
 /// How many requests that are over the inbox shows.
 const HISTORY: usize = 12;
 /// How many of the latest requests are looked through for them.
-const LATEST: usize = 60;
+const LATEST: usize = 30;
 
 /// One request, as a line of the inbox.
 struct Row {
@@ -59,18 +59,18 @@ pub(super) async fn live(
 }
 
 async fn gather(pages: &Pages, session: &WebSession) -> Result<Inbox, BrokerError> {
-    let desk = pages.desk.as_ref();
+    let broker = &pages.broker;
     let mut inbox = Inbox {
-        now: desk.now(),
+        now: broker.now(),
         yours: Vec::new(),
         others: Vec::new(),
         live: Vec::new(),
         over: Vec::new(),
     };
-    for request in desk.open_requests() {
+    for request in broker.open_requests(&|_| true) {
         let mut row = row(pages, request);
         match row.request.state {
-            RequestState::Pending => match desk.may_review(&session.reviewer, &row.request) {
+            RequestState::Pending => match broker.may_review(&session.reviewer, &row.request) {
                 Ok(()) => inbox.yours.push(row),
                 Err(refusal) => {
                     row.aside = Some(aside(refusal.code));
@@ -78,13 +78,13 @@ async fn gather(pages: &Pages, session: &WebSession) -> Result<Inbox, BrokerErro
                 }
             },
             RequestState::Live { .. } | RequestState::Ending { .. } => {
-                row.expires = desk.expires(&row.request).await?;
+                row.expires = ends_at(broker, &row.request);
                 inbox.live.push(row);
             }
             _ => inbox.others.push(row),
         }
     }
-    let latest = desk.latest(LATEST).await?;
+    let (latest, _) = broker.history(None, None, LATEST).await?;
     inbox.over = latest
         .into_iter()
         .filter(|request| matches!(request.state, RequestState::Closed { .. }))
@@ -95,8 +95,8 @@ async fn gather(pages: &Pages, session: &WebSession) -> Result<Inbox, BrokerErro
 }
 
 fn row(pages: &Pages, request: Request) -> Row {
-    let desk = pages.desk.as_ref();
-    let action = sealed_action(desk, &request);
+    let broker = &pages.broker;
+    let action = sealed_action(broker, &request);
     Row {
         title: action.as_ref().map_or_else(
             || request.sealed().action.to_string(),

@@ -9,14 +9,12 @@
 //! | file | what it is |
 //! |---|---|
 //! | [`auth`] | the port to signing in and sessions |
-//! | [`desk`] | what the pages need of the broker |
 //! | `guard` | headers, the origin check, the session of a call |
 //! | `inbox`, `request`, `sign_in` | one file a page: handlers and markup |
 //! | `sheet`, `facts`, `decision`, `timeline` | what a request page is made of |
 //! | `layout`, `problem`, `assets`, `text` | the frame, errors, files, safe text |
 
 pub mod auth;
-pub mod desk;
 
 mod assets;
 mod decision;
@@ -39,8 +37,8 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use url::Url;
 
+use crate::broker::Broker;
 use auth::SignIn;
-use desk::Desk;
 
 /// The longest form that is read: a comment and a few short fields.
 const FORM_BYTES_MAX: usize = 32 * 1024;
@@ -48,16 +46,16 @@ const FORM_BYTES_MAX: usize = 32 * 1024;
 /// What every page needs.
 #[derive(Clone)]
 pub struct Pages {
-    desk: Arc<dyn Desk>,
+    broker: Broker,
     sign_in: Arc<dyn SignIn>,
     origin: Arc<str>,
 }
 
 impl Pages {
-    /// Pages over `desk`, for people who sign in through `sign_in`, reached at `public_url`.
-    pub fn new(desk: Arc<dyn Desk>, sign_in: Arc<dyn SignIn>, public_url: &Url) -> Self {
+    /// Pages over `broker`, for people who sign in through `sign_in`, reached at `public_url`.
+    pub fn new(broker: Broker, sign_in: Arc<dyn SignIn>, public_url: &Url) -> Self {
         Self {
-            desk,
+            broker,
             sign_in,
             origin: public_url.origin().ascii_serialization().into(),
         }

@@ -13,6 +13,7 @@ use super::guard::SignedIn;
 use super::problem::Problem;
 use super::sheet::Sheet;
 use super::{Pages, facts, layout, text, timeline};
+use crate::domain::command::Revoker;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{Digest, RequestId};
 
@@ -66,7 +67,7 @@ pub(super) async fn review(
     let reviewer = session.reviewer.clone();
     let comment = (!comment.is_empty()).then_some(comment);
     let decided = pages
-        .desk
+        .broker
         .review(reviewer, &id, form.digest, form.decision, comment)
         .await;
     match decided {
@@ -93,7 +94,8 @@ pub(super) async fn revoke(
     let Form(form) = form.map_err(|_| Problem::bad_form())?;
     signed_in.check(&form.csrf)?;
     let session = signed_in.0;
-    match pages.desk.revoke(session.reviewer.clone(), &id).await {
+    let by = Revoker::Person(Box::new(session.reviewer.clone()));
+    match pages.broker.revoke(by, &id).await {
         Ok(_) => Ok(back_to(&id)),
         Err(error) => explain(&pages, &session, &id, Problem::of(error)).await,
     }
@@ -110,7 +112,7 @@ fn back_to(id: &RequestId) -> Response {
 }
 
 async fn gather(pages: &Pages, session: &WebSession, id: &RequestId) -> Result<Sheet, Problem> {
-    Sheet::gather(pages.desk.as_ref(), session, id)
+    Sheet::gather(&pages.broker, session, id)
         .await
         .map_err(Problem::of)?
         .ok_or_else(Problem::not_found)

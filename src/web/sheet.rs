@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::auth::WebSession;
-use super::desk::Desk;
-use crate::broker::BrokerError;
+use crate::broker::{Broker, BrokerError};
 use crate::domain::event::BlobRef;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Entry, Explanation, GroupName, Refusal, Request, RequestId, RequestState, Time, quorum,
+    Action, Entry, Explanation, GroupName, LeaseState, Refusal, Request, RequestId, RequestState,
+    Time, quorum,
 };
 
 /// Words somebody wrote.
@@ -41,31 +41,31 @@ pub(super) struct Sheet {
 impl Sheet {
     /// Gathers everything; `None` when there is no such request.
     pub(super) async fn gather(
-        desk: &dyn Desk,
+        broker: &Broker,
         session: &WebSession,
         id: &RequestId,
     ) -> Result<Option<Self>, BrokerError> {
-        let Some(request) = desk.request(id).await? else {
+        let Some(request) = broker.request(id).await? else {
             return Ok(None);
         };
-        let context = words(desk, request.submission.context.as_ref()).await?;
+        let context = words(broker, request.submission.context.as_ref()).await?;
         let mut comments = Vec::new();
         for review in &request.reviews {
-            comments.push(words(desk, review.comment.as_ref()).await?);
+            comments.push(words(broker, review.comment.as_ref()).await?);
         }
-        let action = sealed_action(desk, &request);
+        let action = sealed_action(broker, &request);
         Ok(Some(Self {
-            now: desk.now(),
+            now: broker.now(),
             tally: tally(action.as_ref(), &request),
             action,
-            explanation: desk.explain(&request),
+            explanation: broker.explain(&request),
             context,
             comments,
-            timeline: desk.timeline(id).await?,
-            expires: desk.expires(&request).await?,
-            may_review: desk.may_review(&session.reviewer, &request),
+            timeline: broker.timeline(id).await?,
+            expires: ends_at(broker, &request),
+            may_review: broker.may_review(&session.reviewer, &request),
             may_revoke: matches!(request.state, RequestState::Live { .. })
-                && desk.may_revoke(&session.reviewer, &request),
+                && broker.may_revoke(&session.reviewer, &request),
             request,
         }))
     }
@@ -78,17 +78,28 @@ impl Sheet {
 }
 
 /// The action of a request, only if its definition is still the sealed one.
-pub(super) fn sealed_action(desk: &dyn Desk, request: &Request) -> Option<Action> {
+pub(super) fn sealed_action(broker: &Broker, request: &Request) -> Option<Action> {
     let sealed = request.sealed();
-    desk.action(&sealed.action)
+    broker
+        .policy()
+        .action(&sealed.action)
         .filter(|action| action.definition() == sealed.definition)
+        .cloned()
 }
 
-async fn words(desk: &dyn Desk, blob: Option<&BlobRef>) -> Result<Option<Words>, BrokerError> {
+/// When the credential in force must end, if it is live.
+pub(super) fn ends_at(broker: &Broker, request: &Request) -> Option<Time> {
+    match broker.lease(request.lease()?)?.state {
+        LeaseState::Live { expires } => Some(expires),
+        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
+    }
+}
+
+async fn words(broker: &Broker, blob: Option<&BlobRef>) -> Result<Option<Words>, BrokerError> {
     match blob {
         None => Ok(None),
         Some(blob) => Ok(Some(
-            desk.text(blob).await?.map_or(Words::Erased, Words::Kept),
+            broker.text(blob).await?.map_or(Words::Erased, Words::Kept),
         )),
     }
 }

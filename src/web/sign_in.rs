@@ -89,7 +89,7 @@ pub(super) async fn callback(
         .map_err(Problem::sign_in)?;
     let person = &arrival.reviewer.person;
     pages
-        .desk
+        .broker
         .note_session(person, true)
         .await
         .map_err(Problem::of)?;
@@ -120,7 +120,7 @@ pub(super) async fn sign_out(
         .await
         .map_err(Problem::sign_in)?;
     let person = &signed_in.0.reviewer.person;
-    if let Err(error) = pages.desk.note_session(person, false).await {
+    if let Err(error) = pages.broker.note_session(person, false).await {
         // The session is over all the same; only its record is missing.
         tracing::warn!(%error, "a sign-out could not be recorded");
     }
