@@ -315,7 +315,7 @@ impl Sequencer {
             .await?;
         let same_history = last
             .first()
-            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.last);
+            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.root);
         match serde_json::from_slice::<World>(&snapshot.bytes) {
             Ok(world) if same_history && world.size == snapshot.size => {
                 self.world = world.restored();
@@ -431,7 +431,7 @@ async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
     if let Some(last) = last {
         shared
             .store
-            .put_snapshot(Snapshot { size, last, bytes })
+            .put_snapshot(Snapshot { size, root: last, bytes })
             .await?;
     }
     Ok(())

@@ -63,7 +63,7 @@ pub struct Sealed {
 impl Sealed {
     /// SHA-256 of the canonical form (RFC 8785).
     pub fn digest(&self) -> Digest {
-        Digest::of_canonical(self).unwrap_or(Digest([0; 32]))
+        Digest::of_canonical(self)
     }
 }
 

@@ -1,6 +1,9 @@
 //! What several subjects share: the real servers, an injected clock, seeded randomness.
 #![expect(dead_code, reason = "not every subject uses every helper")]
 
+pub mod oracle;
+pub mod rules;
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 
