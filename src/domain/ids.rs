@@ -162,7 +162,10 @@ impl Digest {
 
     /// SHA-256 of the canonical form (RFC 8785) of `value`, which is plain data: structs, texts,
     /// numbers and maps by text.
-    #[expect(clippy::expect_used, reason = "plain data can always be written as JSON")]
+    #[expect(
+        clippy::expect_used,
+        reason = "plain data can always be written as JSON"
+    )]
     pub fn of_canonical<T: Serialize>(value: &T) -> Self {
         Self::of(&serde_json_canonicalizer::to_vec(value).expect("plain data"))
     }
