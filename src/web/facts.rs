@@ -77,14 +77,14 @@ pub(super) fn scope(sheet: &Sheet) -> Markup {
             @if explained.words.is_empty() {
                 p.note.warn { "This scope cannot be summarised. Read exactly what is sent before you decide." }
             } @else {
-                ul.plain { @for fact in &explained.words { li { (text::line(fact)) } } }
+                ul.plain { @for fact in &explained.words { li { (text::line(&text::capital(fact))) } } }
             }
-            details.exact open[explained.words.is_empty()] {
+            details.exact open {
                 summary { "Exactly what is sent to " code { (sheet.request.sealed().target) } }
                 pre tabindex="0" aria-label="Exactly what is sent to the target" { code { (text::lines(&explained.exact)) } }
             }
             h3 { "How access ends" }
-            ul.plain { @for fact in &explained.ending { li { (text::line(fact)) } } }
+            ul.plain { @for fact in &explained.ending { li { (text::line(&text::capital(fact))) } } }
         }
     }
 }

@@ -5,7 +5,7 @@ use http::{HeaderValue, StatusCode, header};
 use maud::html;
 
 use super::auth::{Landing, SignInError};
-use super::layout;
+use super::{layout, text};
 use crate::broker::BrokerError;
 use crate::domain::Refusal;
 use crate::domain::command::RefusalCode;
@@ -154,9 +154,7 @@ pub(super) fn title_of(code: RefusalCode) -> &'static str {
 
 /// A refusal's words as a sentence: a capital first, a full stop last.
 pub(super) fn sentence(text: &str) -> String {
-    let mut chars = text.chars();
-    let first = chars.next().map(|c| c.to_uppercase().to_string());
-    let mut said = first.unwrap_or_default() + chars.as_str();
+    let mut said = text::capital(text);
     if !said.is_empty() && !said.ends_with(['.', '?', '!']) {
         said.push('.');
     }
@@ -169,7 +167,7 @@ impl IntoResponse for Problem {
             main #content .notice-page {
                 p.code { (self.status.as_u16()) }
                 h1 { (self.title) }
-                p.lead { (super::text::line(&self.detail)) }
+                p.lead { (text::line(&self.detail)) }
                 p { a.button href=(self.way_out.1) { (self.way_out.0) } }
             }
         };

@@ -137,8 +137,15 @@ pub(super) fn duration(of: Seconds) -> String {
     }
 }
 
-/// `1 approval`, `2 approvals`.
-pub(super) fn count(n: u64, unit: &str) -> String {
+/// The text with a capital first.
+pub(super) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string());
+    first.unwrap_or_default() + chars.as_str()
+}
+
+/// `1 minute`, `2 minutes`.
+fn count(n: u64, unit: &str) -> String {
     if n == 1 {
         format!("1 {unit}")
     } else {

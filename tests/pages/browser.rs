@@ -2,6 +2,10 @@
 
 use std::future::Future;
 
+use axum::Router;
+use axum::extract::RawQuery;
+use axum::response::Html;
+use axum::routing::get;
 use countersign::domain::Seconds;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -15,9 +19,30 @@ async fn serve(shop: &Shop) -> (String, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = format!("http://{}", listener.local_addr().unwrap());
     let pages = shop.pages(&origin);
-    let mut server = JoinSet::new();
-    server.spawn(async move { axum::serve(listener, pages).await.unwrap() });
-    (origin, server)
+    let mut servers = JoinSet::new();
+    servers.spawn(async move { axum::serve(listener, pages).await.unwrap() });
+    // The provider is another origin: what our policy lets the sign-in form reach is put to the test.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let provider = format!("http://{}", listener.local_addr().unwrap());
+    let door = Router::new().route("/authorize", get(door));
+    servers.spawn(async move { axum::serve(listener, door).await.unwrap() });
+    *shop.people.provider.lock().unwrap() = Some((provider, origin.clone()));
+    (origin, servers)
+}
+
+/// The provider's page: one link back, whatever it is asked.
+async fn door(RawQuery(query): RawQuery) -> Html<String> {
+    let query = query.unwrap_or_default();
+    let back = query.trim_start_matches("back=");
+    Html(format!(
+        "<h1>Staff door</h1><a id='enter' href='{back}'>Enter</a>"
+    ))
+}
+
+/// Goes through the sample provider's door.
+async fn enter(browser: &Browser) {
+    browser.says("Staff door").await;
+    browser.find("#enter").await.click().await.unwrap();
 }
 
 /// What a reviewer does, whoever signs them in: `sign_in` is called on the provider's page of a started sign-in.
@@ -52,7 +77,10 @@ async fn a_reviewer_approves_in_a_browser() {
     let (base, _server) = serve(&shop).await;
     let browser = Browser::start(Setup::default()).await;
     shop.people.at_the_door("ben");
-    approve_from_the_inbox(&browser, &base, "Agreed with the Berlin team", || async {}).await;
+    approve_from_the_inbox(&browser, &base, "Agreed with the Berlin team", || {
+        enter(&browser)
+    })
+    .await;
     let after = shop.now(&request).await;
     assert_eq!(after.reviews.len(), 1);
     assert_eq!(after.reviews[0].reviewer.person.subject, "ben");
@@ -86,6 +114,7 @@ async fn a_reviewer_denies_without_javascript() {
         .await
         .unwrap();
     browser.press("form[action^='/sign-in/'] button").await;
+    enter(&browser).await;
     browser.says("What is asked").await;
     browser
         .find("#comment")
@@ -115,6 +144,7 @@ async fn case_044_buttons_rest_after_the_page_gets_the_focus() {
         .await
         .unwrap();
     browser.press("form[action^='/sign-in/'] button").await;
+    enter(&browser).await;
     let button = browser.find("button.approve").await;
     let deadline = browser.deadline();
     while !button.is_enabled().await.unwrap() {
@@ -215,6 +245,7 @@ async fn pages_are_readable_in_light_dark_and_on_a_phone() {
         browser.says("Sign in to review").await;
         audit(&browser, "sign-in", look, &folder).await;
         browser.press("form[action^='/sign-in/'] button").await;
+        enter(&browser).await;
         browser.says("wait for you").await;
         audit(&browser, "inbox", look, &folder).await;
         browser

@@ -81,7 +81,7 @@ async fn case_009_facts_come_first_and_the_agents_words_are_fenced_below() {
         "reporter",
         "ana",
         "What the credential can do",
-        "only rows where country = fr",
+        "Only rows where country = fr",
         "Exactly what is sent to",
         "INSERT INTO countersign.lease_scope",
         "How access ends",

@@ -18,6 +18,8 @@ pub struct People {
     drawn: AtomicU32,
     under_way: Mutex<HashMap<String, String>>,
     sessions: Mutex<BTreeMap<String, String>>,
+    /// Where the provider is, and where it sends people back to; nowhere for tests without a network.
+    pub provider: Mutex<Option<(String, String)>>,
     /// Answers [`SignInError::Unavailable`] to everything.
     pub away: std::sync::atomic::AtomicBool,
 }
@@ -74,9 +76,11 @@ fn cookie(text: &str) -> Vec<HeaderValue> {
 #[async_trait]
 impl SignIn for People {
     fn providers(&self) -> Vec<Provider> {
+        let provider = self.provider.lock().unwrap();
+        let origin = provider.as_ref().map(|(origin, _)| origin.clone());
         vec![Provider {
             name: "staff".into(),
-            origin: "https://idp.example".into(),
+            origin: origin.unwrap_or_else(|| "https://idp.example".into()),
         }]
     }
 
@@ -88,8 +92,12 @@ impl SignIn for People {
         let state = format!("state-{}", self.drawn.fetch_add(1, Ordering::SeqCst));
         let mut under_way = self.under_way.lock().unwrap();
         under_way.insert(state.clone(), return_to.into());
+        let callback = format!("/sign-in/callback?code=c&state={state}");
         Ok(Departure {
-            redirect: format!("/sign-in/callback?code=c&state={state}"),
+            redirect: match &*self.provider.lock().unwrap() {
+                Some((provider, us)) => format!("{provider}/authorize?back={us}{callback}"),
+                None => callback,
+            },
             set_cookies: cookie(&format!("countersign-sign-in={state}")),
         })
     }

@@ -29,9 +29,9 @@
   function inWords(ms) {
     const s = Math.floor(ms / 1000);
     if (s <= 0) return "any moment now";
-    const two = (n) => String(n).padStart(2, "0");
-    if (s < 3600) return `in ${Math.floor(s / 60)}:${two(s % 60)} min`;
-    if (s < 48 * 3600) return `in ${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)} h`;
+    if (s < 60) return `in ${s} s`;
+    if (s < 3600) return `in ${Math.floor(s / 60)} min ${String(s % 60).padStart(2, "0")} s`;
+    if (s < 48 * 3600) return `in ${Math.floor(s / 3600)} h ${Math.floor(s / 60) % 60} min`;
     return null;
   }
 
