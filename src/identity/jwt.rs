@@ -91,7 +91,7 @@ impl<'a> Unverified<'a> {
         }
         let (message, signature) = token.rsplit_once('.').ok_or(Flaw::Shape)?;
         let (header, claims) = message.split_once('.').ok_or(Flaw::Shape)?;
-        if claims.contains('.') || signature.is_empty() {
+        if claims.contains('.') || bytes::decode(signature).is_none_or(|s| s.is_empty()) {
             return Err(Flaw::Shape);
         }
         Ok(Self {

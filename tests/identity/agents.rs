@@ -87,6 +87,24 @@ async fn each_algorithm_is_verified() {
 }
 
 #[tokio::test]
+async fn a_token_has_one_spelling() {
+    let scene = Scene::new(Signer::ed(1)).await;
+    let agents = scene.agents();
+    let token = scene.token();
+    for at in 0..token.len() {
+        let other = match &token[at..=at] {
+            "A" => "B",
+            "." => "-",
+            _ => "A",
+        };
+        let changed = format!("{}{other}{}", &token[..at], &token[at + 1..]);
+        assert!(present(&agents, &changed).await.is_err(), "{at}: {changed}");
+        assert!(present(&agents, &token[..at]).await.is_err(), "cut at {at}");
+    }
+    assert!(present(&agents, &token).await.is_ok());
+}
+
+#[tokio::test]
 async fn case_058_the_algorithm_comes_from_the_configuration() {
     let scene = Scene::new(Signer::rsa()).await;
     let agents = scene.agents();
@@ -312,6 +330,15 @@ async fn case_063_a_claim_is_the_exact_text_or_it_is_no_match() {
         "no conditions match nobody"
     );
     scene.world.disable("nothing-asked");
+    let anybody = [("iss", ISSUER), ("aud", BROKER)];
+    scene.world.enrol("anybody", matching("ci", &anybody));
+    let answer = present(&agents, &scene.token()).await;
+    assert_eq!(
+        answer,
+        Err(InvalidGrant),
+        "every token of the issuer would match"
+    );
+    scene.world.disable("anybody");
     let conditions = [("repository_id", "42"), ("event_name", "push")];
     scene.world.enrol("both", matching("ci", &conditions));
     assert_eq!(

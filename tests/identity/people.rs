@@ -531,6 +531,22 @@ async fn case_041_signing_out_ends_the_session_for_every_broker() {
 }
 
 #[tokio::test]
+async fn a_session_ends_with_the_provider_it_came_from() {
+    let scene = Scene::new().await;
+    let signed_in = scene.sign_in().await.unwrap();
+    let other = Rogue::start(scene.world.now()).await;
+    for providers in [
+        vec![],
+        vec![("corp", other.url.as_str())],
+        vec![("new", scene.idp.url.as_str())],
+    ] {
+        let restarted = sign_ins(&scene.world, &providers);
+        let session = restarted.sessions().session(id(&signed_in)).await.unwrap();
+        assert_eq!(session, None, "{providers:?}");
+    }
+}
+
+#[tokio::test]
 async fn case_042_only_this_site_is_returned_to() {
     let scene = Scene::new().await;
     for evil in [
