@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use countersign::domain::Seconds;
-use countersign::identity::Reviewers;
+use countersign::identity::{CallbackParams, Grant, Reviewers};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 use url::Url;
@@ -130,4 +130,19 @@ fn on_loopback_the_cookie_is_not_for_https_only() {
     let reviewers = Reviewers::new(world.ports.clone(), BTreeMap::new(), &url).unwrap();
     assert_eq!(reviewers.sessions().cookie_name(), "countersign");
     assert!(!reviewers.sessions().removal().secure);
+}
+
+#[test]
+fn everything_can_be_awaited_by_a_server_with_many_threads() {
+    fn sendable<T: Send>(_: T) {}
+    let world = World::new();
+    let agents = world.agents(&[]);
+    let url: Url = "http://127.0.0.1:7480".parse().unwrap();
+    let reviewers = Reviewers::new(world.ports.clone(), BTreeMap::new(), &url).unwrap();
+    sendable(agents.authenticate(""));
+    sendable(agents.exchange(Grant::WorkloadToken(String::new().into())));
+    sendable(reviewers.begin("", "", None));
+    sendable(reviewers.finish(CallbackParams::default(), None, None));
+    sendable(reviewers.sessions().session(""));
+    sendable(reviewers.sessions().end(""));
 }
