@@ -261,7 +261,7 @@ impl Agents {
                 NoKey::Unavailable => Refused::NoKeys,
             })?;
         let expected = Expected {
-            audience: &issuer.audience,
+            audience: &[&issuer.audience],
             longest: issuer.longest,
             now: self.ports.clock.now(),
         };
@@ -295,8 +295,10 @@ impl Agents {
             _ => NOBODY,
         };
         let key = DecodingKey::from_ed_components(public).map_err(|_| Flaw::UnknownKey)?;
+        // Libraries differ in whether a URL without a path ends in a slash; both name this broker.
+        let with_slash = format!("{}/", self.audience);
         let expected = Expected {
-            audience: &self.audience,
+            audience: &[&self.audience, &with_slash],
             longest: ASSERTION_LIFE,
             now: self.ports.clock.now(),
         };
