@@ -457,3 +457,36 @@ async fn credentials_are_never_in_the_working_directory() {
         "{ran:?}"
     );
 }
+
+#[tokio::test]
+async fn a_request_made_before_can_be_run_later() {
+    let fake = Fake::start("approved").await;
+    let ran = run(countersign(
+        &fake,
+        &["exec", REQUEST, "--", "echo", "later"],
+    ))
+    .await;
+    assert_eq!(
+        (ran.code, ran.out.as_str()),
+        (Some(0), "later\n"),
+        "{ran:?}"
+    );
+    assert!(fake.calls("POST /v1/requests").is_empty());
+    let ran = run(countersign(
+        &fake,
+        &["exec", REQUEST, "--ttl", "1h", "--", "true"],
+    ))
+    .await;
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert!(ran.err.contains("[request_is_fixed]"), "{ran:?}");
+}
+
+#[tokio::test]
+async fn a_credential_that_never_arrives_is_given_back() {
+    let fake = Fake::start("approved").await;
+    fake.tell(|script| script.lose_answers = 100);
+    let ran = run(exec(&fake, &[], &["touch", "started"])).await;
+    assert_eq!(ran.code, Some(125), "{ran:?}");
+    assert_eq!(finished(&fake)["note"], "the credential never arrived");
+    assert_nothing_left(&fake);
+}
