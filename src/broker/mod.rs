@@ -2,20 +2,45 @@
 //!
 //! * the sequencer: commands that arrive together are decided and appended together (group commit)
 //! * the worker: takes what is due, claims it with an entry, does the I/O, records the outcome
+//!
+//! A call that returns `Ok` is durable. A call that fails with [`BrokerError::Unavailable`] granted nothing;
+//! repeating it with the same idempotency key is safe.
+
+mod calls;
+mod collect;
+mod read;
+mod sequencer;
+mod shared;
+mod worker;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use tokio::sync::mpsc;
 
-use crate::domain::command::Revoker;
+pub use self::shared::{BundleLoader, Ports};
+
+use self::calls::Calls;
+use self::sequencer::{Reply, SequenceError, Sequencer};
+use self::shared::Shared;
+use self::worker::Worker;
+use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
+use crate::domain::decide::may_review;
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
+use crate::domain::rules::{Ask, Question};
 use crate::domain::{
-    ActionName, Agent, AgentName, Digest, Entry, Explanation, LeaseId, Person, Policy, Refusal,
-    Request, RequestId, Reviewer, Seconds, Time,
+    ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
+    Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time,
 };
-use crate::issuers::Credential;
+pub use crate::issuers::{Credential, PostgresCredential};
+use crate::store::Blob;
+
+/// Commands that may wait for the sequencer before callers have to wait themselves.
+const INBOX: usize = 1024;
+/// How long a stopping broker waits for what is under way.
+const DRAIN: Duration = Duration::from_secs(30);
 
 /// Why a call to the broker did not go through.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +54,17 @@ pub enum BrokerError {
         /// What: `ledger`, or a target's name.
         what: String,
     },
+}
+
+impl From<SequenceError> for BrokerError {
+    fn from(error: SequenceError) -> Self {
+        match error {
+            SequenceError::Refused(refusal) => BrokerError::Refused(refusal),
+            SequenceError::Unavailable => BrokerError::Unavailable {
+                what: "ledger".into(),
+            },
+        }
+    }
 }
 
 /// What an agent asks for, before it has an id.
@@ -63,170 +99,395 @@ pub struct Collected {
 
 /// The broker, as the surfaces call it. Cheap to clone.
 #[derive(Clone)]
-pub struct Broker {}
+pub struct Broker {
+    calls: Calls,
+}
 
 impl Broker {
+    /// Reads the ledger, puts the bundle in force and starts both loops.
+    ///
+    /// # Errors
+    /// When the store does not serve, the bundle is refused, or a live lease is at a target that is not configured.
+    pub async fn start(ports: Ports) -> anyhow::Result<Self> {
+        let policy = Arc::clone(&ports.policy);
+        let (shared, bundle) = Shared::new(ports);
+        let bundle = Blob::new([0; 16], bundle);
+        let sequencer = Sequencer::start(Arc::clone(&shared), policy, bundle).await?;
+        let missing = shared.world(|world| {
+            let targets = world.leases.values().map(|lease| &lease.target);
+            targets
+                .chain(world.orphans.iter().map(|(target, _)| target))
+                .find(|target| !shared.issuers.contains_key(*target))
+                .cloned()
+        });
+        if let Some(target) = missing {
+            anyhow::bail!(
+                "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended"
+            );
+        }
+        let (sender, inbox) = mpsc::channel(INBOX);
+        let calls = Calls::new(Arc::clone(&shared), sender);
+        let worker = Worker::new(calls.clone());
+        // The sequencer is not tracked: it serves until the last caller is gone, and the tracked tasks call it.
+        SequencerTask::spawn(sequencer, inbox);
+        for target in shared.issuers.keys() {
+            shared
+                .tasks
+                .spawn(worker.clone().sweep_for_ever(target.clone()));
+        }
+        shared.tasks.spawn(worker.run());
+        Ok(Self { calls })
+    }
+
+    /// Stops taking duties and waits, at most half a minute, for what is under way. What is left is
+    /// taken up by another broker or the next start.
+    pub async fn stop(&self) {
+        self.calls.shared.stop.cancel();
+        self.calls.shared.tasks.close();
+        if tokio::time::timeout(DRAIN, self.calls.shared.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("stopping with duties under way; the next start takes them up");
+        }
+    }
+
     /// Now, by the broker's clock.
     pub fn now(&self) -> Time {
-        unimplemented!()
+        self.calls.shared.clock.now()
     }
 
     /// The bundle in force.
     pub fn policy(&self) -> Arc<dyn Policy> {
-        unimplemented!()
+        self.calls.shared.policy()
     }
 
-    /// An agent the broker knows and serves (never a disabled one).
-    pub fn agent(&self, _name: &AgentName) -> Option<Agent> {
-        unimplemented!()
+    fn with_rules<R>(&self, look: impl FnOnce(&crate::domain::World, &Rules<'_>) -> R) -> R {
+        let policy = self.policy();
+        let shared = &self.calls.shared;
+        let rules = Rules {
+            policy: policy.as_ref(),
+            targets: shared.targets.as_ref(),
+            limits: shared.limits,
+        };
+        shared.world(|world| look(world, &rules))
     }
 
-    /// All agents ever enrolled, with the time they were disabled, if they were.
-    pub fn agents(&self) -> Vec<(Agent, Option<Time>)> {
-        unimplemented!()
-    }
-
-    /// Agents that are served and satisfy `wanted` (looked up when a credential is presented).
-    pub fn find_agent(&self, _wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
-        unimplemented!()
+    /// A text to be kept beside the ledger, and the reference to it.
+    fn blob(&self, text: Option<Vec<u8>>) -> (Option<BlobRef>, Vec<Blob>) {
+        let Some(bytes) = text else {
+            return (None, Vec::new());
+        };
+        let mut salt = [0; 16];
+        self.calls.shared.entropy.fill(&mut salt);
+        let blob = Blob::new(salt, bytes);
+        (
+            Some(BlobRef {
+                sha256: blob.sha256,
+            }),
+            vec![blob],
+        )
     }
 
     /// Asks for an action. The flag says the answer is a replay of an earlier call with the same idempotency key.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
     pub async fn submit(
         &self,
-        _agent: &AgentName,
-        _ask: NewRequest,
+        agent: &AgentName,
+        ask: NewRequest,
     ) -> Result<(Request, bool), BrokerError> {
-        unimplemented!()
+        let shared = &self.calls.shared;
+        let (context, blobs) = self.blob(ask.context.map(|c| c.to_string().into_bytes()));
+        let key = ask.idempotency_key.map(|key| Digest::of(key.as_bytes()));
+        let submit = Submit {
+            request: RequestId::draw(shared.clock.now(), shared.entropy.draw()),
+            agent: agent.clone(),
+            on_behalf_of: ask.on_behalf_of,
+            action: ask.action,
+            parameters: ask.parameters,
+            ttl: ask.ttl,
+            context,
+            idempotency_key: key,
+            fingerprint: ask.fingerprint,
+        };
+        let reply = self
+            .calls
+            .send_with(Command::Submit(Box::new(submit)), blobs)
+            .await?;
+        if let Some(request) = &reply.request {
+            return Ok((Request::clone(request), reply.events.is_empty()));
+        }
+        // A replay of a request that is over: the ledger still knows it.
+        let recent = shared.world(|world| Some(world.recent(agent, &key?)?.request.clone()));
+        let request = match recent {
+            Some(id) => self.request(&id).await?,
+            None => None,
+        };
+        request
+            .map(|request| (request, true))
+            .ok_or_else(ledger_unavailable)
     }
 
-    /// A request by id, open or closed.
-    pub async fn request(&self, _id: &RequestId) -> Result<Option<Request>, BrokerError> {
-        unimplemented!()
-    }
-
-    /// Waits until the request leaves the state word `while_state` (`pending`, say), or the time is up; returns it as it then is.
+    /// Waits until the request leaves the state `while_state` (`pending`, say), or the time is up;
+    /// returns it as it then is.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
     pub async fn wait(
         &self,
-        _id: &RequestId,
-        _while_state: &str,
-        _at_most: Duration,
+        id: &RequestId,
+        while_state: &str,
+        at_most: Duration,
     ) -> Result<Option<Request>, BrokerError> {
-        unimplemented!()
-    }
-
-    /// Open requests that satisfy `wanted`, oldest first.
-    pub fn open_requests(&self, _wanted: &dyn Fn(&Request) -> bool) -> Vec<Request> {
-        unimplemented!()
-    }
-
-    /// Requests ended lately or open that satisfy the store query by agent; newest first; `before` continues a page.
-    pub async fn history(
-        &self,
-        _agent: Option<&AgentName>,
-        _before: Option<u64>,
-        _limit: usize,
-    ) -> Result<(Vec<Request>, Option<u64>), BrokerError> {
-        unimplemented!()
+        let deadline = tokio::time::Instant::now() + at_most;
+        let mut size = self.calls.shared.watch();
+        loop {
+            size.mark_unchanged();
+            let open = self
+                .calls
+                .shared
+                .world(|world| world.requests.get(id).cloned());
+            let waiting = open.is_some_and(|request| request.state.word() == while_state);
+            if !waiting
+                || tokio::time::timeout_at(deadline, size.changed())
+                    .await
+                    .is_err()
+            {
+                return self.request(id).await;
+            }
+        }
     }
 
     /// The agent takes its request back.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
     pub async fn withdraw(
         &self,
-        _agent: &AgentName,
-        _id: &RequestId,
+        agent: &AgentName,
+        id: &RequestId,
     ) -> Result<Request, BrokerError> {
-        unimplemented!()
+        let command = Command::Withdraw {
+            agent: agent.clone(),
+            request: id.clone(),
+        };
+        self.settled(id, self.calls.send(command).await).await
     }
 
-    /// Mints and hands over the credential, once. `key` is the idempotency key: the same key again means the answer was lost.
+    /// Mints and hands over the credential, once. `key` is the idempotency key: the same key again means
+    /// the answer was lost, so what it carried is ended before another credential is minted.
+    ///
+    /// # Errors
+    /// A refusal, or the target or the ledger is unavailable.
     pub async fn collect(
         &self,
-        _agent: &AgentName,
-        _id: &RequestId,
-        _key: &str,
+        agent: &AgentName,
+        id: &RequestId,
+        key: &str,
     ) -> Result<Collected, BrokerError> {
-        unimplemented!()
+        match collect::collect(&self.calls, agent, id, key).await {
+            // A request that is over has left the world; to its own agent that is `gone`, not `not_found`.
+            Err(BrokerError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+                match self.request(id).await? {
+                    Some(request) if &request.sealed().agent == agent => Err(Refusal::new(
+                        RefusalCode::Gone,
+                        "the request is over",
+                        "Ask again for another credential.",
+                    )
+                    .into()),
+                    _ => Err(refusal.into()),
+                }
+            }
+            other => other,
+        }
     }
 
-    /// The agent is done; the lease ends now.
+    /// The agent is done; the lease ends now. Finishing what is over answers with how it came out.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
     pub async fn finish(
         &self,
-        _agent: &AgentName,
-        _id: &RequestId,
-        _report: Map<String, Value>,
+        agent: &AgentName,
+        id: &RequestId,
+        report: Map<String, Value>,
     ) -> Result<Request, BrokerError> {
-        unimplemented!()
+        let command = Command::Finish {
+            agent: agent.clone(),
+            request: id.clone(),
+            report,
+        };
+        match self.calls.send(command).await {
+            Err(SequenceError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+                match self.request(id).await? {
+                    Some(request) if &request.sealed().agent == agent => Ok(request),
+                    _ => Err(refusal.into()),
+                }
+            }
+            other => self.settled(id, other).await,
+        }
     }
 
     /// A person approves or denies the digest they saw.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
     pub async fn review(
         &self,
-        _reviewer: Reviewer,
-        _id: &RequestId,
-        _digest: Digest,
-        _decision: ReviewDecision,
-        _comment: Option<String>,
+        reviewer: Reviewer,
+        id: &RequestId,
+        digest: Digest,
+        decision: ReviewDecision,
+        comment: Option<String>,
     ) -> Result<Request, BrokerError> {
-        unimplemented!()
+        let (comment, blobs) = self.blob(comment.map(String::into_bytes));
+        let request = id.clone();
+        let review = GiveReview {
+            reviewer,
+            request,
+            digest,
+            decision,
+            comment,
+        };
+        let reply = self
+            .calls
+            .send_with(Command::Review(Box::new(review)), blobs)
+            .await;
+        match reply {
+            Err(SequenceError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
+                match self.request(id).await? {
+                    Some(_) => Err(Refusal::new(
+                        RefusalCode::NotPending,
+                        "the request is over and waits for nobody",
+                        "There is nothing to decide any more.",
+                    )
+                    .into()),
+                    None => Err(refusal.into()),
+                }
+            }
+            other => self.settled(id, other).await,
+        }
     }
 
     /// What `review` would say to this person, without recording anything.
-    pub fn may_review(&self, _reviewer: &Reviewer, _request: &Request) -> Result<(), Box<Refusal>> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_review(&self, reviewer: &Reviewer, request: &Request) -> Result<(), Box<Refusal>> {
+        let now = self.now();
+        self.with_rules(|world, rules| may_review(world, reviewer, request, rules, now).map(drop))
     }
 
-    /// Ends a lease early.
-    pub async fn revoke(&self, _by: Revoker, _id: &RequestId) -> Result<Request, BrokerError> {
-        unimplemented!()
+    /// Ends a lease early, or stops a request that has none yet.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn revoke(&self, by: Revoker, id: &RequestId) -> Result<Request, BrokerError> {
+        let command = Command::Revoke {
+            by,
+            request: id.clone(),
+        };
+        self.settled(id, self.calls.send(command).await).await
     }
 
     /// Whether policy lets this person revoke it.
-    pub fn may_revoke(&self, _reviewer: &Reviewer, _request: &Request) -> bool {
-        unimplemented!()
+    pub fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
+        let now = self.now();
+        self.with_rules(|world, rules| {
+            let sealed = request.sealed();
+            let agent = world.agents.get(&sealed.agent).map(|(agent, _)| agent);
+            let action = rules.policy.action(&sealed.action);
+            agent.zip(action).is_some_and(|(agent, action)| {
+                let ask = Ask {
+                    agent,
+                    on_behalf_of: request.submission.on_behalf_of.as_ref(),
+                    action,
+                    parameters: &sealed.parameters,
+                    ttl: sealed.ttl_seconds,
+                    now,
+                };
+                agent.owner.includes(reviewer)
+                    || rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
+            })
+        })
     }
 
     /// Adds an agent outside the bundle.
-    pub async fn enroll_agent(&self, _agent: Agent) -> Result<(), BrokerError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn enroll_agent(&self, agent: Agent) -> Result<(), BrokerError> {
+        let command = Command::EnrollAgent {
+            agent: Box::new(agent),
+        };
+        self.calls.send(command).await.map(drop).map_err(Into::into)
     }
 
     /// Stops serving an agent and ends what it holds.
-    pub async fn disable_agent(&self, _agent: &AgentName) -> Result<(), BrokerError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn disable_agent(&self, agent: &AgentName) -> Result<(), BrokerError> {
+        let command = Command::DisableAgent {
+            agent: agent.clone(),
+        };
+        self.calls.send(command).await.map(drop).map_err(Into::into)
     }
 
     /// Records that a person signed in or out.
-    pub async fn note_session(
-        &self,
-        _person: &Person,
-        _signed_in: bool,
-    ) -> Result<(), BrokerError> {
-        unimplemented!()
-    }
-
-    /// All entries of a request, oldest first.
-    pub async fn timeline(&self, _id: &RequestId) -> Result<Vec<Entry>, BrokerError> {
-        unimplemented!()
-    }
-
-    /// The text behind a reference, unless it was erased.
-    pub async fn text(&self, _blob: &BlobRef) -> Result<Option<String>, BrokerError> {
-        unimplemented!()
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn note_session(&self, person: &Person, signed_in: bool) -> Result<(), BrokerError> {
+        let command = Command::NoteSession {
+            person: person.clone(),
+            signed_in,
+        };
+        self.calls.send(command).await.map(drop).map_err(Into::into)
     }
 
     /// The request's scope explained for a reviewer.
-    pub fn explain(&self, _request: &Request) -> Explanation {
-        unimplemented!()
+    pub fn explain(&self, request: &Request) -> Explanation {
+        let sealed = request.sealed();
+        let targets = &self.calls.shared.targets;
+        targets.explain(&sealed.target, &sealed.scope, sealed.ttl_seconds)
     }
 
-    /// Whether the broker can decide now: its ledger answers. `Err` says what does not.
-    pub async fn ready(&self) -> Result<(), String> {
-        unimplemented!()
+    /// The targets credentials can be minted at.
+    pub fn targets(&self) -> Vec<TargetName> {
+        self.calls.shared.issuers.keys().cloned().collect()
     }
 
-    /// The newest signed checkpoint (C2SP signed note).
-    pub async fn checkpoint(&self) -> Result<String, BrokerError> {
-        unimplemented!()
+    /// The request after a command, from the reply or, when it was over before, from the ledger.
+    async fn settled(
+        &self,
+        id: &RequestId,
+        reply: Result<Reply, SequenceError>,
+    ) -> Result<Request, BrokerError> {
+        match reply?.request {
+            Some(request) => Ok(Request::clone(&request)),
+            None => self.request(id).await?.ok_or_else(ledger_unavailable),
+        }
+    }
+}
+
+fn ledger_unavailable() -> BrokerError {
+    BrokerError::Unavailable {
+        what: "ledger".into(),
+    }
+}
+
+/// The one task that is not tracked.
+struct SequencerTask;
+
+impl SequencerTask {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it ends by itself when its last caller is gone"
+    )]
+    fn spawn(sequencer: Sequencer, inbox: mpsc::Receiver<sequencer::Envelope>) {
+        drop(tokio::spawn(sequencer.run(inbox)));
     }
 }

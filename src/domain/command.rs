@@ -21,7 +21,10 @@ pub enum Command {
         origin: String,
     },
     /// Put the bundle behind [`super::Policy`] in force: enrol its agents, disable those that left it.
-    ApplyBundle,
+    ApplyBundle {
+        /// Where its files are kept.
+        content: BlobRef,
+    },
     /// Add an agent outside the bundle.
     EnrollAgent {
         /// The agent.
@@ -122,6 +125,11 @@ pub enum Command {
         handle: String,
         /// What was seen.
         proof: Vec<String>,
+    },
+    /// The answer that carried a credential was never taken.
+    LoseAnswer {
+        /// The lease.
+        lease: LeaseId,
     },
     /// A person signed in or out.
     NoteSession {
@@ -267,6 +275,7 @@ pub enum RefusalCode {
     Expired,
     StaleClaim,
     MintUnderway,
+    TargetRefused,
     Invalid,
 }
 
@@ -322,6 +331,8 @@ impl RefusalCode {
             RefusalCode::StaleClaim => "stale_claim",
             // The same collect is under way.
             RefusalCode::MintUnderway => "mint_underway",
+            // The target refused to mint; nothing exists there.
+            RefusalCode::TargetRefused => "target_refused",
             // Anything else that does not fit.
             RefusalCode::Invalid => "invalid_request",
         }

@@ -69,6 +69,8 @@ pub enum Event {
     BundleApplied {
         /// Its content address.
         bundle: Digest,
+        /// The files it is made of.
+        content: BlobRef,
     },
     /// An agent may ask from now on.
     #[serde(rename = "agent.enrolled")]
@@ -153,6 +155,8 @@ pub enum Event {
         ttl_seconds: Seconds,
         /// The mint is over by then.
         mint_until: Time,
+        /// When the credential must end: its lifetime counts from here on.
+        expires: Time,
         /// The idempotency key of the collect, hashed.
         collect_key: Digest,
         /// The bundle under which everything was checked again.
@@ -177,8 +181,9 @@ pub enum Event {
         lease: LeaseId,
         /// The stable code of the failure.
         code: String,
-        /// Whether the grant may be collected again.
-        retryable: bool,
+        /// How its request came out; absent when the grant may be collected again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
     },
     /// The lease must end. From here on it is retried until proven.
     #[serde(rename = "lease.ending")]
@@ -228,6 +233,9 @@ pub enum Event {
         lease: LeaseId,
         /// What was seen, such as `login_refused`, `no_session`, `no_role`.
         proof: Vec<String>,
+        /// How its request came out; absent when the grant may be collected again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        outcome: Option<Outcome>,
     },
     /// A credential at a target that no open lease explains. It is being ended.
     #[serde(rename = "orphan.found")]

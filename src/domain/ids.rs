@@ -160,12 +160,14 @@ impl Digest {
         Self(out)
     }
 
-    /// SHA-256 of the canonical form (RFC 8785) of `value`.
-    ///
-    /// # Errors
-    /// When the value cannot be written as JSON (a map key that is no string, say).
-    pub fn of_canonical<T: Serialize>(value: &T) -> serde_json::Result<Self> {
-        serde_json_canonicalizer::to_vec(value).map(|bytes| Self::of(&bytes))
+    /// SHA-256 of the canonical form (RFC 8785) of `value`, which is plain data: structs, texts,
+    /// numbers and maps by text.
+    #[expect(
+        clippy::expect_used,
+        reason = "plain data can always be written as JSON"
+    )]
+    pub fn of_canonical<T: Serialize>(value: &T) -> Self {
+        Self::of(&serde_json_canonicalizer::to_vec(value).expect("plain data"))
     }
 
     /// The first twelve digits, for people to compare at a glance.

@@ -34,6 +34,8 @@ pub enum LeaseState {
     Issuing {
         /// The mint is over by then, one way or the other.
         mint_until: Time,
+        /// When the credential must end.
+        expires: Time,
     },
     /// Minted and recorded.
     Live {

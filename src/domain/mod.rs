@@ -20,13 +20,14 @@ pub mod quorum;
 pub mod request;
 pub mod rules;
 pub mod time;
+mod transition;
 pub mod world;
 
 pub use action::{Action, ParameterKind, ReviewRule, TtlRule};
 pub use agent::{Agent, AgentProof};
 pub use command::{Command, Refusal};
-//DEC
-//DUE{Duty, due, next_deadline};
+pub use decide::decide;
+pub use due::{Duty, due};
 pub use event::{Actor, Entry, Event};
 pub use ids::{ActionName, AgentName, Digest, GroupName, LeaseId, RequestId, TargetName};
 pub use lease::{EndCause, Lease, LeaseState};
@@ -34,4 +35,4 @@ pub use person::{Party, Person, Reviewer};
 pub use request::{Outcome, Request, RequestState, Submission};
 pub use rules::{Explanation, Policy, Rules, Ruling, Targets};
 pub use time::{Seconds, Time};
-//WORLD
+pub use world::World;

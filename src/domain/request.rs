@@ -1,5 +1,7 @@
 //! A request and the states it goes through.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -61,7 +63,7 @@ pub struct Sealed {
 impl Sealed {
     /// SHA-256 of the canonical form (RFC 8785).
     pub fn digest(&self) -> Digest {
-        Digest::of_canonical(self).unwrap_or(Digest([0; 32]))
+        Digest::of_canonical(self)
     }
 }
 
@@ -201,7 +203,7 @@ impl Outcome {
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// What was asked.
-    pub submission: Submission,
+    pub submission: Arc<Submission>,
     /// When it was asked.
     pub submitted_at: Time,
     /// What policy said.

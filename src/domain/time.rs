@@ -9,10 +9,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Time(i64);
 
 impl Time {
-    /// The last instant that RFC 3339 can write (9999-12-31T23:59:59.999Z).
-    pub const MAX: Time = Time(253_402_300_799_999);
+    /// The last instant that can be written: 9999-12-30T22:00:00Z, the end of `jiff::Timestamp`.
+    pub const MAX: Time = Time(253_402_207_200_000);
 
-    /// From milliseconds since the Unix epoch, kept within what RFC 3339 can write.
+    /// From milliseconds since the Unix epoch, kept within what can be written.
     pub fn from_millis(millis: i64) -> Self {
         Time(millis.clamp(0, Self::MAX.0))
     }
@@ -106,6 +106,7 @@ mod tests {
     #[test]
     fn adding_never_passes_the_last_instant() {
         assert_eq!(Time::MAX.plus(Seconds(u64::MAX)), Time::MAX);
+        assert_eq!(Time::MAX.to_string(), "9999-12-30T22:00:00.000Z");
         assert_eq!(Time::from_millis(i64::MIN).millis(), 0);
     }
 

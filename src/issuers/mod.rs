@@ -5,12 +5,17 @@
 //! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
 //! * `prove` looks, it never believes.
 
+pub mod postgres;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::domain::{Explanation, LeaseId, RequestId, Seconds, Time};
+use crate::domain::{Explanation, LeaseId, RequestId, Seconds, TargetName, Targets, Time};
 
 /// What to mint.
 #[derive(Clone, Debug)]
@@ -134,4 +139,31 @@ pub trait Issuer: Send + Sync + 'static {
 
     /// Handles of ours that exist at the target now, in any state, ghosts included.
     async fn list(&self) -> Result<Vec<String>, EndError>;
+}
+
+/// The configured issuers, as the rules and the pages see them: only what is pure.
+pub struct IssuerSet(pub BTreeMap<TargetName, Arc<dyn Issuer>>);
+
+impl Targets for IssuerSet {
+    fn check_scope(&self, target: &TargetName, scope: &Value) -> Result<(), String> {
+        match self.0.get(target) {
+            Some(issuer) => issuer.check_scope(scope),
+            None => Err(format!("there is no target {target} in countersign.toml")),
+        }
+    }
+
+    fn longest_ttl(&self, target: &TargetName) -> Option<Seconds> {
+        self.0.get(target).map(|issuer| issuer.longest_ttl())
+    }
+
+    fn explain(&self, target: &TargetName, scope: &Value, ttl: Seconds) -> Explanation {
+        match self.0.get(target) {
+            Some(issuer) => issuer.explain(scope, ttl),
+            None => Explanation {
+                words: vec![format!("target {target} is not configured any more")],
+                exact: scope.to_string(),
+                ending: Vec::new(),
+            },
+        }
+    }
 }

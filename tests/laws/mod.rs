@@ -1,1 +1,3 @@
-//! Tests of this subject.
+//! The laws of the design, on the pure core: every test is named after the law it protects.
+
+mod domain;

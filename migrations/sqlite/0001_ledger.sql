@@ -1,0 +1,76 @@
+-- The head of the log: one row. An append moves it by compare-and-swap on size.
+CREATE TABLE head (
+    id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    size       INTEGER NOT NULL CHECK (size >= 0),
+    edge       BLOB    NOT NULL CHECK (length(edge) % 32 = 0),
+    checkpoint TEXT    NOT NULL
+) STRICT;
+
+INSERT INTO head (id, size, edge, checkpoint) VALUES (1, 0, x'', '');
+
+CREATE TRIGGER head_stays BEFORE DELETE ON head
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: DELETE on head is refused'); END;
+
+CREATE TRIGGER head_only_grows BEFORE UPDATE ON head WHEN new.size <= old.size OR new.id <> old.id
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: the head only grows'); END;
+
+CREATE TRIGGER head_is_one BEFORE INSERT ON head
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: INSERT on head is refused'); END;
+
+-- The entries. The columns after bytes are derived from it, for queries.
+CREATE TABLE entries (
+    seq     INTEGER NOT NULL PRIMARY KEY,
+    bytes   BLOB    NOT NULL CHECK (length(bytes) BETWEEN 1 AND 32768),
+    kind    TEXT    NOT NULL,
+    time    INTEGER NOT NULL,
+    request TEXT,
+    lease   TEXT,
+    agent   TEXT,
+    action  TEXT,
+    actor   TEXT    NOT NULL,
+    outcome TEXT
+) STRICT;
+
+CREATE INDEX entries_by_kind    ON entries (kind, seq);
+CREATE INDEX entries_by_time    ON entries (time);
+CREATE INDEX entries_by_request ON entries (request, seq) WHERE request IS NOT NULL;
+CREATE INDEX entries_by_lease   ON entries (lease, seq)   WHERE lease IS NOT NULL;
+CREATE INDEX entries_by_agent   ON entries (agent, seq)   WHERE agent IS NOT NULL;
+CREATE INDEX entries_by_action  ON entries (action, seq)  WHERE action IS NOT NULL;
+CREATE INDEX entries_by_actor   ON entries (actor, seq);
+CREATE INDEX entries_by_outcome ON entries (outcome, seq) WHERE outcome IS NOT NULL;
+
+CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: UPDATE on entries is refused'); END;
+
+CREATE TRIGGER entries_are_not_deleted BEFORE DELETE ON entries
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: DELETE on entries is refused'); END;
+
+-- REPLACE deletes without firing the trigger above; an entry that is no successor is refused here.
+CREATE TRIGGER entries_are_contiguous BEFORE INSERT ON entries
+WHEN new.seq <> (SELECT coalesce(max(seq) + 1, 0) FROM entries)
+BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: an entry has the next index'); END;
+
+-- Texts that may be erased; entries hold their salted hash.
+CREATE TABLE blobs (
+    sha256 BLOB NOT NULL PRIMARY KEY CHECK (length(sha256) = 32),
+    salt   BLOB NOT NULL CHECK (length(salt) = 16),
+    bytes  BLOB NOT NULL
+) STRICT;
+
+-- A cache of the fold.
+CREATE TABLE snapshot (
+    id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
+    size  INTEGER NOT NULL,
+    root  BLOB    NOT NULL CHECK (length(root) = 32),
+    bytes BLOB    NOT NULL
+) STRICT;
+
+-- Sessions, sign-in states, single-use token ids.
+CREATE TABLE remembered (
+    key     TEXT    NOT NULL PRIMARY KEY,
+    value   BLOB    NOT NULL,
+    expires INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX remembered_by_expires ON remembered (expires);

@@ -1,0 +1,47 @@
+//! How the surfaces and the worker reach the sequencer.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::sequencer::{Envelope, Reply, SequenceError};
+use super::shared::Shared;
+use crate::domain::Command;
+use crate::store::Blob;
+
+/// The way into the ledger. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Calls {
+    pub(super) shared: Arc<Shared>,
+    inbox: mpsc::Sender<Envelope>,
+}
+
+impl Calls {
+    pub(super) fn new(shared: Arc<Shared>, inbox: mpsc::Sender<Envelope>) -> Self {
+        Self { shared, inbox }
+    }
+
+    /// Sends a command and waits until what it led to is durable.
+    pub(super) async fn send(&self, command: Command) -> Result<Reply, SequenceError> {
+        self.send_with(command, Vec::new()).await
+    }
+
+    /// The same, with the texts its entries refer to.
+    pub(super) async fn send_with(
+        &self,
+        command: Command,
+        blobs: Vec<Blob>,
+    ) -> Result<Reply, SequenceError> {
+        let (reply, answer) = oneshot::channel();
+        let envelope = Envelope {
+            command,
+            blobs,
+            reply,
+        };
+        self.inbox
+            .send(envelope)
+            .await
+            .map_err(|_| SequenceError::Unavailable)?;
+        answer.await.unwrap_or(Err(SequenceError::Unavailable))
+    }
+}

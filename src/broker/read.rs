@@ -1,0 +1,257 @@
+//! What the surfaces read: open things from the published world, closed ones from the ledger.
+
+use super::{Broker, BrokerError, ledger_unavailable};
+use crate::domain::event::BlobRef;
+use crate::domain::{Agent, AgentName, Entry, Lease, LeaseId, Request, RequestId, Time, World};
+use crate::ledger::entry;
+use crate::store::{Query, StoreError, StoredEntry};
+
+/// Entries of one request read at a time.
+const PAGE: usize = 1000;
+
+impl Broker {
+    /// An agent the broker knows and serves (never a disabled one).
+    pub fn agent(&self, name: &AgentName) -> Option<Agent> {
+        self.calls.shared.world(|world| world.agent(name).cloned())
+    }
+
+    /// All agents ever enrolled, with the time they were disabled, if they were.
+    pub fn agents(&self) -> Vec<(Agent, Option<Time>)> {
+        self.calls
+            .shared
+            .world(|world| world.agents.values().cloned().collect())
+    }
+
+    /// The first agent that is served and satisfies `wanted`.
+    pub fn find_agent(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
+        self.calls.shared.world(|world| {
+            let serving = world
+                .agents
+                .values()
+                .filter(|(_, disabled)| disabled.is_none());
+            serving
+                .map(|(agent, _)| agent)
+                .find(|agent| wanted(agent))
+                .cloned()
+        })
+    }
+
+    /// A request by id, open or closed.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn request(&self, id: &RequestId) -> Result<Option<Request>, BrokerError> {
+        let open = self
+            .calls
+            .shared
+            .world(|world| world.requests.get(id).cloned());
+        if let Some(request) = open {
+            return Ok(Some(Request::clone(&request)));
+        }
+        Ok(fold(&self.timeline(id).await?))
+    }
+
+    /// Open requests that satisfy `wanted`, oldest first.
+    pub fn open_requests(&self, wanted: &dyn Fn(&Request) -> bool) -> Vec<Request> {
+        let mut requests: Vec<Request> = self.calls.shared.world(|world| {
+            let open = world.requests.values().filter(|request| wanted(request));
+            open.map(|request| Request::clone(request)).collect()
+        });
+        requests.sort_by(|a, b| a.id().cmp(b.id()));
+        requests
+    }
+
+    /// Leases not proven ended that satisfy `wanted`, oldest first.
+    pub fn leases(&self, wanted: &dyn Fn(&Lease) -> bool) -> Vec<Lease> {
+        let mut leases: Vec<Lease> = self.calls.shared.world(|world| {
+            let open = world.leases.values().filter(|lease| wanted(lease));
+            open.map(|lease| Lease::clone(lease)).collect()
+        });
+        leases.sort_by(|a, b| a.id.cmp(&b.id));
+        leases
+    }
+
+    /// A lease that is not proven ended.
+    pub fn lease(&self, id: &LeaseId) -> Option<Lease> {
+        self.calls
+            .shared
+            .world(|world| world.leases.get(id).map(|lease| Lease::clone(lease)))
+    }
+
+    /// The request a lease served, open or closed.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn request_of_lease(&self, id: &LeaseId) -> Result<Option<Request>, BrokerError> {
+        let request = match self.lease(id) {
+            Some(lease) => Some(lease.request),
+            None => {
+                let query = Query {
+                    lease: Some(id.clone()),
+                    limit: 1,
+                    ..Query::default()
+                };
+                self.find(&query)
+                    .await?
+                    .first()
+                    .and_then(|entry| entry.index.request.clone())
+            }
+        };
+        match request {
+            Some(request) => self.request(&request).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Requests, newest first, of one agent or of all; `before` continues a page.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn history(
+        &self,
+        agent: Option<&AgentName>,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<(Vec<Request>, Option<u64>), BrokerError> {
+        let query = Query {
+            kind: Some("request.submitted".into()),
+            agent: agent.map(ToString::to_string),
+            before,
+            limit,
+            ..Query::default()
+        };
+        let found = self.find(&query).await?;
+        let next = if found.len() < limit {
+            None
+        } else {
+            found.last().map(|entry| entry.seq)
+        };
+        let mut requests = Vec::with_capacity(found.len());
+        for id in found.into_iter().filter_map(|entry| entry.index.request) {
+            requests.extend(self.request(&id).await?);
+        }
+        Ok((requests, next))
+    }
+
+    /// All entries of a request, oldest first.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn timeline(&self, id: &RequestId) -> Result<Vec<Entry>, BrokerError> {
+        let mut query = Query {
+            request: Some(id.clone()),
+            limit: PAGE,
+            ..Query::default()
+        };
+        let mut entries = Vec::new();
+        loop {
+            let page = self.find(&query).await?;
+            for stored in &page {
+                let entry = entry::decode(&stored.bytes).map_err(|error| {
+                    tracing::error!(seq = stored.seq, %error, "a ledger entry cannot be read");
+                    ledger_unavailable()
+                })?;
+                entries.push(entry);
+            }
+            if page.len() < PAGE {
+                entries.reverse();
+                return Ok(entries);
+            }
+            query.before = page.last().map(|entry| entry.seq);
+        }
+    }
+
+    /// The text behind a reference, unless it was erased.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn text(&self, blob: &BlobRef) -> Result<Option<String>, BrokerError> {
+        let blob = self
+            .calls
+            .shared
+            .store
+            .blob(&blob.sha256)
+            .await
+            .map_err(unavailable)?;
+        Ok(blob
+            .filter(crate::store::Blob::is_intact)
+            .and_then(|b| String::from_utf8(b.bytes).ok()))
+    }
+
+    /// Whether the broker can decide now: its ledger answers and holds what this broker has read.
+    ///
+    /// # Errors
+    /// What does not answer, in words.
+    pub async fn ready(&self) -> Result<(), String> {
+        self.calls
+            .shared
+            .store
+            .head()
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The newest signed checkpoint (C2SP signed note).
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn checkpoint(&self) -> Result<String, BrokerError> {
+        Ok(self
+            .calls
+            .shared
+            .store
+            .head()
+            .await
+            .map_err(unavailable)?
+            .checkpoint)
+    }
+
+    /// Entries from index `from`, as stored.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn entries(&self, from: u64, limit: usize) -> Result<Vec<StoredEntry>, BrokerError> {
+        self.calls
+            .shared
+            .store
+            .read(from, limit.min(PAGE))
+            .await
+            .map_err(unavailable)
+    }
+
+    async fn find(&self, query: &Query) -> Result<Vec<StoredEntry>, BrokerError> {
+        self.calls
+            .shared
+            .store
+            .find(query)
+            .await
+            .map_err(unavailable)
+    }
+}
+
+fn unavailable(error: StoreError) -> BrokerError {
+    tracing::error!(%error, "the ledger could not be read");
+    ledger_unavailable()
+}
+
+/// The request that `entries` (all of one request, in order) tell of.
+fn fold(entries: &[Entry]) -> Option<Request> {
+    let mut world = World::default();
+    for entry in entries {
+        world.size = entry.seq;
+        match world.apply(entry) {
+            Ok(Some(closed)) => return Some(Request::clone(&closed)),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::error!(%error, "the entries of a request do not follow each other");
+                return None;
+            }
+        }
+    }
+    world
+        .requests
+        .into_values()
+        .next()
+        .map(|request| Request::clone(&request))
+}

@@ -1,0 +1,458 @@
+//! The sequencer: one task that owns the way into the ledger.
+//!
+//! Commands that arrive together are decided one after the other on the same world and appended in one
+//! transaction (group commit). The append is a compare-and-swap on the head: when another broker was
+//! first, nothing is written, the world catches up and every command is decided again. When nobody knows
+//! whether the append happened, every caller is told so and the world is read again from the store.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::shared::Shared;
+use crate::domain::event::BlobRef;
+use crate::domain::{
+    Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
+};
+use crate::ledger::{Tree, entry};
+use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
+
+/// Most commands decided and appended together.
+const BATCH_MAX: usize = 256;
+/// Entries read at once while catching up.
+const READ_PAGE: usize = 1000;
+/// Entries between snapshots.
+const SNAPSHOT_EVERY: u64 = 10_000;
+
+/// A command on its way to the ledger.
+pub(super) struct Envelope {
+    pub(super) command: Command,
+    /// Texts its entries refer to.
+    pub(super) blobs: Vec<Blob>,
+    pub(super) reply: oneshot::Sender<Result<Reply, SequenceError>>,
+}
+
+/// What a command led to. It is durable and visible when the reply arrives.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    /// Its events; empty when it had been carried out before.
+    pub(super) events: Vec<Event>,
+    /// The request it was about, as it stands right after.
+    pub(super) request: Option<Arc<Request>>,
+}
+
+/// Why a command led to nothing.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SequenceError {
+    #[error(transparent)]
+    Refused(#[from] Box<Refusal>),
+    #[error("the ledger is unavailable")]
+    Unavailable,
+}
+
+/// A batch being put together.
+#[derive(Default)]
+struct Draft {
+    entries: Vec<StoredEntry>,
+    folded: Vec<Entry>,
+    blobs: Vec<Blob>,
+    results: Vec<Result<Reply, SequenceError>>,
+}
+
+/// The sequencer's own state. `world` may be ahead of what is durable while a batch is appended;
+/// the published world never is.
+pub(super) struct Sequencer {
+    shared: Arc<Shared>,
+    world: World,
+    tree: Tree,
+    policy: Arc<dyn Policy>,
+    snapshot_size: u64,
+    /// The world may differ from the store and must be read again before anything is decided.
+    stale: bool,
+    /// Whether bundles that other brokers put in force are taken over: not before our own is.
+    following: bool,
+}
+
+impl Sequencer {
+    /// Reads the ledger, opens it if it is new, and puts the bundle in force.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written, or the ledger does not let the bundle in.
+    pub(super) async fn start(
+        shared: Arc<Shared>,
+        policy: Arc<dyn Policy>,
+        bundle: Blob,
+    ) -> anyhow::Result<Self> {
+        let mut sequencer = Self {
+            shared,
+            world: World::default(),
+            tree: Tree::default(),
+            policy,
+            snapshot_size: 0,
+            stale: true,
+            following: false,
+        };
+        let origin = sequencer.shared.key.verifying_key().name().to_owned();
+        let content = BlobRef {
+            sha256: bundle.sha256,
+        };
+        let (reply, _) = oneshot::channel();
+        let open = Envelope {
+            command: Command::Open { origin },
+            blobs: Vec::new(),
+            reply,
+        };
+        let (reply, _) = oneshot::channel();
+        let apply = Envelope {
+            command: Command::ApplyBundle { content },
+            blobs: vec![bundle],
+            reply,
+        };
+        for result in sequencer.decide_and_append(&[open, apply]).await? {
+            result.map_err(|error| anyhow::anyhow!("put the bundle in force: {error}"))?;
+        }
+        sequencer.following = true;
+        Ok(sequencer)
+    }
+
+    /// Serves commands until all senders are gone.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Envelope>) {
+        let mut waiting = Vec::with_capacity(BATCH_MAX);
+        loop {
+            tokio::select! {
+                biased;
+                received = inbox.recv_many(&mut waiting, BATCH_MAX) => {
+                    if received == 0 {
+                        return;
+                    }
+                    self.sequence(std::mem::take(&mut waiting)).await;
+                }
+                () = self.shared.store.changed() => {
+                    if let Err(error) = self.catch_up().await {
+                        self.stale = true;
+                        tracing::warn!(%error, "the ledger could not be read; trying again");
+                        self.shared.pause().await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Decides and appends `envelopes`, again after each conflict, and answers them.
+    async fn sequence(&mut self, envelopes: Vec<Envelope>) {
+        let results = self.decide_and_append(&envelopes).await;
+        if let Err(error) = &results {
+            tracing::error!(%error, "commands could not be appended");
+        }
+        let mut results = results.unwrap_or_default().into_iter();
+        for envelope in envelopes {
+            let result = results.next().unwrap_or(Err(SequenceError::Unavailable));
+            // A caller that went away does not undo what was decided.
+            drop(envelope.reply.send(result));
+        }
+    }
+
+    async fn decide_and_append(
+        &mut self,
+        envelopes: &[Envelope],
+    ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
+        loop {
+            if self.stale {
+                self.reload().await?;
+            }
+            // From here the world runs ahead of the store; any way out but success leaves it stale.
+            self.stale = true;
+            let draft = self.draft(envelopes);
+            match self.commit(draft).await {
+                Ok(results) => {
+                    self.stale = false;
+                    return Ok(results);
+                }
+                Err(StoreError::Conflict) => {
+                    tracing::debug!("another broker appended first; deciding again");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn draft(&mut self, envelopes: &[Envelope]) -> Draft {
+        let mut draft = Draft::default();
+        for envelope in envelopes {
+            let result = self.draft_one(envelope, &mut draft);
+            draft.results.push(result);
+        }
+        draft
+    }
+
+    /// Decides one command on the world as the commands before it leave it.
+    fn draft_one(
+        &mut self,
+        envelope: &Envelope,
+        draft: &mut Draft,
+    ) -> Result<Reply, SequenceError> {
+        let now = self.shared.clock.now().max(self.world.time);
+        if !self.policy_in_force(&envelope.command) {
+            tracing::error!("the bundle in force is not the one this broker has loaded");
+            return Err(SequenceError::Unavailable);
+        }
+        let rules = Rules {
+            policy: self.policy.as_ref(),
+            targets: self.shared.targets.as_ref(),
+            limits: self.shared.limits,
+        };
+        let (events, refusal) = match decide(&self.world, &envelope.command, &rules, now) {
+            Ok(events) => (events, None),
+            Err(mut refusal) => (std::mem::take(&mut refusal.record), Some(refusal)),
+        };
+        let subject = subject(&self.world, &envelope.command);
+        let closed = self.fold(&envelope.command, &events, now, draft)?;
+        if !events.is_empty() && refusal.is_none() {
+            draft.blobs.extend(envelope.blobs.iter().cloned());
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal.into());
+        }
+        let request = closed.or_else(|| {
+            let id = events.iter().find_map(Event::request).or(subject.as_ref());
+            id.and_then(|id| self.world.requests.get(id)).cloned()
+        });
+        Ok(Reply { events, request })
+    }
+
+    /// Writes the entries of one command and folds them into the world. All of them, or none.
+    fn fold(
+        &mut self,
+        command: &Command,
+        events: &[Event],
+        now: Time,
+        draft: &mut Draft,
+    ) -> Result<Option<Arc<Request>>, SequenceError> {
+        let mut entries = Vec::with_capacity(events.len());
+        for (event, seq) in events.iter().zip(self.world.size..) {
+            let entry = Entry {
+                v: 1,
+                seq,
+                time: now,
+                actor: command.actor(),
+                event: event.clone(),
+            };
+            let bytes = entry::encode(&entry).map_err(|error| {
+                tracing::warn!(%error, "an entry cannot be written");
+                Refusal::new(
+                    crate::domain::command::RefusalCode::Invalid,
+                    "this does not fit into a ledger entry",
+                    "Make it smaller.",
+                )
+            })?;
+            entries.push((entry, bytes));
+        }
+        let mut closed = None;
+        for (entry, bytes) in entries {
+            closed = self.world.apply(&entry).map_err(|error| {
+                tracing::error!(%error, "a decision does not fit the world it was made on");
+                SequenceError::Unavailable
+            })?;
+            self.tree.append(&bytes);
+            draft.entries.push(StoredEntry {
+                seq: entry.seq,
+                index: entry::index(&entry),
+                bytes,
+            });
+            draft.folded.push(entry);
+        }
+        Ok(closed)
+    }
+
+    async fn commit(
+        &mut self,
+        draft: Draft,
+    ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
+        let Some(first) = draft.entries.first() else {
+            return Ok(draft.results);
+        };
+        let checkpoint = self
+            .shared
+            .key
+            .sign_checkpoint(self.tree.size(), &self.tree.root());
+        let head = Head {
+            size: self.tree.size(),
+            edge: self.tree.edge().to_vec(),
+            checkpoint,
+        };
+        let batch = Batch {
+            expected_size: first.seq,
+            entries: draft.entries,
+            blobs: draft.blobs,
+            head,
+        };
+        self.shared.store.append(batch).await?;
+        self.shared.publish(&draft.folded);
+        self.snapshot_now_and_then();
+        Ok(draft.results)
+    }
+
+    /// Drops what may be ahead of the store and reads on from what is published.
+    async fn reload(&mut self) -> Result<(), StoreError> {
+        let published = self.shared.world(World::clone);
+        self.world = published;
+        if self.world.size == 0 {
+            self.restore_snapshot().await?;
+        }
+        self.catch_up().await?;
+        self.stale = false;
+        Ok(())
+    }
+
+    async fn restore_snapshot(&mut self) -> Result<(), StoreError> {
+        let Some(snapshot) = self.shared.store.snapshot().await? else {
+            return Ok(());
+        };
+        let last = self
+            .shared
+            .store
+            .read(snapshot.size.saturating_sub(1), 1)
+            .await?;
+        let same_history = last
+            .first()
+            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.root);
+        match serde_json::from_slice::<World>(&snapshot.bytes) {
+            Ok(world) if same_history && world.size == snapshot.size => {
+                self.world = world.restored();
+                self.snapshot_size = snapshot.size;
+                self.shared.replace(self.world.clone());
+            }
+            _ => tracing::warn!(
+                "the stored snapshot does not fit; folding the ledger from its start"
+            ),
+        }
+        Ok(())
+    }
+
+    /// Reads and publishes what others appended, and takes the tree of the store's head.
+    async fn catch_up(&mut self) -> Result<(), StoreError> {
+        let head = loop {
+            let head = self.shared.store.head().await?;
+            while self.world.size < head.size {
+                self.read_page().await?;
+            }
+            if self.world.size == head.size {
+                break head;
+            }
+        };
+        self.tree = Tree::from_head(&head)
+            .map_err(|error| StoreError::Damaged(format!("the stored head: {error}")))?;
+        if self.following {
+            self.follow_bundle().await;
+        }
+        Ok(())
+    }
+
+    async fn read_page(&mut self) -> Result<(), StoreError> {
+        let page = self.shared.store.read(self.world.size, READ_PAGE).await?;
+        if page.is_empty() {
+            return Err(StoreError::Damaged(format!(
+                "entry {} is missing; run `countersign ledger verify`",
+                self.world.size
+            )));
+        }
+        let mut entries = Vec::with_capacity(page.len());
+        for stored in page {
+            let damaged = |error: String| {
+                StoreError::Damaged(format!(
+                    "entry {}: {error}; run `countersign ledger verify`",
+                    stored.seq
+                ))
+            };
+            let entry = entry::decode(&stored.bytes).map_err(|error| damaged(error.to_string()))?;
+            self.world
+                .apply(&entry)
+                .map_err(|error| damaged(error.to_string()))?;
+            entries.push(entry);
+        }
+        self.shared.publish(&entries);
+        Ok(())
+    }
+
+    /// Decisions are made under the bundle in force and no other. Only `ApplyBundle` may change it.
+    fn policy_in_force(&self, command: &Command) -> bool {
+        let free = matches!(
+            command,
+            Command::Open { .. }
+                | Command::ApplyBundle { .. }
+                | Command::Lapse { .. }
+                | Command::ClaimEnd { .. }
+                | Command::RecordEnd { .. }
+                | Command::RecordMint { .. }
+                | Command::FindOrphan { .. }
+                | Command::RecordOrphanEnd { .. }
+        );
+        free || self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
+    }
+
+    /// Loads the bundle another broker put in force.
+    async fn follow_bundle(&mut self) {
+        let Some((bundle, content)) = self
+            .world
+            .bundle
+            .filter(|(bundle, _)| *bundle != self.policy.bundle())
+        else {
+            return;
+        };
+        match self.shared.load_bundle(&bundle, &content).await {
+            Ok(policy) => {
+                self.policy = Arc::clone(&policy);
+                self.shared.set_policy(policy);
+            }
+            Err(error) => tracing::error!(%error, "the bundle in force cannot be loaded"),
+        }
+    }
+
+    /// A snapshot is a cache: losing it, or failing to write it, costs time at the next start and nothing else.
+    fn snapshot_now_and_then(&mut self) {
+        if self.world.size < self.snapshot_size + SNAPSHOT_EVERY {
+            return;
+        }
+        self.snapshot_size = self.world.size;
+        let (world, shared) = (self.world.clone(), Arc::clone(&self.shared));
+        self.shared.tasks.spawn(async move {
+            if let Err(error) = write_snapshot(&shared, world).await {
+                tracing::warn!(%error, "the snapshot could not be written");
+            }
+        });
+    }
+}
+
+async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
+    let last = shared.store.read(world.size.saturating_sub(1), 1).await?;
+    let last = last.first().map(|entry| Digest::of(&entry.bytes));
+    let size = world.size;
+    let bytes = tokio::task::spawn_blocking(move || serde_json::to_vec(&world)).await??;
+    if let Some(last) = last {
+        shared
+            .store
+            .put_snapshot(Snapshot {
+                size,
+                root: last,
+                bytes,
+            })
+            .await?;
+    }
+    Ok(())
+}
+
+/// The request a command is about, for the reply when the command has no events.
+fn subject(world: &World, command: &Command) -> Option<RequestId> {
+    match command {
+        Command::Submit(submit) => {
+            let recent = world.recent(&submit.agent, submit.idempotency_key.as_ref()?)?;
+            Some(recent.request.clone())
+        }
+        Command::Withdraw { request, .. }
+        | Command::Collect { request, .. }
+        | Command::Finish { request, .. }
+        | Command::Revoke { request, .. }
+        | Command::Lapse { request } => Some(request.clone()),
+        _ => None,
+    }
+}

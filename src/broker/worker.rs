@@ -1,0 +1,243 @@
+//! The worker: takes what is due, claims it with an entry, does the I/O, records the outcome.
+//!
+//! It is woken by appends and by the next deadline and takes no other input, so a crash loses nothing:
+//! the next start finds the same duties. Each target has its own bounded queue, so a target that is
+//! slow or away delays nobody else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::calls::Calls;
+use crate::domain::command::EndFailure;
+use crate::domain::{Command, Duty, LeaseId, LeaseState, Seconds, TargetName, due};
+use crate::issuers::{EndError, Issuer};
+
+/// Leases ended at one target at the same time.
+const PER_TARGET: usize = 8;
+/// Longest wait between two attempts.
+const BACKOFF_MAX_SECONDS: u64 = 60;
+/// How often targets are searched for credentials no lease explains.
+const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// How soon a sweep that failed is tried again.
+const SWEEP_RETRY: Duration = Duration::from_secs(15);
+/// Longest sleep: also the longest a duty waits when the clock is turned forward.
+const NAP: Duration = Duration::from_secs(5);
+
+/// The worker. One a broker.
+#[derive(Clone)]
+pub(super) struct Worker {
+    calls: Calls,
+    queues: Arc<BTreeMap<TargetName, Arc<Semaphore>>>,
+    under_way: Arc<Mutex<HashSet<LeaseId>>>,
+}
+
+impl Worker {
+    pub(super) fn new(calls: Calls) -> Self {
+        let queue = |name: &TargetName| (name.clone(), Arc::new(Semaphore::new(PER_TARGET)));
+        let queues = calls.shared.issuers.keys().map(queue).collect();
+        Self {
+            calls,
+            queues: Arc::new(queues),
+            under_way: Arc::default(),
+        }
+    }
+
+    /// Does what is due until the broker stops. Overdue first.
+    pub(super) async fn run(self) {
+        let mut size = self.calls.shared.watch();
+        loop {
+            size.mark_unchanged();
+            self.take_what_is_due().await;
+            tokio::select! {
+                () = self.calls.shared.stop.cancelled() => return,
+                _ = size.changed() => {}
+                () = tokio::time::sleep(self.until_next_deadline()) => {}
+            }
+        }
+    }
+
+    fn until_next_deadline(&self) -> Duration {
+        let now = self.calls.shared.clock.now();
+        let next = self.calls.shared.world(crate::domain::World::next_deadline);
+        let millis = next.map_or(i64::MAX, |next| next.millis() - now.millis());
+        // Duties that are under way or claimed elsewhere stay due for a while; they need no spinning.
+        Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(20)).min(NAP)
+    }
+
+    async fn take_what_is_due(&self) {
+        let now = self.calls.shared.clock.now();
+        for duty in self.calls.shared.world(|world| due(world, now)) {
+            match duty {
+                Duty::Lapse { request } => {
+                    if let Err(error) = self.calls.send(Command::Lapse { request }).await {
+                        tracing::warn!(%error, "what is due could not be recorded; trying again");
+                        self.calls.shared.pause().await;
+                        return;
+                    }
+                }
+                Duty::End { lease, target } => self.queue_end(lease, &target),
+            }
+        }
+    }
+
+    /// Puts a lease on its target's queue, once.
+    fn queue_end(&self, lease: LeaseId, target: &TargetName) {
+        let Some(queue) = self.queues.get(target).cloned() else {
+            tracing::error!(%lease, %target, "a lease is to be ended at a target that is not configured");
+            return;
+        };
+        if !self.under_way().insert(lease.clone()) {
+            return;
+        }
+        let (worker, target) = (self.clone(), target.clone());
+        self.calls.shared.tasks.spawn(async move {
+            if let Ok(_turn) = queue.acquire().await
+                && let Some(issuer) = worker.calls.shared.issuers.get(&target)
+            {
+                worker.end(&lease, issuer.as_ref()).await;
+            }
+            worker.under_way().remove(&lease);
+        });
+    }
+
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<LeaseId>> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Claim, end, prove, record. Dying anywhere in here leaves the duty to whoever comes next: the
+    /// claim runs out, and ending what is ended already is fine.
+    async fn end(&self, id: &LeaseId, issuer: &dyn Issuer) {
+        let broker = self.calls.shared.name.clone();
+        let claim = Command::ClaimEnd {
+            lease: id.clone(),
+            broker: broker.clone(),
+        };
+        if let Err(error) = self.calls.send(claim).await {
+            tracing::debug!(lease = %id, %error, "left to whoever holds the claim");
+            return;
+        }
+        let Some(lease) = self
+            .calls
+            .shared
+            .world(|world| world.leases.get(id).cloned())
+        else {
+            return;
+        };
+        let within = Duration::from_secs(self.calls.shared.limits.claim_window.0.saturating_sub(5));
+        let result = end_and_prove(issuer, &lease.handle(), &lease.scope, within).await;
+        let attempts = match &lease.state {
+            LeaseState::Ending { attempts, .. } => *attempts,
+            _ => 0,
+        };
+        let result = result.map_err(|error| {
+            tracing::warn!(lease = %id, target_name = %lease.target, attempts, %error, "access is not proven ended; trying again");
+            EndFailure { code: error.code, retry_in: self.backoff(attempts) }
+        });
+        let record = Command::RecordEnd {
+            lease: id.clone(),
+            broker,
+            result,
+        };
+        if let Err(error) = self.calls.send(record).await {
+            tracing::warn!(lease = %id, %error, "the end of a lease could not be recorded; it is done again");
+        }
+    }
+
+    /// 1, 2, 4 … 60 seconds, half of it by chance so that many leases do not come back at once.
+    fn backoff(&self, attempts: u32) -> Seconds {
+        let ceiling = 1u64
+            .checked_shl(attempts.min(6))
+            .unwrap_or(64)
+            .min(BACKOFF_MAX_SECONDS);
+        let chance = u64::try_from(self.calls.shared.entropy.draw() % 1000).unwrap_or(0);
+        Seconds((ceiling / 2 + ceiling * chance / 2000).max(1))
+    }
+
+    /// Searches every target for credentials that no lease explains, at start and from time to time.
+    pub(super) async fn sweep_for_ever(self, target: TargetName) {
+        let Some(issuer) = self.calls.shared.issuers.get(&target).cloned() else {
+            return;
+        };
+        loop {
+            let next = match self.sweep(&target, issuer.as_ref()).await {
+                Ok(()) => SWEEP_EVERY,
+                Err(error) => {
+                    tracing::warn!(target_name = %target, %error, "the target could not be searched; trying again");
+                    SWEEP_RETRY
+                }
+            };
+            tokio::select! {
+                () = self.calls.shared.stop.cancelled() => return,
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
+    async fn sweep(&self, target: &TargetName, issuer: &dyn Issuer) -> anyhow::Result<()> {
+        let known = |handle: &str| {
+            let lease = crate::domain::lease::lease_of(handle);
+            self.calls
+                .shared
+                .world(|world| lease.is_some_and(|id| world.leases.contains_key(&id)))
+        };
+        let mut handles: Vec<String> = self.calls.shared.world(|world| {
+            let here = world.orphans.iter().filter(|(name, _)| name == target);
+            here.map(|(_, handle)| handle.clone()).collect()
+        });
+        let pending = handles.len();
+        handles.extend(issuer.list().await?);
+        for (index, handle) in handles.into_iter().enumerate() {
+            // A lease may have ended between the list and this look: only what is still there counts.
+            if known(&handle) || (index >= pending && issuer.prove(&handle).await.is_ok()) {
+                continue;
+            }
+            let find = Command::FindOrphan {
+                target: target.clone(),
+                handle: handle.clone(),
+            };
+            let found = self.calls.send(find).await?;
+            if known(&handle) {
+                continue;
+            }
+            if !found.events.is_empty() {
+                tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
+            }
+            let nothing = serde_json::Value::Null;
+            let proof = end_and_prove(issuer, &handle, &nothing, Duration::from_secs(25)).await?;
+            let target = target.clone();
+            self.calls
+                .send(Command::RecordOrphanEnd {
+                    target,
+                    handle,
+                    proof,
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+async fn end_and_prove(
+    issuer: &dyn Issuer,
+    handle: &str,
+    scope: &serde_json::Value,
+    within: Duration,
+) -> Result<Vec<String>, EndError> {
+    let work = async {
+        issuer.end(handle, scope).await?;
+        issuer.prove(handle).await
+    };
+    tokio::time::timeout(within, work)
+        .await
+        .unwrap_or_else(|_| {
+            Err(EndError {
+                code: "target_timeout".into(),
+                detail: "no answer in time".into(),
+            })
+        })
+}

@@ -1,0 +1,126 @@
+//! The ledger, the bundle, agents, freezes, sessions.
+
+use std::sync::Arc;
+
+use super::super::agent::{Agent, AgentOrigin};
+use super::super::command::{Refusal, RefusalCode};
+use super::super::event::{BlobRef, Event, Freeze};
+use super::super::ids::AgentName;
+use super::super::lease::EndCause;
+use super::super::person::Person;
+use super::super::request::{Outcome, Request};
+use super::super::rules::Rules;
+use super::super::world::World;
+use super::end::stop;
+use super::{Decision, serving_agent};
+
+pub(super) fn open(world: &World, origin: &str) -> Vec<Event> {
+    if world.origin.is_some() {
+        return Vec::new();
+    }
+    vec![Event::LedgerOpened {
+        origin: origin.into(),
+    }]
+}
+
+/// Applying the bundle that is in force does nothing.
+pub(super) fn apply_bundle(world: &World, content: BlobRef, rules: &Rules<'_>) -> Decision {
+    let bundle = rules.policy.bundle();
+    if world.bundle.map(|(bundle, _)| bundle) == Some(bundle) {
+        return Ok(Vec::new());
+    }
+    let declared = rules.policy.agents();
+    let mut events = vec![Event::BundleApplied { bundle, content }];
+    for agent in declared {
+        match world.agents.get(&agent.name) {
+            Some((known, _)) if known.origin == AgentOrigin::Operator => return Err(taken(agent)),
+            Some((known, None)) if known == agent => {}
+            _ => events.push(Event::AgentEnrolled {
+                agent: agent.clone(),
+            }),
+        }
+    }
+    let left = world.agents.values().filter(|(agent, disabled)| {
+        agent.origin == AgentOrigin::Bundle
+            && disabled.is_none()
+            && !declared.iter().any(|other| other.name == agent.name)
+    });
+    for (agent, _) in left {
+        events.extend(disabling(world, &agent.name));
+    }
+    Ok(events)
+}
+
+fn taken(agent: &Agent) -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::AgentExists,
+        format!("the name {} is taken, now or in the past", agent.name),
+        "Choose another name; a name is never given to a second agent.",
+    )
+}
+
+pub(super) fn enroll(world: &World, agent: &Agent) -> Decision {
+    if world.agents.contains_key(&agent.name) {
+        return Err(taken(agent));
+    }
+    Ok(vec![Event::AgentEnrolled {
+        agent: agent.clone(),
+    }])
+}
+
+pub(super) fn disable(world: &World, agent: &AgentName) -> Decision {
+    serving_agent(world, agent)?;
+    Ok(disabling(world, agent))
+}
+
+/// Disables an agent, closes what it has open and ends what it holds.
+fn disabling(world: &World, agent: &AgentName) -> Vec<Event> {
+    let mut events = vec![Event::AgentDisabled {
+        agent: agent.clone(),
+    }];
+    let open = in_order(world)
+        .into_iter()
+        .filter(|request| &request.sealed().agent == agent);
+    events.extend(
+        open.filter_map(|request| stop(&request, Outcome::Revoked, EndCause::AgentDisabled)),
+    );
+    events
+}
+
+pub(super) fn set_freeze(world: &World, freeze: &Freeze, on: bool) -> Vec<Event> {
+    match (world.freezes.contains(freeze), on) {
+        (false, true) => {
+            let mut events = vec![Event::FreezeSet {
+                freeze: freeze.clone(),
+            }];
+            let covered = in_order(world).into_iter().filter(|request| {
+                let sealed = request.sealed();
+                freeze.covers(&sealed.agent, &sealed.action, &sealed.target)
+            });
+            events.extend(
+                covered.filter_map(|request| stop(&request, Outcome::Frozen, EndCause::Frozen)),
+            );
+            events
+        }
+        (true, false) => vec![Event::FreezeLifted {
+            freeze: freeze.clone(),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+/// Open requests by id, so that the same world always gives the same entries.
+fn in_order(world: &World) -> Vec<Arc<Request>> {
+    let mut requests: Vec<_> = world.requests.values().cloned().collect();
+    requests.sort_by(|a, b| a.id().cmp(b.id()));
+    requests
+}
+
+pub(super) fn session_event(person: &Person, signed_in: bool) -> Event {
+    let person = person.clone();
+    if signed_in {
+        Event::PersonSignedIn { person }
+    } else {
+        Event::PersonSignedOut { person }
+    }
+}

@@ -1,0 +1,244 @@
+//! An agent collects; the target answers. Everything is checked again before the intent is written.
+
+use super::super::command::{MintResult, Refusal, RefusalCode};
+use super::super::event::Event;
+use super::super::ids::{AgentName, Digest, LeaseId, RequestId};
+use super::super::lease::{EndCause, Lease, LeaseState};
+use super::super::request::{Ground, Outcome, Request, RequestState};
+use super::super::rules::{Question, Rules};
+use super::super::time::Time;
+use super::super::world::World;
+use super::review::approvers;
+use super::{Decision, ask_of, own_request, sealed_now, serving_agent};
+
+/// The parts of `Command::Collect`.
+pub(super) struct Collect<'a> {
+    pub(super) agent: &'a AgentName,
+    pub(super) request: &'a RequestId,
+    pub(super) lease: &'a LeaseId,
+    pub(super) key: &'a Digest,
+}
+
+pub(super) fn collect(
+    world: &World,
+    collect: &Collect<'_>,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Decision {
+    serving_agent(world, collect.agent)?;
+    let request = own_request(world, collect.agent, collect.request)?;
+    let same_key = request.collect_key.as_ref() == Some(collect.key);
+    match &request.state {
+        RequestState::Approved { collect_until } if now < *collect_until => {
+            intend(world, request, collect, rules, now)
+        }
+        RequestState::Approved { .. } => Err(Refusal::new(
+            RefusalCode::Expired,
+            "the request was approved but not collected in time",
+            "Ask again.",
+        )),
+        RequestState::Submitted | RequestState::Pending => Err(Refusal::new(
+            RefusalCode::NotApproved,
+            "the request still waits for its reviewers",
+            "Wait with `Prefer: wait` on the request, then collect.",
+        )),
+        // The answer to this very collect was lost. Nobody else may hold what it carried, so that
+        // credential ends first, and only then is another one minted under the same grant.
+        RequestState::Live {
+            lease,
+            collect_until,
+        } if same_key && now < *collect_until => Ok(vec![Event::LeaseEnding {
+            request: collect.request.clone(),
+            lease: lease.clone(),
+            cause: EndCause::AnswerLost,
+            report: serde_json::Map::new(),
+        }]),
+        RequestState::Issuing { .. } if same_key => Err(underway()),
+        RequestState::Ending {
+            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            collect_until,
+            ..
+        } if same_key && now < *collect_until => Err(underway()),
+        _ => Err(Refusal::new(
+            RefusalCode::Gone,
+            "the credential of this request was handed out already",
+            "A credential is handed out once; ask again for another one.",
+        )),
+    }
+}
+
+fn underway() -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::MintUnderway,
+        "this collect is under way",
+        "Repeat it with the same idempotency key in a moment.",
+    )
+}
+
+fn intend(
+    world: &World,
+    request: &Request,
+    collect: &Collect<'_>,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Decision {
+    if let Err((outcome, mut refusal)) = still_granted(world, request, rules, now) {
+        refusal.record.push(Event::RequestClosed {
+            request: request.id().clone(),
+            outcome,
+        });
+        return Err(refusal);
+    }
+    let sealed = request.sealed();
+    Ok(vec![Event::LeaseIntended {
+        request: request.id().clone(),
+        lease: collect.lease.clone(),
+        digest: request.submission.digest,
+        agent: sealed.agent.clone(),
+        target: sealed.target.clone(),
+        scope: sealed.scope.clone(),
+        ttl_seconds: sealed.ttl_seconds,
+        mint_until: now.plus(rules.limits.mint_window),
+        expires: now.plus(sealed.ttl_seconds),
+        collect_key: *collect.key,
+        bundle: rules.policy.bundle(),
+    }])
+}
+
+/// Whether the grant still holds: freezes, the definition, the scope, policy and, where asked for, the reviewers.
+fn still_granted(
+    world: &World,
+    request: &Request,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Result<(), (Outcome, Box<Refusal>)> {
+    let sealed = request.sealed();
+    let stale = |code, detail: &str| {
+        let next = "The approval is void; ask again.";
+        (Outcome::Stale, Refusal::new(code, detail, next))
+    };
+    if world
+        .freezes
+        .iter()
+        .any(|f| f.covers(&sealed.agent, &sealed.action, &sealed.target))
+    {
+        let next = "Wait until the security team lifts it, then ask again.";
+        let refusal = Refusal::new(RefusalCode::Frozen, "a freeze covers this request", next);
+        return Err((Outcome::Frozen, refusal));
+    }
+    let mismatch = || {
+        stale(
+            RefusalCode::BindingMismatch,
+            "what would be minted now is not what was approved: the action changed",
+        )
+    };
+    let (action, now_sealed) = sealed_now(request, rules).ok_or_else(mismatch)?;
+    if now_sealed.digest() != request.submission.digest {
+        return Err(mismatch());
+    }
+    if rules
+        .targets
+        .check_scope(&sealed.target, &sealed.scope)
+        .is_err()
+        || rules.targets.longest_ttl(&sealed.target) < Some(sealed.ttl_seconds)
+    {
+        return Err(stale(
+            RefusalCode::BindingMismatch,
+            "the target no longer accepts what was approved",
+        ));
+    }
+    let Some(agent) = world.agent(&sealed.agent) else {
+        return Err(stale(RefusalCode::AgentDisabled, "the agent is disabled"));
+    };
+    let denied = || {
+        stale(
+            RefusalCode::PolicyDenied,
+            "policy changed and no longer permits this request",
+        )
+    };
+    let holds = |question: Question<'_>| {
+        let ruling = rules.policy.ask(&question);
+        let short = ruling
+            .ttl_at_most
+            .is_some_and(|ttl| ttl < sealed.ttl_seconds);
+        ruling.permitted && ruling.errors.is_empty() && !short
+    };
+    let ask = || ask_of(agent, action, request, now);
+    if !holds(Question::Request(ask())) {
+        return Err(denied());
+    }
+    let routine = matches!(request.ground, Some(Ground::Routine));
+    if routine && !holds(Question::Routine(ask())) {
+        return Err(denied());
+    }
+    let recheck = !routine && action.review.recheck_at_collect;
+    if recheck && !approvers(request).all(|reviewer| holds(Question::Review(reviewer, ask()))) {
+        return Err(stale(
+            RefusalCode::PolicyDenied,
+            "a reviewer is no longer eligible",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now: Time) -> Decision {
+    let stale = || {
+        Refusal::new(
+            RefusalCode::StaleClaim,
+            "the lease was ended while it was minted",
+            "Its credential is being removed; collect again.",
+        )
+    };
+    let lease = world.leases.get(id).ok_or_else(stale)?;
+    let LeaseState::Issuing {
+        mint_until,
+        expires,
+    } = lease.state
+    else {
+        return Err(stale());
+    };
+    let (request, lease_id) = (lease.request.clone(), id.clone());
+    Ok(match result {
+        MintResult::Minted if now < mint_until && now < expires => {
+            vec![Event::LeaseLive {
+                request,
+                lease: lease_id,
+                expires,
+            }]
+        }
+        MintResult::Failed { code, retryable } => vec![Event::LeaseFailed {
+            outcome: after_failure(world, lease, *retryable, now),
+            request,
+            lease: lease_id,
+            code: code.clone(),
+        }],
+        // Too late or unknown: whatever is at the target is to be ended and proven gone.
+        MintResult::Minted | MintResult::Unknown => vec![Event::LeaseEnding {
+            request,
+            lease: lease_id,
+            cause: EndCause::MintUnknown,
+            report: serde_json::Map::new(),
+        }],
+    })
+}
+
+/// A credential nobody received is ended at once; the same collect may be repeated.
+pub(super) fn lose_answer(world: &World, id: &LeaseId) -> Vec<Event> {
+    match world.leases.get(id).map(|lease| (lease, &lease.state)) {
+        Some((lease, LeaseState::Live { .. })) => vec![Event::LeaseEnding {
+            request: lease.request.clone(),
+            lease: id.clone(),
+            cause: EndCause::AnswerLost,
+            report: serde_json::Map::new(),
+        }],
+        _ => Vec::new(),
+    }
+}
+
+/// A failed mint does not use the grant up, while the window is open and asking again may help.
+fn after_failure(world: &World, lease: &Lease, retryable: bool, now: Time) -> Option<Outcome> {
+    let open = world.requests.get(&lease.request).is_some_and(|request| {
+        matches!(request.state, RequestState::Issuing { collect_until, .. } if now < collect_until)
+    });
+    (!(retryable && open)).then_some(Outcome::Failed)
+}

@@ -1,0 +1,266 @@
+//! Whatever ends a request or a lease: the agent, a person, the operator, time.
+
+use serde_json::{Map, Value};
+
+use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
+use super::super::event::Event;
+use super::super::ids::{AgentName, LeaseId, RequestId, TargetName};
+use super::super::lease::{EndCause, Lease, LeaseState, lease_of};
+use super::super::request::{Outcome, Request, RequestState};
+use super::super::rules::{Question, Rules};
+use super::super::time::Time;
+use super::super::world::World;
+use super::{Decision, ask_of, no_such_request, own_request};
+
+pub(super) fn withdraw(world: &World, agent: &AgentName, id: &RequestId) -> Decision {
+    let request = own_request(world, agent, id)?;
+    match request.state {
+        RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. } => {
+            Ok(vec![Event::RequestClosed {
+                request: id.clone(),
+                outcome: Outcome::Withdrawn,
+            }])
+        }
+        _ => Err(Refusal::new(
+            RefusalCode::Gone,
+            "the credential of this request was handed out already",
+            "Finish the request instead.",
+        )),
+    }
+}
+
+pub(super) fn finish(
+    world: &World,
+    agent: &AgentName,
+    id: &RequestId,
+    report: &Map<String, Value>,
+) -> Decision {
+    let request = own_request(world, agent, id)?;
+    match &request.state {
+        RequestState::Live { lease, .. } => Ok(vec![Event::LeaseEnding {
+            request: id.clone(),
+            lease: lease.clone(),
+            cause: EndCause::Finished,
+            report: report.clone(),
+        }]),
+        RequestState::Ending { .. } => Ok(Vec::new()),
+        _ => Err(Refusal::new(
+            RefusalCode::NotLive,
+            format!(
+                "the request is {}, so there is no credential to end",
+                request.state.word()
+            ),
+            "Withdraw the request if it is no longer needed.",
+        )),
+    }
+}
+
+pub(super) fn revoke(
+    world: &World,
+    by: &Revoker,
+    id: &RequestId,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Decision {
+    let request = world.requests.get(id).ok_or_else(no_such_request)?;
+    match by {
+        Revoker::Operator => {}
+        Revoker::Agent(agent) => {
+            own_request(world, agent, id)?;
+        }
+        Revoker::Person(reviewer) => {
+            let sealed = request.sealed();
+            let agent = world.agents.get(&sealed.agent).map(|(agent, _)| agent);
+            let action = rules.policy.action(&sealed.action);
+            let permitted = agent.zip(action).is_some_and(|(agent, action)| {
+                let ask = ask_of(agent, action, request, now);
+                agent.owner.includes(reviewer)
+                    || rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
+            });
+            if !permitted {
+                return Err(Refusal::new(
+                    RefusalCode::NotAReviewer,
+                    "policy does not let you revoke this",
+                    "Ask the agent's owner or the security team.",
+                ));
+            }
+        }
+    }
+    Ok(stop(request, Outcome::Revoked, EndCause::Revoked)
+        .into_iter()
+        .collect())
+}
+
+/// The entry that stops `request` for good, wherever it stands; none when it is ending for good already.
+pub(super) fn stop(request: &Request, outcome: Outcome, cause: EndCause) -> Option<Event> {
+    let id = request.id().clone();
+    match &request.state {
+        RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. } => {
+            Some(Event::RequestClosed {
+                request: id,
+                outcome,
+            })
+        }
+        RequestState::Issuing { lease, .. }
+        | RequestState::Live { lease, .. }
+        | RequestState::Ending {
+            lease,
+            // These two would hand the grant back to the agent.
+            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            ..
+        } => Some(Event::LeaseEnding {
+            request: id,
+            lease: lease.clone(),
+            cause,
+            report: Map::new(),
+        }),
+        RequestState::Ending { .. } | RequestState::Closed { .. } => None,
+    }
+}
+
+pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
+    let Some(request) = world.requests.get(id) else {
+        return Vec::new();
+    };
+    let end = |lease: &LeaseId, cause| Event::LeaseEnding {
+        request: id.clone(),
+        lease: lease.clone(),
+        cause,
+        report: Map::new(),
+    };
+    let lease = request.lease().and_then(|lease| world.leases.get(lease));
+    let event = match (&request.state, lease.map(|lease| &lease.state)) {
+        (RequestState::Pending, _) if now >= request.submission.pending_until => {
+            Some(Event::RequestClosed {
+                request: id.clone(),
+                outcome: Outcome::Lapsed,
+            })
+        }
+        (RequestState::Approved { collect_until }, _) if now >= *collect_until => {
+            Some(Event::RequestClosed {
+                request: id.clone(),
+                outcome: Outcome::Lapsed,
+            })
+        }
+        (RequestState::Issuing { lease, .. }, Some(LeaseState::Issuing { mint_until, .. }))
+            if now >= *mint_until =>
+        {
+            Some(end(lease, EndCause::MintUnknown))
+        }
+        (RequestState::Live { lease, .. }, Some(LeaseState::Live { expires }))
+            if now >= *expires =>
+        {
+            Some(end(lease, EndCause::Expired))
+        }
+        _ => None,
+    };
+    event.into_iter().collect()
+}
+
+pub(super) fn claim(
+    world: &World,
+    id: &LeaseId,
+    broker: &str,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Decision {
+    match world.leases.get(id).map(|lease| (lease, &lease.state)) {
+        Some((lease, LeaseState::Ending { not_before, .. })) if now >= *not_before => {
+            Ok(vec![Event::LeaseEndClaimed {
+                request: lease.request.clone(),
+                lease: id.clone(),
+                broker: broker.into(),
+                until: now.plus(rules.limits.claim_window),
+            }])
+        }
+        _ => Err(stale_claim()),
+    }
+}
+
+fn stale_claim() -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::StaleClaim,
+        "another broker has the duty, or it is done",
+        "Leave it alone.",
+    )
+}
+
+pub(super) fn record_end(
+    world: &World,
+    id: &LeaseId,
+    broker: &str,
+    result: &Result<Vec<String>, EndFailure>,
+    now: Time,
+) -> Decision {
+    let lease = world.leases.get(id).ok_or_else(stale_claim)?;
+    let LeaseState::Ending {
+        cause,
+        claimed_by: Some(holder),
+        ..
+    } = &lease.state
+    else {
+        return Err(stale_claim());
+    };
+    if holder != broker {
+        return Err(stale_claim());
+    }
+    let (request, lease_id) = (lease.request.clone(), id.clone());
+    Ok(vec![match result {
+        Ok(proof) => Event::LeaseEnded {
+            outcome: outcome_of(world, lease, *cause, now),
+            request,
+            lease: lease_id,
+            proof: proof.clone(),
+        },
+        Err(failure) => Event::LeaseEndFailed {
+            request,
+            lease: lease_id,
+            broker: broker.into(),
+            code: failure.code.clone(),
+            retry_at: now.plus(failure.retry_in),
+        },
+    }])
+}
+
+/// How the request comes out; `None` hands the grant back for the same collect to be repeated.
+fn outcome_of(world: &World, lease: &Lease, cause: EndCause, now: Time) -> Option<Outcome> {
+    match cause {
+        EndCause::Finished => Some(Outcome::Completed),
+        EndCause::Expired => Some(Outcome::Expired),
+        EndCause::Revoked | EndCause::Frozen | EndCause::AgentDisabled => Some(Outcome::Revoked),
+        EndCause::AnswerLost | EndCause::MintUnknown => {
+            let request = world.requests.get(&lease.request)?;
+            let open = matches!(request.state,
+                RequestState::Ending { collect_until, .. } if now < collect_until);
+            (!open).then_some(Outcome::Failed)
+        }
+    }
+}
+
+pub(super) fn find_orphan(world: &World, target: &TargetName, handle: &str) -> Vec<Event> {
+    let explained = lease_of(handle).is_some_and(|lease| world.leases.contains_key(&lease));
+    let known = world.orphans.contains(&(target.clone(), handle.into()));
+    if explained || known {
+        return Vec::new();
+    }
+    vec![Event::OrphanFound {
+        target: target.clone(),
+        handle: handle.into(),
+    }]
+}
+
+pub(super) fn record_orphan_end(
+    world: &World,
+    target: &TargetName,
+    handle: &str,
+    proof: &[String],
+) -> Vec<Event> {
+    if !world.orphans.contains(&(target.clone(), handle.into())) {
+        return Vec::new();
+    }
+    vec![Event::OrphanEnded {
+        target: target.clone(),
+        handle: handle.into(),
+        proof: proof.to_vec(),
+    }]
+}

@@ -1,0 +1,149 @@
+//! What a command leads to: entries, or a refusal. Pure; the same input gives the same answer.
+
+mod admin;
+mod collect;
+mod end;
+mod review;
+mod submit;
+
+pub use review::may_review;
+
+use super::action::Action;
+use super::agent::Agent;
+use super::command::{Command, Refusal, RefusalCode};
+use super::event::Event;
+use super::ids::{AgentName, RequestId};
+use super::request::{Request, Sealed};
+use super::rules::{Ask, Rules};
+use super::time::Time;
+use super::world::World;
+
+/// What `decide` answers.
+pub type Decision = Result<Vec<Event>, Box<Refusal>>;
+
+/// Decides a command on `world` at `now`.
+///
+/// An empty list means there is nothing to do: the command was carried out before.
+///
+/// # Errors
+/// A refusal. When it has entries to record, they apply to `world` like any others.
+pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) -> Decision {
+    match command {
+        Command::Open { origin } => Ok(admin::open(world, origin)),
+        Command::ApplyBundle { content } => admin::apply_bundle(world, *content, rules),
+        Command::EnrollAgent { agent } => admin::enroll(world, agent),
+        Command::DisableAgent { agent } => admin::disable(world, agent),
+        Command::SetFreeze { freeze, on, .. } => Ok(admin::set_freeze(world, freeze, *on)),
+        Command::NoteSession { person, signed_in } => {
+            Ok(vec![admin::session_event(person, *signed_in)])
+        }
+        Command::Submit(submit) => submit::submit(world, submit, rules, now),
+        Command::Review(review) => review::review(world, review, rules, now),
+        Command::Withdraw { agent, request } => end::withdraw(world, agent, request),
+        Command::Collect {
+            agent,
+            request,
+            lease,
+            key,
+        } => collect::collect(
+            world,
+            &collect::Collect {
+                agent,
+                request,
+                lease,
+                key,
+            },
+            rules,
+            now,
+        ),
+        Command::RecordMint { lease, result } => collect::record_mint(world, lease, result, now),
+        Command::LoseAnswer { lease } => Ok(collect::lose_answer(world, lease)),
+        Command::Finish {
+            agent,
+            request,
+            report,
+        } => end::finish(world, agent, request, report),
+        Command::Revoke { by, request } => end::revoke(world, by, request, rules, now),
+        Command::Lapse { request } => Ok(end::lapse(world, request, now)),
+        Command::ClaimEnd { lease, broker } => end::claim(world, lease, broker, rules, now),
+        Command::RecordEnd {
+            lease,
+            broker,
+            result,
+        } => end::record_end(world, lease, broker, result, now),
+        Command::FindOrphan { target, handle } => Ok(end::find_orphan(world, target, handle)),
+        Command::RecordOrphanEnd {
+            target,
+            handle,
+            proof,
+        } => Ok(end::record_orphan_end(world, target, handle, proof)),
+    }
+}
+
+/// The open request `id`, if it is the agent's. Somebody else's looks like none.
+fn own_request<'a>(
+    world: &'a World,
+    agent: &AgentName,
+    id: &RequestId,
+) -> Result<&'a Request, Box<Refusal>> {
+    world
+        .requests
+        .get(id)
+        .map(AsRef::as_ref)
+        .filter(|request| &request.sealed().agent == agent)
+        .ok_or_else(no_such_request)
+}
+
+fn no_such_request() -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::NotFound,
+        "there is no such open request",
+        "Check the id; a request that is over cannot be changed.",
+    )
+}
+
+fn serving_agent<'a>(world: &'a World, name: &AgentName) -> Result<&'a Agent, Box<Refusal>> {
+    world.agent(name).ok_or_else(|| {
+        if world.agents.contains_key(name) {
+            Refusal::new(
+                RefusalCode::AgentDisabled,
+                format!("agent {name} is disabled"),
+                "Ask its owner whether it should be served; a new agent needs a new name.",
+            )
+        } else {
+            Refusal::new(
+                RefusalCode::UnknownAgent,
+                format!("there is no agent {name}"),
+                "Declare it in the bundle or add it with `countersign agent add`.",
+            )
+        }
+    })
+}
+
+/// The facts of an open request as policy sees them, under the definitions in force now.
+fn ask_of<'a>(agent: &'a Agent, action: &'a Action, request: &'a Request, now: Time) -> Ask<'a> {
+    Ask {
+        agent,
+        on_behalf_of: request.submission.on_behalf_of.as_ref(),
+        action,
+        parameters: &request.sealed().parameters,
+        ttl: request.sealed().ttl_seconds,
+        now,
+    }
+}
+
+/// What the request would be sealed as under the definitions in force now; `None` when its action is gone.
+fn sealed_now<'a>(request: &Request, rules: &Rules<'a>) -> Option<(&'a Action, Sealed)> {
+    let old = request.sealed();
+    let action = rules.policy.action(&old.action)?;
+    let sealed = Sealed {
+        agent: old.agent.clone(),
+        action: action.name.clone(),
+        definition: action.definition(),
+        parameters: old.parameters.clone(),
+        scope: action.render_scope(&old.parameters),
+        target: action.target.clone(),
+        ttl_seconds: old.ttl_seconds,
+    };
+    Some((action, sealed))
+}

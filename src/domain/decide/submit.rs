@@ -1,0 +1,225 @@
+//! An agent asks.
+
+use super::super::action::Action;
+use super::super::agent::Agent;
+use super::super::command::{Refusal, RefusalCode, Submit};
+use super::super::event::Event;
+use super::super::request::{Ground, Outcome, Sealed, Submission, Verdict, VerdictAnswer};
+use super::super::rules::{Ask, Policy, Question, Rules, Ruling};
+use super::super::time::{Seconds, Time};
+use super::super::world::World;
+use super::{Decision, serving_agent};
+
+pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Time) -> Decision {
+    let agent = serving_agent(world, &submit.agent)?;
+    if replayed(world, submit)? {
+        return Ok(Vec::new());
+    }
+    if world.open_requests_of(&agent.name) >= rules.limits.open_requests_per_agent {
+        return Err(Refusal::new(
+            RefusalCode::TooManyOpen,
+            format!("{} requests are open", rules.limits.open_requests_per_agent),
+            "Finish or withdraw some of them, or wait until they end.",
+        ));
+    }
+    let action = rules.policy.action(&submit.action).ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::UnknownAction,
+            format!("the catalog has no action {}", submit.action),
+            "List what there is with `countersign actions`.",
+        )
+    })?;
+    action
+        .check_parameters(&submit.parameters)
+        .map_err(|mistakes| {
+            let text: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            Refusal::new(
+                RefusalCode::InvalidParameters,
+                text.join("; "),
+                format!(
+                    "Give the parameters of {} as the catalog types them.",
+                    action.name
+                ),
+            )
+        })?;
+    if world
+        .freezes
+        .iter()
+        .any(|f| f.covers(&agent.name, &action.name, &action.target))
+    {
+        return Err(Refusal::new(
+            RefusalCode::Frozen,
+            "a freeze covers this request",
+            "Wait until the security team lifts it.",
+        ));
+    }
+    let scope = action.render_scope(&submit.parameters);
+    rules
+        .targets
+        .check_scope(&action.target, &scope)
+        .map_err(|problem| {
+            Refusal::new(
+                RefusalCode::InvalidScope,
+                format!("the target does not accept this scope: {problem}"),
+                "Choose other parameters, or ask the platform team to mend the action.",
+            )
+        })?;
+    let (ttl, ruling) = lifetime_and_ruling(agent, action, submit, rules, now)?;
+    let sealed = Sealed {
+        agent: agent.name.clone(),
+        action: action.name.clone(),
+        definition: action.definition(),
+        parameters: submit.parameters.clone(),
+        scope,
+        target: action.target.clone(),
+        ttl_seconds: ttl,
+    };
+    Ok(entries(agent, action, submit, sealed, ruling, now))
+}
+
+/// Whether this is a repetition of an earlier call with the same idempotency key.
+fn replayed(world: &World, submit: &Submit) -> Result<bool, Box<Refusal>> {
+    let Some(recent) = submit
+        .idempotency_key
+        .and_then(|key| world.recent(&submit.agent, &key))
+    else {
+        return Ok(false);
+    };
+    if recent.fingerprint == submit.fingerprint {
+        return Ok(true);
+    }
+    Err(Refusal::new(
+        RefusalCode::IdempotencyMismatch,
+        "this idempotency key came with another request before",
+        "Use a new key for a new request.",
+    ))
+}
+
+/// The lifetime is the least of what was asked, the action, policy and the target; only ever shorter.
+fn lifetime_and_ruling(
+    agent: &Agent,
+    action: &Action,
+    submit: &Submit,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Result<(Seconds, Verdict), Box<Refusal>> {
+    let target_longest = rules
+        .targets
+        .longest_ttl(&action.target)
+        .unwrap_or(Seconds(0));
+    let asked = submit.ttl.unwrap_or(action.ttl.default);
+    let mut ttl = asked.min(action.ttl.longest).min(target_longest);
+    if ttl == Seconds(0) {
+        return Err(Refusal::new(
+            RefusalCode::InvalidTtl,
+            "a lifetime of zero is over before it begins",
+            format!(
+                "Ask for 1 to {} seconds.",
+                action.ttl.longest.0.min(target_longest.0)
+            ),
+        ));
+    }
+    let mut ask = Ask {
+        agent,
+        on_behalf_of: submit.on_behalf_of.as_ref(),
+        action,
+        parameters: &submit.parameters,
+        ttl,
+        now,
+    };
+    let request = rules.policy.ask(&Question::Request(ask.clone()));
+    ttl = ttl.min(request.ttl_at_most.unwrap_or(ttl));
+    ask.ttl = ttl;
+    let routine = rules.policy.ask(&Question::Routine(ask));
+    if routine.permitted {
+        ttl = ttl.min(routine.ttl_at_most.unwrap_or(ttl));
+    }
+    if ttl == Seconds(0) {
+        return Err(Refusal::new(
+            RefusalCode::InvalidTtl,
+            "policy leaves this request no lifetime",
+            "Ask the platform team about the @ttl of the policies that apply.",
+        ));
+    }
+    Ok((ttl, verdict(rules.policy, action, request, routine)))
+}
+
+/// Any evaluation error denies. Without reviewers, what is not routine is denied rather than left to nobody.
+fn verdict(policy: &dyn Policy, action: &Action, request: Ruling, routine: Ruling) -> Verdict {
+    let mut policies = request.policies;
+    let mut errors = request.errors;
+    let answer = if !request.permitted || !errors.is_empty() {
+        VerdictAnswer::Deny
+    } else if !routine.errors.is_empty() {
+        errors.extend(routine.errors);
+        VerdictAnswer::Deny
+    } else if routine.permitted {
+        policies.extend(routine.policies);
+        VerdictAnswer::Allow
+    } else if action.review.groups.values().all(|count| *count == 0) {
+        errors.push(format!(
+            "{} is not routine here and names no reviewers",
+            action.name
+        ));
+        VerdictAnswer::Deny
+    } else {
+        policies.extend(routine.policies);
+        VerdictAnswer::Review
+    };
+    Verdict {
+        answer,
+        bundle: policy.bundle(),
+        policies,
+        errors,
+    }
+}
+
+fn entries(
+    agent: &Agent,
+    action: &Action,
+    submit: &Submit,
+    sealed: Sealed,
+    verdict: Verdict,
+    now: Time,
+) -> Vec<Event> {
+    let request = submit.request.clone();
+    let digest = sealed.digest();
+    let answer = verdict.answer;
+    let submission = Submission {
+        request: request.clone(),
+        sealed,
+        digest,
+        owner: agent.owner.clone(),
+        on_behalf_of: submit.on_behalf_of.clone(),
+        context: submit.context,
+        idempotency_key: submit.idempotency_key,
+        fingerprint: submit.fingerprint,
+        pending_until: now.plus(action.review.expires),
+        collect_window: action.collect_window,
+    };
+    let mut events = vec![
+        Event::RequestSubmitted {
+            submission: Box::new(submission),
+        },
+        Event::VerdictGiven {
+            request: request.clone(),
+            verdict,
+        },
+    ];
+    match answer {
+        VerdictAnswer::Allow => events.push(Event::GrantMade {
+            request,
+            digest,
+            ground: Ground::Routine,
+            collect_until: now.plus(action.collect_window),
+        }),
+        VerdictAnswer::Deny => {
+            events.push(Event::RequestClosed {
+                request,
+                outcome: Outcome::Refused,
+            });
+        }
+        VerdictAnswer::Review => {}
+    }
+    events
+}

@@ -1,0 +1,243 @@
+//! The state machine: one request and its lease, one event, the next states. There is no other way to move.
+
+use super::event::Event;
+use super::lease::{EndCause, Lease, LeaseState};
+use super::request::{Request, RequestState, VerdictAnswer};
+use super::time::Time;
+
+/// The states of [`RequestState`] and [`LeaseState`] together, and what may follow:
+///
+/// ```text
+/// submitted -verdict-> pending | submitted(allowed) | submitted(refused)
+/// submitted, pending -grant-> approved            submitted, pending, approved -close-> closed
+/// approved -intend-> issuing -live-> live         issuing -failed-> approved | closed
+/// issuing, live, ending -ending-> ending          ending -claimed, end_failed-> ending
+/// ending -ended-> approved | closed
+/// ```
+///
+/// Returns the lease as it then is, or `None` when it is over. `Err` when the event cannot follow;
+/// `request` may then be half-changed and is to be thrown away.
+pub(super) fn step(
+    request: &mut Request,
+    lease: Option<Lease>,
+    event: &Event,
+    at: Time,
+) -> Result<Option<Lease>, ()> {
+    match event {
+        Event::VerdictGiven { verdict, .. } => {
+            require(request.state == RequestState::Submitted && request.verdict.is_none())?;
+            if verdict.answer == VerdictAnswer::Review {
+                request.state = RequestState::Pending;
+            }
+            request.verdict = Some(verdict.clone());
+            Ok(None)
+        }
+        Event::ReviewGiven { review, .. } => {
+            require(request.state == RequestState::Pending)?;
+            require(review.digest == request.submission.digest)?;
+            request.reviews.push((**review).clone());
+            Ok(None)
+        }
+        Event::GrantMade {
+            digest,
+            ground,
+            collect_until,
+            ..
+        } => {
+            let answer = request.verdict.as_ref().map(|verdict| verdict.answer);
+            require(matches!(
+                (&request.state, answer),
+                (RequestState::Submitted, Some(VerdictAnswer::Allow)) | (RequestState::Pending, _)
+            ))?;
+            require(*digest == request.submission.digest)?;
+            request.ground = Some(ground.clone());
+            request.state = RequestState::Approved {
+                collect_until: *collect_until,
+            };
+            Ok(None)
+        }
+        Event::RequestClosed { outcome, .. } => {
+            require(matches!(
+                request.state,
+                RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. }
+            ))?;
+            request.state = RequestState::Closed {
+                outcome: *outcome,
+                at,
+            };
+            Ok(None)
+        }
+        Event::LeaseIntended { .. } => intend(request, lease, event).map(Some),
+        _ => step_lease(request, lease.ok_or(())?, event, at),
+    }
+}
+
+fn require(holds: bool) -> Result<(), ()> {
+    if holds { Ok(()) } else { Err(()) }
+}
+
+/// The only door to a lease: an approved request, a grant, the same digest.
+fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<Lease, ()> {
+    let (
+        Event::LeaseIntended {
+            lease: id,
+            digest,
+            agent,
+            target,
+            scope,
+            ttl_seconds,
+            mint_until,
+            expires,
+            collect_key,
+            ..
+        },
+        RequestState::Approved { collect_until },
+    ) = (event, &request.state)
+    else {
+        return Err(());
+    };
+    let sealed = request.sealed();
+    require(lease.is_none() && request.ground.is_some())?;
+    require(*digest == request.submission.digest)?;
+    require(agent == &sealed.agent && target == &sealed.target && scope == &sealed.scope)?;
+    require(*ttl_seconds <= sealed.ttl_seconds)?;
+    request.state = RequestState::Issuing {
+        lease: id.clone(),
+        collect_until: *collect_until,
+    };
+    request.collect_key = Some(*collect_key);
+    Ok(Lease {
+        id: id.clone(),
+        request: request.id().clone(),
+        agent: agent.clone(),
+        target: target.clone(),
+        scope: scope.clone(),
+        ttl_seconds: *ttl_seconds,
+        state: LeaseState::Issuing {
+            mint_until: *mint_until,
+            expires: *expires,
+        },
+    })
+}
+
+/// Events of a lease that exists.
+fn step_lease(
+    request: &mut Request,
+    mut lease: Lease,
+    event: &Event,
+    at: Time,
+) -> Result<Option<Lease>, ()> {
+    require(request.lease() == Some(&lease.id))?;
+    let collect_until = match &request.state {
+        RequestState::Issuing { collect_until, .. }
+        | RequestState::Live { collect_until, .. }
+        | RequestState::Ending { collect_until, .. } => *collect_until,
+        _ => return Err(()),
+    };
+    match (event, &mut lease.state) {
+        (
+            Event::LeaseLive { expires, .. },
+            LeaseState::Issuing {
+                expires: intended, ..
+            },
+        ) => {
+            require(expires <= intended)?;
+            lease.state = LeaseState::Live { expires: *expires };
+            request.state = RequestState::Live {
+                lease: lease.id.clone(),
+                collect_until,
+            };
+        }
+        (Event::LeaseFailed { outcome, .. }, LeaseState::Issuing { .. }) => {
+            request.state = after_lease(*outcome, collect_until, at);
+            return Ok(None);
+        }
+        (Event::LeaseEnding { cause, .. }, state) => {
+            let next = ending(state, *cause, at);
+            request.state = RequestState::Ending {
+                lease: lease.id.clone(),
+                cause: *cause,
+                collect_until,
+            };
+            lease.state = next;
+        }
+        (
+            Event::LeaseEndClaimed { broker, until, .. },
+            LeaseState::Ending {
+                not_before,
+                claimed_by,
+                ..
+            },
+        ) => {
+            *not_before = *until;
+            *claimed_by = Some(broker.clone());
+        }
+        (
+            Event::LeaseEndFailed {
+                broker, retry_at, ..
+            },
+            LeaseState::Ending {
+                attempts,
+                not_before,
+                claimed_by,
+                ..
+            },
+        ) => {
+            require(claimed_by.as_ref() == Some(broker))?;
+            *attempts = attempts.saturating_add(1);
+            *not_before = *retry_at;
+            *claimed_by = None;
+        }
+        (Event::LeaseEnded { outcome, .. }, LeaseState::Ending { .. }) => {
+            request.state = after_lease(*outcome, collect_until, at);
+            return Ok(None);
+        }
+        _ => return Err(()),
+    }
+    Ok(Some(lease))
+}
+
+/// A lease that ends while its mint may still be under way is left alone until the mint is over:
+/// a proof of absence taken earlier would prove nothing.
+fn ending(state: &LeaseState, cause: EndCause, at: Time) -> LeaseState {
+    match state {
+        LeaseState::Ending {
+            since,
+            attempts,
+            not_before,
+            claimed_by,
+            ..
+        } => LeaseState::Ending {
+            cause,
+            since: *since,
+            attempts: *attempts,
+            not_before: *not_before,
+            claimed_by: claimed_by.clone(),
+        },
+        LeaseState::Issuing { mint_until, .. } => LeaseState::Ending {
+            cause,
+            since: at,
+            attempts: 0,
+            not_before: (*mint_until).max(at),
+            claimed_by: None,
+        },
+        LeaseState::Live { .. } => LeaseState::Ending {
+            cause,
+            since: at,
+            attempts: 0,
+            not_before: at,
+            claimed_by: None,
+        },
+    }
+}
+
+fn after_lease(
+    outcome: Option<super::request::Outcome>,
+    collect_until: Time,
+    at: Time,
+) -> RequestState {
+    match outcome {
+        Some(outcome) => RequestState::Closed { outcome, at },
+        None => RequestState::Approved { collect_until },
+    }
+}

@@ -1,0 +1,171 @@
+//! One entry as bytes: canonical JSON (RFC 8785), at most 32 KiB, read back strictly.
+//!
+//! What is written here is the frozen log format. An entry has exactly one spelling: bytes that say
+//! the same in another way, or say more than this version knows, are refused.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::stored::EntryIndex;
+use crate::domain::event::Freeze;
+use crate::domain::{Actor, Entry, Event};
+
+/// The longest entry, in bytes. Anything bigger belongs in a [`Blob`](super::Blob).
+pub const LONGEST_ENTRY: usize = 32 * 1024;
+
+/// The format version this code writes, and the only one it reads.
+pub const VERSION: u8 = 1;
+
+/// The largest whole number that RFC 8785 writes exactly.
+const LARGEST_EXACT: u64 = (1 << 53) - 1;
+
+/// Why an entry cannot be written, or bytes are not an entry.
+#[derive(Debug, thiserror::Error)]
+pub enum EntryError {
+    /// Too long.
+    #[error(
+        "an entry of {0} bytes exceeds the limit of {LONGEST_ENTRY} bytes; shorten its parameters, scope or report"
+    )]
+    TooLong(usize),
+    /// Another version of the format.
+    #[error(
+        "entry format version {0} is unknown; use the version of countersign that wrote the ledger"
+    )]
+    Version(u8),
+    /// A number that canonical JSON would change.
+    #[error("the number {0} cannot be written exactly in canonical JSON; send it as a string")]
+    Inexact(String),
+    /// Not an entry at all.
+    #[error("not an entry of this format: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Right content in the wrong spelling.
+    #[error("not in canonical form (RFC 8785), although it reads as an entry")]
+    NotCanonical,
+}
+
+/// The canonical bytes of `entry`. What is returned is certain to be readable by [`decode`].
+///
+/// # Errors
+/// When the entry is too long, or would not be read back as what it is.
+pub fn encode(entry: &Entry) -> Result<Vec<u8>, EntryError> {
+    let bytes = serde_json_canonicalizer::to_vec(entry)?;
+    if decode(&bytes)? != *entry {
+        // Only numbers may look different after a round trip: 1.0 is written as 1, which is the same
+        // number. Whole numbers beyond 2^53 would silently become other numbers.
+        refuse_inexact_numbers(&serde_json::to_value(entry)?)?;
+    }
+    Ok(bytes)
+}
+
+/// Reads canonical bytes back, strictly.
+///
+/// # Errors
+/// When they are anything else than the one spelling of one entry of this version.
+pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
+    if bytes.len() > LONGEST_ENTRY {
+        return Err(EntryError::TooLong(bytes.len()));
+    }
+    let entry: Entry = serde_json::from_slice(bytes)?;
+    if entry.v != VERSION {
+        return Err(EntryError::Version(entry.v));
+    }
+    if serde_json_canonicalizer::to_vec(&entry)? != bytes {
+        return Err(EntryError::NotCanonical);
+    }
+    Ok(entry)
+}
+
+fn refuse_inexact_numbers(value: &Value) -> Result<(), EntryError> {
+    match value {
+        Value::Number(number) => {
+            let whole = number
+                .as_u64()
+                .or_else(|| number.as_i64().map(i64::unsigned_abs));
+            match whole {
+                Some(whole) if whole > LARGEST_EXACT => {
+                    Err(EntryError::Inexact(number.to_string()))
+                }
+                _ => Ok(()),
+            }
+        }
+        Value::Array(items) => items.iter().try_for_each(refuse_inexact_numbers),
+        Value::Object(members) => members.values().try_for_each(refuse_inexact_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
+    }
+}
+
+/// The columns an entry can be found by.
+pub fn index(entry: &Entry) -> EntryIndex {
+    EntryIndex {
+        kind: entry.event.kind().to_owned(),
+        time: entry.time,
+        request: entry.event.request().cloned(),
+        lease: entry.event.lease().cloned(),
+        agent: agent_of(entry),
+        action: action_of(&entry.event),
+        actor: actor_of(&entry.actor),
+        outcome: outcome_of(&entry.event),
+    }
+}
+
+/// The agent the event names, or else the one that caused it.
+fn agent_of(entry: &Entry) -> Option<String> {
+    let named = match &entry.event {
+        Event::AgentEnrolled { agent } => Some(&agent.name),
+        Event::AgentDisabled { agent } | Event::LeaseIntended { agent, .. } => Some(agent),
+        Event::RequestSubmitted { submission } => Some(&submission.sealed.agent),
+        Event::FreezeSet { freeze } | Event::FreezeLifted { freeze } => match freeze {
+            Freeze::Agent(name) => Some(name),
+            Freeze::Everything | Freeze::Action(_) | Freeze::Target(_) => None,
+        },
+        _ => None,
+    };
+    let caused_by = match &entry.actor {
+        Actor::Agent { name } => Some(name),
+        Actor::Person { .. } | Actor::Operator | Actor::Broker => None,
+    };
+    named.or(caused_by).map(ToString::to_string)
+}
+
+fn action_of(event: &Event) -> Option<String> {
+    match event {
+        Event::RequestSubmitted { submission } => Some(submission.sealed.action.to_string()),
+        Event::FreezeSet {
+            freeze: Freeze::Action(name),
+        }
+        | Event::FreezeLifted {
+            freeze: Freeze::Action(name),
+        } => Some(name.to_string()),
+        _ => None,
+    }
+}
+
+fn actor_of(actor: &Actor) -> String {
+    match actor {
+        Actor::Agent { name } => format!("agent:{name}"),
+        Actor::Person { person } => format!("person:{} {}", person.subject, person.issuer),
+        Actor::Operator => "operator".to_owned(),
+        Actor::Broker => "broker".to_owned(),
+    }
+}
+
+fn outcome_of(event: &Event) -> Option<String> {
+    match event {
+        Event::RequestClosed { outcome, .. } => Some(outcome.word().to_owned()),
+        Event::VerdictGiven { verdict, .. } => word(&verdict.answer),
+        Event::ReviewGiven { review, .. } => word(&review.decision),
+        Event::LeaseEnding { cause, .. } => word(cause),
+        Event::ReviewRefused { code, .. }
+        | Event::LeaseFailed { code, .. }
+        | Event::LeaseEndFailed { code, .. } => Some(code.clone()),
+        _ => None,
+    }
+}
+
+/// The word that `value`, an enum without content, has in JSON.
+fn word<T: Serialize>(value: &T) -> Option<String> {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => Some(word),
+        _ => None,
+    }
+}

@@ -1,0 +1,380 @@
+//! Checking a ledger as an outsider: the entries, one trusted verifier key and, best of all, a
+//! checkpoint remembered from an earlier time.
+//!
+//! The promise: a ledger verifies only if its entries are exactly those the signed checkpoint covers,
+//! every one reads as an entry of this format at its place, and the remembered checkpoint is one of
+//! its past. Anything else is a [`Failure`] that names the first bad entry. Memory use is constant.
+
+use std::fmt;
+use std::io::BufRead;
+
+use super::checkpoint::Checkpoint;
+use super::entry::{self, EntryError};
+use super::export::{ExportReader, ExportedEntry, Line, ReadError};
+use super::note::{NoteError, VerifyingKey};
+use super::tree::{Tree, leaf_hash};
+use crate::domain::{Digest, Entry, Event, Seconds, Time};
+
+/// After so many entries one signature is checked. Others are looked at only to find the first bad entry.
+const WINDOW: usize = 256;
+
+/// A ledger that verified.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Verified {
+    /// The checkpoint it was verified against: origin, size and root.
+    pub checkpoint: Checkpoint,
+    /// The size of the earlier checkpoint it was found to continue.
+    pub continues: Option<u64>,
+    /// The largest step back in time between entries: no forgery, but an auditor may ask about the clock.
+    pub set_back: Option<SetBack>,
+}
+
+/// A place where the broker's clock went back by a second or more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SetBack {
+    /// The entry that is earlier than one before it.
+    pub seq: u64,
+    /// By how much.
+    pub by: Seconds,
+}
+
+/// Why a ledger does not verify, and from where.
+#[derive(Debug)]
+pub struct Failure {
+    /// The first entry that is bad; where an entry is missing, its index.
+    pub first_bad: u64,
+    /// Entries before this one are proven by a signature to be the log's own. When it is less than
+    /// `first_bad`, an earlier entry may be bad too, and the file has nothing left to tell by.
+    pub proven: u64,
+    /// What is wrong there.
+    pub problem: Problem,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            first_bad,
+            proven,
+            problem,
+        } = self;
+        write!(
+            f,
+            "the ledger does not verify from entry {first_bad} on: {problem}"
+        )?;
+        if proven < first_bad {
+            write!(
+                f,
+                " (what comes before is proven for the first {proven} entries only)"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.problem)
+    }
+}
+
+/// What is wrong with a ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The file is broken at this place.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file says it belongs to another log.
+    #[error("the export is of another log or key ({0}); verify it with that log's key")]
+    OtherKey(String),
+    /// Lines are missing, doubled or in another order.
+    #[error("the line there is numbered {0}: entries were removed, added or reordered")]
+    Order(u64),
+    /// Text and hash differ.
+    #[error("the entry's text does not have the leaf hash beside it")]
+    Leaf,
+    /// Not an entry.
+    #[error(transparent)]
+    Entry(#[from] EntryError),
+    /// An entry at another place than its own.
+    #[error("the entry itself says it is number {0}")]
+    Place(u64),
+    /// A log opens with `ledger.opened` for its own origin, once.
+    #[error("a ledger opens with one ledger.opened entry of its own origin")]
+    Opening,
+    /// The signature beside the entry is not over these entries.
+    #[error("the entry is not the one that was signed for at this place")]
+    Signature,
+    /// The checkpoint is no good.
+    #[error("the checkpoint at the end: {0}")]
+    Checkpoint(#[source] NoteError),
+    /// No checkpoint.
+    #[error("the export ends here without its checkpoint")]
+    CutOff,
+    /// Entries are missing at the end.
+    #[error("the export ends here, but its checkpoint covers {0} entries")]
+    Truncated(u64),
+    /// Entries were added at the end.
+    #[error("the checkpoint does not cover this entry")]
+    NotCovered,
+    /// Something was changed, and nothing tells where.
+    #[error("the entries do not have the signed root")]
+    Root,
+    /// Something follows the checkpoint.
+    #[error("something follows the checkpoint")]
+    Trailing,
+    /// The checkpoint given as remembered is no good.
+    #[error("the remembered checkpoint: {0}")]
+    Remembered(#[source] NoteError),
+    /// Entries that were there are gone.
+    #[error("the ledger was rolled back: a remembered checkpoint covers {0} entries")]
+    RolledBack(u64),
+    /// A history other than the remembered one.
+    #[error(
+        "the first {0} entries are not those of the remembered checkpoint: one of them was changed, or the log has two histories"
+    )]
+    Forked(u64),
+    /// The caller objects to what the entry says.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Checks entries one by one, then the checkpoint. [`verify`] drives it over an export.
+pub struct Verifier<'a> {
+    key: &'a VerifyingKey,
+    since: Option<Checkpoint>,
+    tree: Tree,
+    proven: u64,
+    /// The tree before the entries of `window`.
+    base: Tree,
+    /// Leaf hash and signature of the latest entries.
+    window: Vec<(Digest, Option<String>)>,
+    /// The first entry that has a signature which is not over it, while none later proves it.
+    suspect: Option<u64>,
+    /// Whether no signature of the last full window was right, so that looking closely is a waste of time.
+    lost: bool,
+    latest: Time,
+    set_back: Option<SetBack>,
+}
+
+impl<'a> Verifier<'a> {
+    /// Begins, trusting `key`; the ledger must continue the checkpoint `since`, if there is one.
+    ///
+    /// # Errors
+    /// When `since` is not a checkpoint signed by `key`.
+    pub fn new(key: &'a VerifyingKey, since: Option<&str>) -> Result<Self, Failure> {
+        let since = since.map(|note| key.open_checkpoint(note)).transpose();
+        Ok(Self {
+            key,
+            since: since.map_err(|error| Failure {
+                first_bad: 0,
+                proven: 0,
+                problem: Problem::Remembered(error),
+            })?,
+            tree: Tree::default(),
+            proven: 0,
+            base: Tree::default(),
+            window: Vec::new(),
+            suspect: None,
+            lost: false,
+            latest: Time::default(),
+            set_back: None,
+        })
+    }
+
+    /// Takes the next entry and returns what it says.
+    ///
+    /// # Errors
+    /// When it is bad, or shows that an earlier one was.
+    pub fn entry(&mut self, line: ExportedEntry) -> Result<Entry, Failure> {
+        let seq = self.tree.size();
+        if line.seq != seq {
+            return Err(self.fail(seq, Problem::Order(line.seq)));
+        }
+        let leaf = leaf_hash(line.entry.as_bytes());
+        if leaf != line.leaf {
+            return Err(self.fail(seq, Problem::Leaf));
+        }
+        let entry = entry::decode(line.entry.as_bytes())
+            .map_err(|error| self.fail(seq, Problem::Entry(error)))?;
+        if entry.seq != seq {
+            return Err(self.fail(seq, Problem::Place(entry.seq)));
+        }
+        let opens =
+            matches!(&entry.event, Event::LedgerOpened { origin } if origin == self.key.name());
+        if opens != (seq == 0) {
+            return Err(self.fail(seq, Problem::Opening));
+        }
+        self.note_time(&entry);
+        self.tree.append_leaf(leaf);
+        self.window.push((leaf, line.signature));
+        self.compare_with_remembered()?;
+        if self.window.len() == WINDOW {
+            self.close_window();
+        }
+        Ok(entry)
+    }
+
+    fn note_time(&mut self, entry: &Entry) {
+        let by = self.latest.since(entry.time);
+        if by > self.set_back.map_or(Seconds(0), |largest| largest.by) {
+            self.set_back = Some(SetBack { seq: entry.seq, by });
+        }
+        self.latest = self.latest.max(entry.time);
+    }
+
+    fn compare_with_remembered(&mut self) -> Result<(), Failure> {
+        let Some(since) = &self.since else {
+            return Ok(());
+        };
+        if since.size != self.tree.size() {
+            return Ok(());
+        }
+        if since.root == self.tree.root() {
+            self.proven = since.size;
+            return Ok(());
+        }
+        let size = since.size;
+        let failure = self.fail(size, Problem::Forked(size));
+        Err(match failure.problem {
+            // Every entry is signed for, and still it is not what was remembered: it can be any of them.
+            Problem::Forked(_) => Failure {
+                first_bad: 0,
+                proven: 0,
+                ..failure
+            },
+            _ => failure,
+        })
+    }
+
+    /// Whether `signature` is over the checkpoint of `tree`.
+    fn signed(&self, tree: &Tree, signature: &str) -> bool {
+        let checkpoint = Checkpoint {
+            origin: self.key.name().to_owned(),
+            size: tree.size(),
+            root: tree.root(),
+        };
+        self.key.accepts(&checkpoint.text(), signature)
+    }
+
+    /// Checks the newest signature of a full window and begins the next. A wrong one is not the end, for
+    /// only the checkpoint decides, but from here on it is known where to point.
+    fn close_window(&mut self) {
+        let newest = self
+            .window
+            .last()
+            .and_then(|(_, signature)| signature.as_deref());
+        if newest.is_some_and(|signature| self.signed(&self.tree, signature)) {
+            self.proven = self.tree.size();
+            self.lost = false;
+        } else if !self.lost {
+            let before = self.proven;
+            self.search_window();
+            self.lost = self.proven == before;
+        }
+        self.base = self.tree.clone();
+        self.window.clear();
+    }
+
+    /// Proves as much as the signatures in the window can prove, and finds who is suspect.
+    fn search_window(&mut self) {
+        let mut tree = self.base.clone();
+        let (mut proven, mut suspect) = (self.proven, self.suspect);
+        for (leaf, signature) in &self.window {
+            tree.append_leaf(*leaf);
+            let Some(signature) = signature else { continue };
+            if tree.size() <= proven {
+                continue;
+            }
+            if self.signed(&tree, signature) {
+                proven = tree.size();
+            } else if tree.size() == proven + 1 {
+                suspect = Some(proven);
+            }
+        }
+        (self.proven, self.suspect) = (proven, suspect);
+    }
+
+    /// The failure for a `problem` seen at entry `at`, unless signatures show that an earlier one is bad.
+    fn fail(&mut self, at: u64, problem: Problem) -> Failure {
+        self.search_window();
+        let suspect = self.suspect.filter(|seq| *seq == self.proven && *seq <= at);
+        let (first_bad, problem) = match suspect {
+            Some(seq) => (seq, Problem::Signature),
+            None => (at, problem),
+        };
+        Failure {
+            first_bad,
+            proven: self.proven.min(first_bad),
+            problem,
+        }
+    }
+
+    /// Takes the checkpoint after the last entry.
+    ///
+    /// # Errors
+    /// When it does not cover exactly these entries, or is older than the remembered one.
+    pub fn finish(mut self, checkpoint: &str) -> Result<Verified, Failure> {
+        let size = self.tree.size();
+        let checkpoint = self
+            .key
+            .open_checkpoint(checkpoint)
+            .map_err(|error| self.fail(size, Problem::Checkpoint(error)))?;
+        let remembered = self.since.as_ref().map(|since| since.size);
+        if let Some(before) = remembered.filter(|before| *before > checkpoint.size) {
+            return Err(self.fail(checkpoint.size.min(size), Problem::RolledBack(before)));
+        }
+        if checkpoint.size > size {
+            return Err(self.fail(size, Problem::Truncated(checkpoint.size)));
+        }
+        if checkpoint.size < size {
+            return Err(self.fail(checkpoint.size, Problem::NotCovered));
+        }
+        if checkpoint.root != self.tree.root() {
+            self.search_window();
+            return Err(self.fail(self.proven, Problem::Root));
+        }
+        Ok(Verified {
+            checkpoint,
+            continues: remembered,
+            set_back: self.set_back,
+        })
+    }
+}
+
+/// Verifies an export against `key` and, if given, a remembered checkpoint. `visit` sees each entry in order, before
+/// the checkpoint has vouched for it, and may object.
+///
+/// # Errors
+/// The first bad entry and what is wrong with it. Whatever happens to the file, an error is all it can lead to.
+pub fn verify(
+    export: impl BufRead,
+    key: &VerifyingKey,
+    since: Option<&str>,
+    mut visit: impl FnMut(&Entry) -> Result<(), String>,
+) -> Result<Verified, Failure> {
+    let mut verifier = Verifier::new(key, since)?;
+    let mut reader =
+        ExportReader::new(export).map_err(|error| verifier.fail(0, Problem::Read(error)))?;
+    if reader.claimed_key() != key.to_string() {
+        let claimed = reader.claimed_key().chars().take(200).collect();
+        return Err(verifier.fail(0, Problem::OtherKey(claimed)));
+    }
+    loop {
+        let at = verifier.tree.size();
+        match reader.next_line() {
+            Ok(Some(Line::Entry(line))) => {
+                let entry = verifier.entry(line)?;
+                visit(&entry).map_err(|text| verifier.fail(at, Problem::Refused(text)))?;
+            }
+            Ok(Some(Line::Checkpoint(note))) => {
+                // What follows the checkpoint is looked at first: `finish` takes the verifier.
+                if !matches!(reader.next_line(), Ok(None)) {
+                    return Err(verifier.fail(at, Problem::Trailing));
+                }
+                return verifier.finish(&note);
+            }
+            Ok(None) => return Err(verifier.fail(at, Problem::CutOff)),
+            Err(error) => return Err(verifier.fail(at, Problem::Read(error))),
+        }
+    }
+}
