@@ -34,7 +34,7 @@ use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
     Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time,
 };
-use crate::issuers::Credential;
+pub use crate::issuers::{Credential, PostgresCredential};
 use crate::store::Blob;
 
 /// Commands that may wait for the sequencer before callers have to wait themselves.

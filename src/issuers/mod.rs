@@ -5,6 +5,8 @@
 //! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
 //! * `prove` looks, it never believes.
 
+pub mod postgres;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

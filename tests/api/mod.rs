@@ -1,1 +1,9 @@
-//! Tests of this subject.
+//! The JSON API in front of a real broker.
+
+mod access;
+mod bench;
+mod document;
+mod hostile;
+mod life;
+mod problems;
+mod slow;

@@ -6,8 +6,8 @@
 //!
 //! `COUNTERSIGN_SEEDS=N` sets how many seeds are run, `COUNTERSIGN_SEED=S` runs one and prints what happens.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::broker::{Broker, BrokerError, NewRequest};
@@ -244,7 +244,7 @@ fn calm_life(house: &House) -> Time {
                 broker.open_requests(&|_| true),
                 house.target.live()
             );
-            tokio::time::sleep(Duration::from_secs(10)).await;
+            tokio::time::sleep(Duration::from_secs(60)).await;
         }
         broker.stop().await;
         clock.now()
@@ -314,18 +314,29 @@ fn seeds() -> Vec<u64> {
     if let Ok(seed) = one {
         return vec![seed.parse().unwrap()];
     }
-    (0..many.map_or(1000, |many| many.parse().unwrap())).collect()
+    (0..many.map_or(2000, |many| many.parse().unwrap())).collect()
 }
 
 #[test]
 fn l01_to_l13_hold_under_any_seed() {
-    for seed in seeds() {
-        let outcome = std::panic::catch_unwind(|| run(seed));
-        if let Err(panic) = outcome {
-            eprintln!("seed {seed} fails; reproduce it with COUNTERSIGN_SEED={seed}");
-            std::panic::resume_unwind(panic);
+    let next = Mutex::new(seeds().into_iter());
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let Some(seed) = next.lock().unwrap().next() else {
+                        return;
+                    };
+                    let outcome = std::panic::catch_unwind(|| run(seed));
+                    if let Err(panic) = outcome {
+                        eprintln!("seed {seed} fails; reproduce it with COUNTERSIGN_SEED={seed}");
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            });
         }
-    }
+    });
 }
 
 /// L3: one request from asking to its end; the broker is killed at every use of store and target in turn,

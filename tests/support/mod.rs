@@ -5,6 +5,7 @@ pub mod house;
 pub mod oracle;
 pub mod rules;
 pub mod target;
+pub mod oidc_provider;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};

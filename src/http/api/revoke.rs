@@ -1,0 +1,56 @@
+//! `POST /v1/leases/{id}/revoke`: end a credential early.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+
+use super::show_lease::holder;
+use crate::domain::LeaseId;
+use crate::domain::command::Revoker;
+use crate::http::auth::{Caller, Principal};
+use crate::http::body::NoBody;
+use crate::http::headers::{Id, Prefer};
+use crate::http::view::RequestView;
+use crate::http::{Api, Problem};
+
+/// Revoke a lease
+///
+/// For the agent that holds it, the operator, and people whom policy lets. With `Prefer: wait=N` the answer waits
+/// up to N seconds (at most 50) for the proof that nothing can be done with the credential any more. Revoking what
+/// is over is fine.
+#[utoipa::path(
+    post, path = "/v1/leases/{id}/revoke", operation_id = "revoke_lease", tag = "leases",
+    params(
+        ("id" = String, Path, description = "The lease.", example = "lse_01kb0m5v9s1a2b3c4d5e6f7g8h"),
+        ("Prefer" = Option<String>, Header, description = "`wait=N`: wait up to N seconds, at most 50.", example = "wait=10")
+    ),
+    responses((status = 200, description = "The request: ending, or closed.", body = RequestView))
+)]
+pub async fn revoke(
+    State(api): State<Api>,
+    Caller(caller): Caller,
+    Id(id): Id<LeaseId>,
+    prefer: Prefer,
+    NoBody: NoBody,
+) -> Result<Response, Problem> {
+    let request = holder(&api, &caller, &id).await?;
+    if request.state.word() == "closed" {
+        return Ok(super::shown(&api, &request, prefer));
+    }
+    if api.broker.lease(&id).is_none() {
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "not_live",
+            "this lease is proven over; its request goes on with another",
+            "look at the request for the lease in force",
+        ));
+    }
+    let by = match caller {
+        Principal::Agent(agent) => Revoker::Agent(agent.name),
+        Principal::Operator => Revoker::Operator,
+        Principal::Person(person) => Revoker::Person(Box::new(person.reviewer)),
+    };
+    let request = api.broker.revoke(by, request.id()).await?;
+    let request = super::wait(&api, request, super::UNTIL_CLOSED, prefer).await?;
+    Ok(super::shown(&api, &request, prefer))
+}
