@@ -161,7 +161,10 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         let database = shop.target.database.clone();
         run(
             &mut shop.admin,
-            &format!("GRANT CREATE ON DATABASE {database} TO {group}"),
+            &format!(
+                "GRANT CREATE ON DATABASE {database} TO {group}, {}",
+                shop.target.quarantine_role
+            ),
         )
         .await;
         let agent = shop.mint().await;
@@ -199,7 +202,10 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         assert_eq!(column(&mut there, &powerful).await, Vec::<String>::new());
         run(
             &mut there,
-            &format!("REVOKE CREATE ON DATABASE {database} FROM {group}"),
+            &format!(
+                "REVOKE CREATE ON DATABASE {database} FROM {group}, {}",
+                shop.target.quarantine_role
+            ),
         )
         .await;
         run(&mut there, &format!("DROP DATABASE \"{quoted}\"")).await;

@@ -109,6 +109,25 @@ fn unguarded(group: &Ident) -> Sql {
     .text(", c.oid, 'SELECT') ORDER BY 1 LIMIT 20) t")
 }
 
+/// Where the group may create and the quarantine role may not, so that what agents leave there cannot be handed over.
+fn creations(group: &Ident, quarantine: &Ident) -> Sql {
+    Sql::new(
+        "SELECT pg_catalog.string_agg(place, ', ') AS places FROM (SELECT pg_catalog.format('SCHEMA %I', n.nspname) AS place \
+         FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(",
+    )
+    .literal(group.as_str())
+    .text(", n.oid, 'CREATE') AND NOT pg_catalog.has_schema_privilege(")
+    .literal(quarantine.as_str())
+    .text(
+        ", n.oid, 'CREATE') UNION ALL SELECT pg_catalog.format('DATABASE %I', d.datname) FROM pg_catalog.pg_database d \
+         WHERE pg_catalog.has_database_privilege(",
+    )
+    .literal(group.as_str())
+    .text(", d.oid, 'CREATE') AND NOT pg_catalog.has_database_privilege(")
+    .literal(quarantine.as_str())
+    .text(", d.oid, 'CREATE')) p")
+}
+
 impl PostgresIssuer {
     async fn facts(&self, database: &str, sql: &Sql) -> Result<Facts, EndError> {
         let rows = self.links.ask_once(database, sql).await;
@@ -292,6 +311,21 @@ impl PostgresIssuer {
                 problems.push(format!(
                     "the broker may not grant {group}: GRANT {group} TO {broker} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
                 ));
+            }
+            let creations = creations(group, &self.quarantine);
+            if let Ok(Some(row)) = self
+                .links
+                .ask_once(scope.database.as_str(), &creations)
+                .await
+                .map(|rows| rows.into_iter().next())
+            {
+                let places = Facts(Some(row)).text("places");
+                if !places.is_empty() {
+                    found.warnings.push(format!(
+                        "{group} may create in {places}; functions left there are dropped, other things may block the end: GRANT CREATE ON each of them TO {}",
+                        self.quarantine
+                    ));
+                }
             }
             if facts.is("login") {
                 found.warnings.push(format!(
