@@ -181,21 +181,8 @@ impl PostgresIssuer {
             detail: why,
         })?;
         let facts = self.facts(&self.target.database, &broker_facts()).await?;
-        let version = facts.text("version");
-        found.target = format!("PostgreSQL {version}");
-        let major = version
-            .split(['.', ' '])
-            .next()
-            .and_then(|text| text.parse::<u32>().ok());
+        self.look_at_version(&facts.text("version"), found);
         let problems = &mut found.problems;
-        match major.unwrap_or(0) {
-            ..15 => problems.push(format!("PostgreSQL {version} is too old: use 15 or newer")),
-            15 if !self.target.accept_pg15_createrole => problems.push(
-                "on PostgreSQL 15 CREATEROLE is close to superuser: upgrade, or set accept_pg15_createrole = true for this target".into(),
-            ),
-            19.. => found.warnings.push(format!("PostgreSQL {version} is newer than what was tested (15 to 18)")),
-            _ => {}
-        }
         if facts.is("super") {
             problems.push(format!(
                 "the broker is superuser: ALTER ROLE {broker} NOSUPERUSER"
@@ -217,23 +204,7 @@ impl PostgresIssuer {
         if facts.is("stray") {
             problems.push("a prepared transaction has no owner any more: find it with SELECT gid, database FROM pg_prepared_xacts WHERE owner IS NULL and ROLLBACK PREPARED it in its database as superuser".into());
         }
-        let quarantine = &self.quarantine;
-        let owner = self
-            .facts(&self.target.database, &quarantine_facts(quarantine))
-            .await?;
-        if !owner.is("there") {
-            problems.push(format!(
-                "there is no quarantine role: CREATE ROLE {quarantine} NOLOGIN; GRANT {quarantine} TO {broker}"
-            ));
-        } else if owner.is("powerful") {
-            problems.push(format!(
-                "the quarantine role has power: ALTER ROLE {quarantine} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS, and REVOKE each role it is a member of"
-            ));
-        } else if !owner.is("usable") && !facts.is("super") {
-            problems.push(format!(
-                "the broker may not use the quarantine role: GRANT {quarantine} TO {broker}"
-            ));
-        }
+        self.look_at_quarantine(&broker, found).await?;
         let warnings = &mut found.warnings;
         if facts.is("excess") {
             warnings.push(format!(
@@ -254,6 +225,47 @@ impl PostgresIssuer {
                 "connections to this target are in clear; that is accepted on this machine only"
                     .into(),
             );
+        }
+        Ok(())
+    }
+
+    fn look_at_version(&self, version: &str, found: &mut Rehearsal) {
+        found.target = format!("PostgreSQL {version}");
+        let major = version
+            .split(['.', ' '])
+            .next()
+            .and_then(|text| text.parse::<u32>().ok());
+        match major.unwrap_or(0) {
+            ..15 => found.problems.push(format!("PostgreSQL {version} is too old: use 15 or newer")),
+            15 if !self.target.accept_pg15_createrole => found.problems.push(
+                "on PostgreSQL 15 CREATEROLE is close to superuser: upgrade, or set accept_pg15_createrole = true for this target".into(),
+            ),
+            19.. => found.warnings.push(format!("PostgreSQL {version} is newer than what was tested (15 to 18)")),
+            _ => {}
+        }
+    }
+
+    async fn look_at_quarantine(
+        &self,
+        broker: &Ident,
+        found: &mut Rehearsal,
+    ) -> Result<(), EndError> {
+        let quarantine = &self.quarantine;
+        let owner = self
+            .facts(&self.target.database, &quarantine_facts(quarantine))
+            .await?;
+        if !owner.is("there") {
+            found.problems.push(format!(
+                "there is no quarantine role: CREATE ROLE {quarantine} NOLOGIN; GRANT {quarantine} TO {broker}"
+            ));
+        } else if owner.is("powerful") {
+            found.problems.push(format!(
+                "the quarantine role has power: ALTER ROLE {quarantine} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS, and REVOKE each role it is a member of"
+            ));
+        } else if !owner.is("usable") {
+            found.problems.push(format!(
+                "the broker may not use the quarantine role: GRANT {quarantine} TO {broker}"
+            ));
         }
         Ok(())
     }
