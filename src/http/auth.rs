@@ -223,7 +223,7 @@ fn check_same_site(api: &Api, parts: &Parts, person: &SignedIn) -> Result<(), Pr
         axum::http::StatusCode::FORBIDDEN,
         "csrf_failed",
         "the call does not come from a page of this broker",
-        "load the page again and send its token as X-CSRF-Token from the same origin",
+        "Load the page again and send its token as X-CSRF-Token from the same origin.",
     ))
 }
 

@@ -34,7 +34,7 @@ pub struct Mistake {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "type": "about:blank", "title": "Conflict", "status": 409, "code": "approval_required",
-    "detail": "the request is not approved yet", "next": "wait for its reviewers, then collect again",
+    "detail": "the request is not approved yet", "next": "Wait for its reviewers, then collect again.",
     "request_id": "5f3c2f0e9b7a4d6c8e1f203142536475", "errors": [], "retryable": false
 }))]
 pub struct Problem {
@@ -89,7 +89,7 @@ impl Problem {
             StatusCode::NOT_FOUND,
             RefusalCode::NotFound.word(),
             "there is nothing here for you",
-            "check the path and the id, and that it belongs to you",
+            "Check the path and the id, and that it belongs to you.",
         )
     }
 
@@ -99,7 +99,7 @@ impl Problem {
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
             detail,
-            "send `Authorization: Bearer` with an API key or an access token from /v1/token",
+            "Send `Authorization: Bearer` with an API key or an access token from /v1/token.",
         )
         .with_header(
             header::WWW_AUTHENTICATE,
@@ -123,7 +123,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             code,
             detail,
-            "try again after the time in Retry-After; nothing was granted",
+            "Try again after the time in Retry-After; nothing was granted.",
         )
         .retry_after(2)
     }
@@ -134,7 +134,7 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "the broker made a mistake; it is in its log under the request id",
-            "give the operator the request_id",
+            "Give the operator the request_id.",
         )
     }
 
@@ -146,14 +146,17 @@ impl Problem {
         let code = first.filter(|_| agree).map(|error| error.code.clone());
         let detail = first.map_or_else(
             || "the request does not fit".into(),
-            |error| format!("{}: {}", error.pointer, error.detail),
+            |error| match error.pointer.as_str() {
+                "" => error.detail.clone(),
+                pointer => format!("{pointer}: {}", error.detail),
+            },
         );
         let code = code.unwrap_or_else(|| RefusalCode::Invalid.word().into());
         Self::new(
             StatusCode::BAD_REQUEST,
             &code,
             detail,
-            "correct what `errors` lists and send it again; /openapi.json describes every field",
+            "Correct what `errors` lists and send it again; /openapi.json describes every field.",
         )
         .with_errors(errors)
     }
