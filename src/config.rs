@@ -155,6 +155,9 @@ pub struct PeopleConfig {
     /// How long a session lasts, in seconds.
     #[serde(default = "default_session_seconds")]
     pub session_seconds: u64,
+    /// Whether the provider may live at private addresses (10.0.0.0/8 and the like).
+    #[serde(default)]
+    pub private_network: bool,
 }
 
 fn default_groups_claim() -> String {
@@ -189,6 +192,9 @@ pub struct WorkloadConfig {
     /// Whether each token (`jti`) is good for one exchange only.
     #[serde(default)]
     pub single_use: bool,
+    /// Whether the issuer may live at private addresses (10.0.0.0/8 and the like).
+    #[serde(default)]
+    pub private_network: bool,
 }
 
 fn default_token_life() -> u64 {

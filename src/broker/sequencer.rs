@@ -128,7 +128,7 @@ impl Sequencer {
                     self.sequence(std::mem::take(&mut waiting)).await;
                 }
                 () = self.shared.store.changed() => {
-                    if let Err(error) = self.reload().await {
+                    if let Err(error) = self.catch_up().await {
                         self.stale = true;
                         tracing::warn!(%error, "the ledger could not be read; trying again");
                         self.shared.pause().await;

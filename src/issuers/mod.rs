@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+pub mod postgres;
 
 use async_trait::async_trait;
 use secrecy::SecretString;

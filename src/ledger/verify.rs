@@ -59,8 +59,15 @@ impl fmt::Display for Failure {
         } = self;
         write!(
             f,
-            "the ledger does not verify from entry {first_bad} on: {problem} (proven: the {proven} entries before entry {proven})"
-        )
+            "the ledger does not verify from entry {first_bad} on: {problem}"
+        )?;
+        if proven < first_bad {
+            write!(
+                f,
+                " (what comes before is proven for the first {proven} entries only)"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -143,6 +150,8 @@ pub struct Verifier<'a> {
     window: Vec<(Digest, Option<String>)>,
     /// The first entry that has a signature which is not over it, while none later proves it.
     suspect: Option<u64>,
+    /// Whether no signature of the last full window was right, so that looking closely is a waste of time.
+    lost: bool,
     latest: Time,
     set_back: Option<SetBack>,
 }
@@ -166,6 +175,7 @@ impl<'a> Verifier<'a> {
             base: Tree::default(),
             window: Vec::new(),
             suspect: None,
+            lost: false,
             latest: Time::default(),
             set_back: None,
         })
@@ -246,7 +256,7 @@ impl<'a> Verifier<'a> {
         self.key.accepts(&checkpoint.text(), signature)
     }
 
-    /// Checks the newest signature of a full window and begins the next. A wrong one is not the end:
+    /// Checks the newest signature of a full window and begins the next. A wrong one is not the end, for
     /// only the checkpoint decides, but from here on it is known where to point.
     fn close_window(&mut self) {
         let newest = self
@@ -255,38 +265,38 @@ impl<'a> Verifier<'a> {
             .and_then(|(_, signature)| signature.as_deref());
         if newest.is_some_and(|signature| self.signed(&self.tree, signature)) {
             self.proven = self.tree.size();
-        } else {
-            self.advance();
+            self.lost = false;
+        } else if !self.lost {
+            let before = self.proven;
+            self.search_window();
+            self.lost = self.proven == before;
         }
         self.base = self.tree.clone();
         self.window.clear();
     }
 
     /// Proves as much as the signatures in the window can prove, and finds who is suspect.
-    fn advance(&mut self) {
-        if self.proven < self.base.size() {
-            return;
-        }
+    fn search_window(&mut self) {
         let mut tree = self.base.clone();
-        let mut suspect = None;
+        let (mut proven, mut suspect) = (self.proven, self.suspect);
         for (leaf, signature) in &self.window {
             tree.append_leaf(*leaf);
-            if tree.size() <= self.proven {
+            let Some(signature) = signature else { continue };
+            if tree.size() <= proven {
                 continue;
             }
-            if signature.as_deref().is_some_and(|s| self.signed(&tree, s)) {
-                self.proven = tree.size();
-                suspect = None;
-            } else if tree.size() == self.proven + 1 && signature.is_some() {
-                suspect = Some(self.proven);
+            if self.signed(&tree, signature) {
+                proven = tree.size();
+            } else if tree.size() == proven + 1 {
+                suspect = Some(proven);
             }
         }
-        self.suspect = suspect;
+        (self.proven, self.suspect) = (proven, suspect);
     }
 
     /// The failure for a `problem` seen at entry `at`, unless signatures show that an earlier one is bad.
     fn fail(&mut self, at: u64, problem: Problem) -> Failure {
-        self.advance();
+        self.search_window();
         let suspect = self.suspect.filter(|seq| *seq == self.proven && *seq <= at);
         let (first_bad, problem) = match suspect {
             Some(seq) => (seq, Problem::Signature),
@@ -320,7 +330,7 @@ impl<'a> Verifier<'a> {
             return Err(self.fail(checkpoint.size, Problem::NotCovered));
         }
         if checkpoint.root != self.tree.root() {
-            self.advance();
+            self.search_window();
             return Err(self.fail(self.proven, Problem::Root));
         }
         Ok(Verified {

@@ -81,7 +81,7 @@ pub enum Fault {
 pub type FaultHook = Box<dyn Fn(Operation) -> Fault + Send + Sync>;
 
 /// How long [`Store::changed`] waits for another append.
-const A_WHILE: Duration = Duration::from_secs(2);
+const A_WHILE: Duration = Duration::from_secs(60);
 
 /// The store for simulation.
 pub struct MemoryStore {

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 
 use crate::domain::{Digest, LeaseId, RequestId, Time};
 
+mod find;
 mod memory;
 mod postgres;
 mod sql;
@@ -38,7 +39,8 @@ pub enum StoreError {
     /// The head was not the expected one: somebody else appended. Nothing was written.
     #[error("append ledger entries: another broker appended first")]
     Conflict,
-    /// Nobody knows whether the write happened. The caller drops what it believes and reads again.
+    /// Nobody knows whether the write happened. The caller drops what it believes and reads again. A write on
+    /// its way may still arrive after that read: compare-and-swap then answers the next append with `Conflict`.
     #[error("{operation}: the outcome is unknown")]
     Unknown {
         /// What was being done.

@@ -8,13 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
-use sqlx::sqlite::SqliteConnection;
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
-use tokio::sync::Mutex;
 
-use super::{
-    Batch, Blob, EntryIndex, FIND_LIMIT, Head, Query, Snapshot, Store, StoreError, StoredEntry,
-};
+use super::find::{FIND, Value, find_text};
+use super::sqlite::Writer;
+use super::{Batch, Blob, EntryIndex, Head, Query, Snapshot, Store, StoreError, StoredEntry};
 use crate::domain::{Digest, Time};
 
 /// How long a question to PostgreSQL may take before it counts as lost.
@@ -27,8 +25,6 @@ const SQLITE_FULL: u32 = 13;
 const HEAD: &str = "SELECT size, edge, checkpoint FROM head";
 const READ: &str = "SELECT seq, bytes, kind, time, request, lease, agent, action, actor, outcome \
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
-const FIND: &str =
-    "SELECT seq, bytes, kind, time, request, lease, agent, action, actor, outcome FROM entries";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
 const SNAPSHOT: &str = "SELECT size, root, bytes FROM snapshot";
@@ -65,7 +61,7 @@ pub(super) enum Database<'a> {
         /// `query_only` connections.
         readers: &'a SqlitePool,
         /// The only connection that writes.
-        writer: &'a Mutex<SqliteConnection>,
+        writer: &'a Writer,
     },
     /// Connections to the primary.
     Postgres(&'a PgPool),
@@ -145,8 +141,7 @@ macro_rules! ask {
     ($database:expr, $role:ident, $method:ident, $query:expr) => {
         match $database {
             Database::Sqlite { readers, writer } => {
-                let answer = ask!(@sqlite $role, readers, writer, $method, $query);
-                ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
+                ask!(@sqlite $role, readers, writer, $method, $query)
             }
             Database::Postgres(pool) => match pool.acquire().await {
                 Err(error) => Err(Trouble { sent: false, error }),
@@ -166,11 +161,18 @@ macro_rules! ask {
     };
     (@sqlite reader, $readers:ident, $writer:ident, $method:ident, $query:expr) => {{
         let _ = $writer;
-        $query.$method($readers).await
+        let answer = $query.$method($readers).await;
+        ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
     }};
     (@sqlite writer, $readers:ident, $writer:ident, $method:ident, $query:expr) => {{
         let _ = $readers;
-        $query.$method(&mut *$writer.lock().await).await
+        match $writer.connection().await {
+            Err(error) => Err(Trouble { sent: false, error }),
+            Ok(mut connection) => {
+                let answer = $query.$method(&mut *connection).await;
+                ask!(@plain $method, answer).map_err(|error| Trouble { sent: true, error })
+            }
+        }
     }};
     (@plain fetch_all, $answer:expr) => {
         $answer
@@ -260,52 +262,6 @@ fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
             outcome,
         },
     })
-}
-
-/// A value for a placeholder.
-enum Value<'a> {
-    Text(&'a str),
-    Number(i64),
-}
-
-/// The text and values of a [`Query`]. A member that does not restrict leaves no trace in the text, so
-/// that the database can use the index of the others.
-fn find_text(query: &Query) -> (String, Vec<Value<'_>>) {
-    let mut values = Vec::new();
-    let mut text = FIND.to_owned();
-    let texts = [
-        ("kind", query.kind.as_deref()),
-        ("request", query.request.as_ref().map(|id| id.as_str())),
-        ("lease", query.lease.as_ref().map(|id| id.as_str())),
-        ("agent", query.agent.as_deref()),
-        ("action", query.action.as_deref()),
-        ("actor", query.actor.as_deref()),
-        ("outcome", query.outcome.as_deref()),
-    ];
-    let numbers = [
-        ("time >=", query.since.map(Time::millis)),
-        ("time <", query.until.map(Time::millis)),
-        ("seq <", query.before.map(to_sql)),
-    ];
-    let mut restrict = |column: &str, value| {
-        let word = if values.is_empty() { "WHERE" } else { "AND" };
-        values.push(value);
-        text.push_str(&format!(" {word} {column} ${}", values.len()));
-    };
-    for (column, value) in texts {
-        if let Some(value) = value {
-            restrict(&format!("{column} ="), Value::Text(value));
-        }
-    }
-    for (column, value) in numbers {
-        if let Some(value) = value {
-            restrict(column, Value::Number(value));
-        }
-    }
-    let limit = i64::try_from(query.limit.min(FIND_LIMIT)).unwrap_or(0);
-    values.push(Value::Number(limit));
-    text.push_str(&format!(" ORDER BY seq DESC LIMIT ${}", values.len()));
-    (text, values)
 }
 
 #[async_trait]

@@ -16,7 +16,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
-use tokio::sync::Mutex;
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::sql::{self, Database, Dialect, edge_bytes, not_migrated, to_sql};
 use super::{Batch, Blob, StoreError, StoredEntry};
@@ -59,7 +59,7 @@ const NOBODY_ELSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct SqliteStore {
     readers: SqlitePool,
-    writer: Mutex<SqliteConnection>,
+    writer: Writer,
     /// Held as long as the store lives; dropped after the connections.
     _lock: File,
 }
@@ -90,7 +90,10 @@ impl SqliteStore {
             .map_err(failed)?;
         Ok(Self {
             readers,
-            writer: Mutex::new(writer),
+            writer: Writer {
+                options: options(&path),
+                connection: Mutex::new(Some(writer)),
+            },
             _lock: lock,
         })
     }
@@ -101,40 +104,77 @@ impl SqliteStore {
         let inserts = INSERTS.iter().map(|(_, text)| text.as_str());
         sql::SHARED.into_iter().chain(own).chain(inserts).collect()
     }
+}
 
-    async fn transaction(writer: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
-        let failed = |error: sqlx::Error| StoreError::Failed {
-            operation: "append ledger entries; check the disk's space and health",
-            source: error.into(),
-        };
-        let mut transaction = writer.begin_with(BEGIN).await.map_err(failed)?;
-        let moved = sqlx::query(MOVE_HEAD)
-            .bind(to_sql(batch.expected_size))
-            .bind(to_sql(batch.head.size))
-            .bind(edge_bytes(&batch.head))
-            .bind(batch.head.checkpoint)
-            .execute(&mut *transaction)
-            .await
-            .map_err(failed)?;
-        if moved.rows_affected() == 0 {
-            transaction.rollback().await.map_err(failed)?;
-            return Err(StoreError::Conflict);
+/// The one connection that writes. After an error in a transaction it is closed and opened anew: SQLite may
+/// have rolled back by itself, and then the driver and the database disagree about where they are.
+#[derive(Debug)]
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    connection: Mutex<Option<SqliteConnection>>,
+}
+
+impl Writer {
+    /// The connection, for a single statement.
+    pub(super) async fn connection(
+        &self,
+    ) -> Result<MappedMutexGuard<'_, SqliteConnection>, sqlx::Error> {
+        let mut kept = self.connection.lock().await;
+        if kept.is_none() {
+            *kept = Some(self.options.connect().await?);
         }
-        insert_entries(&mut transaction, batch.entries)
-            .await
-            .map_err(failed)?;
-        insert_blobs(&mut transaction, batch.blobs)
-            .await
-            .map_err(failed)?;
-        // Crash before this: nothing happened. Crash after: all of it did. An error from it: read and see.
-        transaction
-            .commit()
-            .await
-            .map_err(|error| StoreError::Unknown {
-                operation: "append ledger entries; check the disk's space and health",
-                source: error.into(),
-            })
+        MutexGuard::try_map(kept, Option::as_mut).map_err(|_| sqlx::Error::PoolClosed)
     }
+
+    async fn append(&self, batch: Batch) -> Result<(), StoreError> {
+        let mut kept = self.connection.lock().await;
+        // Taken out, so that a caller who goes away in the middle leaves none behind in an unknown state.
+        let mut connection = match kept.take() {
+            Some(connection) => connection,
+            None => self.options.connect().await.map_err(not_appended)?,
+        };
+        let outcome = append(&mut connection, batch).await;
+        match outcome {
+            Ok(()) | Err(StoreError::Conflict) => *kept = Some(connection),
+            Err(_) => drop(connection.close_hard().await),
+        }
+        outcome
+    }
+}
+
+fn not_appended(error: sqlx::Error) -> StoreError {
+    StoreError::Failed {
+        operation: "append ledger entries; check the disk's space and health",
+        source: error.into(),
+    }
+}
+
+async fn append(connection: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
+    let mut transaction = connection.begin_with(BEGIN).await.map_err(not_appended)?;
+    let moved = sqlx::query(MOVE_HEAD)
+        .bind(to_sql(batch.expected_size))
+        .bind(to_sql(batch.head.size))
+        .bind(edge_bytes(&batch.head))
+        .bind(batch.head.checkpoint)
+        .execute(&mut *transaction)
+        .await
+        .map_err(not_appended)?;
+    if moved.rows_affected() == 0 {
+        transaction.rollback().await.map_err(not_appended)?;
+        return Err(StoreError::Conflict);
+    }
+    insert_entries(&mut transaction, batch.entries)
+        .await
+        .map_err(not_appended)?;
+    insert_blobs(&mut transaction, batch.blobs)
+        .await
+        .map_err(not_appended)?;
+    // Crash before this: nothing happened. Crash after: all of it did. An error from it: read and see.
+    let committed = transaction.commit().await;
+    committed.map_err(|error| StoreError::Unknown {
+        operation: "append ledger entries; check the disk's space and health",
+        source: error.into(),
+    })
 }
 
 #[async_trait]
@@ -147,7 +187,7 @@ impl Dialect for SqliteStore {
     }
 
     async fn append_checked(&self, batch: Batch) -> Result<(), StoreError> {
-        Self::transaction(&mut *self.writer.lock().await, batch).await
+        self.writer.append(batch).await
     }
 
     /// `secure_delete` has overwritten the text in the file's pages; the WAL still has older ones.
@@ -156,8 +196,13 @@ impl Dialect for SqliteStore {
             operation: "overwrite an erased text in the write-ahead log; erase it again",
             source,
         };
+        let mut connection = self
+            .writer
+            .connection()
+            .await
+            .map_err(|e| failed(e.into()))?;
         let answer = sqlx::query_as::<_, (i64, i64, i64)>(CHECKPOINT)
-            .fetch_one(&mut *self.writer.lock().await)
+            .fetch_one(&mut *connection)
             .await;
         match answer {
             Ok((0, _, _)) => Ok(()),
@@ -367,18 +412,17 @@ mod tests {
                 ..Head::default()
             },
         };
-        let refuse_commits = async |refuse: bool| {
-            let mut writer = store.writer.lock().await;
+        let refuse_commits = async || {
+            let mut writer = store.writer.connection().await.unwrap();
             let mut handle = writer.lock_handle().await.unwrap();
-            handle.set_commit_hook(move || !refuse);
+            handle.set_commit_hook(|| false);
         };
-        refuse_commits(true).await;
+        refuse_commits().await;
         let answer = store.append(batch.clone()).await;
         assert!(
             matches!(answer, Err(StoreError::Unknown { .. })),
             "{answer:?}"
         );
-        refuse_commits(false).await;
         assert_eq!(store.head().await.unwrap(), Head::default());
         store.append(batch).await.unwrap();
         assert_eq!(store.read(0, 10).await.unwrap().len(), 1);

@@ -1,1 +1,10 @@
-//! Tests of this subject.
+//! Agents and people prove who they are.
+
+mod agents;
+mod certified;
+mod dev_idp;
+mod docs;
+mod keys_of_issuers;
+mod people;
+mod tokens;
+mod world;

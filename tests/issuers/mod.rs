@@ -1,1 +1,9 @@
-//! Tests of this subject.
+//! Issuers against real servers: one conformance suite, one test per abuse case.
+
+mod conformance;
+mod postgres_agents;
+mod postgres_cleanup;
+mod postgres_hostile;
+mod postgres_rehearsal;
+mod shop;
+mod wire;

@@ -655,6 +655,7 @@ fn case_007_an_action_that_changed_after_approval_is_not_minted() {
     let request = desk.submit("reporter", "customers.export").unwrap();
     desk.review(&request, &people()[1], ReviewDecision::Approve)
         .unwrap();
+    desk.policy.edition += 1;
     desk.policy.actions[1].scope = json!({"roles": ["everything"]});
     let content = BlobRef {
         sha256: Digest::of(b"edited"),
@@ -708,6 +709,7 @@ fn case_018_a_stale_approval_mints_nothing() {
 #[test]
 fn case_080_an_evaluation_error_denies() {
     let mut desk = Desk::new();
+    desk.policy.edition += 1;
     desk.policy.broken = true;
     let content = BlobRef {
         sha256: Digest::of(b"broken"),

@@ -1,8 +1,11 @@
 //! What several subjects share: the real servers, an injected clock, seeded randomness.
 #![expect(dead_code, reason = "not every subject uses every helper")]
 
+pub mod house;
 pub mod oracle;
 pub mod rules;
+pub mod target;
+pub mod oidc_provider;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};

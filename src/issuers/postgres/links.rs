@@ -1,0 +1,380 @@
+//! Connections to one target: few, short-tempered, and never trusted.
+//!
+//! * At most `max_connections` are open at a time, whatever their database.
+//! * Everything has a deadline, so a target that hangs costs its own callers only.
+//! * A panic in the driver (a hostile server can cause one) is an error of this target and nothing more.
+//!   The driver yields while it hashes for SCRAM, so a huge iteration count ends with the connect deadline.
+//! * `search_path` is pinned when connecting, so no object an agent made is ever found by an unqualified name.
+//! * A connection is given back only when its last message was answered in full; else it is closed.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::postgres::{
+    PgConnectOptions, PgConnection, PgDatabaseError, PgRow, PgSeverity, PgSslMode,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
+
+use super::sql::Sql;
+use crate::config::PostgresTarget;
+use crate::domain::Time;
+use crate::system::Clock;
+
+const CONNECT: Duration = Duration::from_secs(5);
+const QUEUE: Duration = Duration::from_secs(10);
+/// Longer than the server's own `statement_timeout`, which should come first.
+const ANSWER: Duration = Duration::from_secs(20);
+/// How long a measured clock difference is believed, and how long an idle connection is.
+const FRESH: Duration = Duration::from_secs(10);
+const STATEMENT_TIMEOUT: &str = "15s";
+const LOCK_TIMEOUT: &str = "3s";
+
+/// Why the target gave no good answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Trouble {
+    /// It could not be asked: nothing was sent.
+    Unreachable(String),
+    /// It was asked and nobody knows what it did.
+    Lost(String),
+    /// It said no, and rolled back.
+    Said {
+        /// The SQLSTATE.
+        state: String,
+        /// Its words, shortened.
+        detail: String,
+    },
+}
+
+impl Trouble {
+    /// The SQLSTATE, when it said no.
+    pub fn state(&self) -> &str {
+        match self {
+            Trouble::Said { state, .. } => state,
+            Trouble::Unreachable(_) | Trouble::Lost(_) => "",
+        }
+    }
+
+    /// The words, for the operator's log.
+    pub fn detail(&self) -> String {
+        match self {
+            Trouble::Unreachable(detail) | Trouble::Lost(detail) => detail.clone(),
+            Trouble::Said { state, detail } => format!("{detail} (SQLSTATE {state})"),
+        }
+    }
+}
+
+/// What is known of the server at the other end.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// `server_version_num`, such as 160014.
+    pub version: i64,
+    /// Milliseconds its clock is ahead of the broker's.
+    ahead: i64,
+    measured: Instant,
+}
+
+impl Server {
+    /// Whether it has the role system of PostgreSQL 16.
+    pub fn has_grant_options(&self) -> bool {
+        self.version >= 160_000
+    }
+
+    /// The broker's `time` by the server's clock.
+    pub fn clock(&self, time: Time) -> Time {
+        Time::from_millis(time.millis().saturating_add(self.ahead))
+    }
+}
+
+struct Link {
+    database: String,
+    connection: PgConnection,
+    server: Server,
+    used: Instant,
+}
+
+/// A connection in use, and the right to have it open.
+pub struct Borrowed<'a> {
+    link: Link,
+    permit: SemaphorePermit<'a>,
+}
+
+impl Borrowed<'_> {
+    /// The server at the other end.
+    pub fn server(&self) -> Server {
+        self.link.server
+    }
+}
+
+/// The connections to one target.
+pub struct Links {
+    options: PgConnectOptions,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    most: usize,
+    idle: Mutex<Vec<Link>>,
+}
+
+impl Links {
+    /// Prepares; connects nowhere.
+    pub fn new(
+        target: &PostgresTarget,
+        password: &SecretString,
+        mode: PgSslMode,
+        root_pem: Option<&str>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let mut options = connect_options(&target.host, target.port, mode, root_pem)
+            .username(&target.user)
+            .password(password.expose_secret())
+            .application_name("countersign")
+            .options([
+                ("search_path", "pg_catalog,pg_temp"),
+                ("statement_timeout", STATEMENT_TIMEOUT),
+                ("lock_timeout", LOCK_TIMEOUT),
+                ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
+                ("standard_conforming_strings", "on"),
+                ("client_min_messages", "error"),
+                ("default_transaction_read_only", "off"),
+                ("default_transaction_isolation", "read committed"),
+            ]);
+        options = options.statement_cache_capacity(0);
+        let most = usize::try_from(target.max_connections).unwrap_or(1).max(1);
+        Self {
+            options,
+            clock,
+            permits: Semaphore::new(most),
+            most,
+            idle: Mutex::default(),
+        }
+    }
+
+    /// A connection to `database`, idle or new, with a fresh measure of the server's clock.
+    pub async fn borrow(&self, database: &str) -> Result<Borrowed<'_>, Trouble> {
+        let permit = match timeout(QUEUE, self.permits.acquire()).await {
+            Ok(Ok(permit)) => permit,
+            _ => {
+                let why = "all connections to the target stayed busy; raise max_connections";
+                return Err(Trouble::Unreachable(why.into()));
+            }
+        };
+        while let Some(mut link) = self.take_idle(database) {
+            let stale = link.used.elapsed() > FRESH || link.server.measured.elapsed() > FRESH;
+            if !stale {
+                return Ok(Borrowed { link, permit });
+            }
+            if let Ok(server) = measure(&mut link.connection, &*self.clock).await {
+                link.server = server;
+                return Ok(Borrowed { link, permit });
+            }
+        }
+        let options = self.options.clone().database(database);
+        let link = self.open(options, database).await?;
+        Ok(Borrowed { link, permit })
+    }
+
+    /// Sends `sql` as one message and gives all rows; the connection goes back unless the answer was cut off.
+    pub async fn ask(
+        &self,
+        borrowed: &mut Option<Borrowed<'_>>,
+        sql: &Sql,
+    ) -> Result<Vec<PgRow>, Trouble> {
+        let Some(mut taken) = borrowed.take() else {
+            return Err(Trouble::Unreachable("the connection was closed".into()));
+        };
+        let answer = send(&mut taken.link.connection, sql).await;
+        match &answer {
+            Ok(_) => *borrowed = Some(taken),
+            Err(Trouble::Said { .. }) => {
+                let rollback = Sql::new("ROLLBACK");
+                if send(&mut taken.link.connection, &rollback).await.is_ok() {
+                    *borrowed = Some(taken);
+                }
+            }
+            Err(_) => {}
+        }
+        answer
+    }
+
+    /// Gives a connection back.
+    pub fn give_back(&self, borrowed: Option<Borrowed<'_>>) {
+        let Some(Borrowed { mut link, permit }) = borrowed else {
+            return;
+        };
+        link.used = Instant::now();
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(link);
+        drop(permit);
+    }
+
+    /// Borrows, asks once, gives back.
+    pub async fn ask_once(&self, database: &str, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
+        let mut borrowed = Some(self.borrow(database).await?);
+        let answer = self.ask(&mut borrowed, sql).await;
+        self.give_back(borrowed);
+        answer
+    }
+
+    /// Takes an idle connection to `database`; when there is none, closes one to another so that the bound holds.
+    fn take_idle(&self, database: &str) -> Option<Link> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(index) = idle.iter().rposition(|link| link.database == database) {
+            return Some(idle.swap_remove(index));
+        }
+        // Ours is one of the permits taken, and it will be open too.
+        let taken = self.most.saturating_sub(self.permits.available_permits());
+        if idle.len() + taken > self.most && !idle.is_empty() {
+            idle.swap_remove(0);
+        }
+        None
+    }
+
+    async fn open(&self, options: PgConnectOptions, database: &str) -> Result<Link, Trouble> {
+        let connecting = async {
+            let mut connection = connect(&options).await?;
+            let server = measure(&mut connection, &*self.clock).await?;
+            Ok(Link {
+                database: database.to_owned(),
+                connection,
+                server,
+                used: Instant::now(),
+            })
+        };
+        match timeout(CONNECT, AssertUnwindSafe(connecting).catch_unwind()).await {
+            Ok(Ok(Ok(link))) => Ok(link),
+            Ok(Ok(Err(Trouble::Lost(why)))) => Err(Trouble::Unreachable(why)),
+            Ok(Ok(Err(trouble))) => Err(trouble),
+            Ok(Err(_)) => Err(Trouble::Unreachable(
+                "the target's greeting was malformed".into(),
+            )),
+            Err(_) => Err(Trouble::Unreachable(format!(
+                "no connection within {}s",
+                CONNECT.as_secs()
+            ))),
+        }
+    }
+
+    /// Logs in as somebody else, the way an agent does, asks once and keeps the connection.
+    pub async fn visit(
+        &self,
+        database: &str,
+        user: &str,
+        password: &SecretString,
+        sql: &Sql,
+    ) -> Result<Visit, Trouble> {
+        let options = self
+            .options
+            .clone()
+            .username(user)
+            .password(password.expose_secret())
+            .application_name("countersign rehearsal")
+            .database(database);
+        let mut link = self.open(options, database).await?;
+        send(&mut link.connection, sql).await?;
+        Ok(Visit(link))
+    }
+}
+
+/// A session opened with a minted credential.
+pub struct Visit(Link);
+
+impl Visit {
+    /// Whether the session still answers.
+    pub async fn is_alive(&mut self) -> bool {
+        send(&mut self.0.connection, &Sql::new("SELECT 1"))
+            .await
+            .is_ok()
+    }
+}
+
+/// Options that say everything the environment could otherwise say.
+fn connect_options(
+    host: &str,
+    port: u16,
+    mode: PgSslMode,
+    root_pem: Option<&str>,
+) -> PgConnectOptions {
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(host)
+        .port(port)
+        .ssl_mode(mode)
+        .disable_statement_logging();
+    match root_pem {
+        Some(pem) => options.ssl_root_cert_from_pem(pem.as_bytes().to_vec()),
+        None => options,
+    }
+}
+
+/// Connects; errors carry no secret.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Trouble> {
+    options
+        .connect()
+        .await
+        .map_err(|error| match trouble(&error) {
+            Trouble::Lost(why) => Trouble::Unreachable(why),
+            other => other,
+        })
+}
+
+async fn measure(connection: &mut PgConnection, clock: &dyn Clock) -> Result<Server, Trouble> {
+    let before = clock.now();
+    let sql = Sql::new(
+        "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int8 AS version, \
+         (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8 AS now",
+    );
+    let rows = send(connection, &sql).await?;
+    let after = clock.now();
+    let broken = || Trouble::Lost("the target did not say what it is".into());
+    let row = rows.first().ok_or_else(broken)?;
+    let version = row.try_get("version").map_err(|_| broken())?;
+    let theirs: i64 = row.try_get("now").map_err(|_| broken())?;
+    let ours = before.millis().midpoint(after.millis());
+    Ok(Server {
+        version,
+        ahead: theirs.saturating_sub(ours),
+        measured: Instant::now(),
+    })
+}
+
+/// One simple-query message. A message is executed or not as a whole by its own `BEGIN` and `COMMIT`, so a broker that
+/// is frozen after this call left nothing half done.
+async fn send(connection: &mut PgConnection, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
+    let query = sqlx::raw_sql(AssertSqlSafe(sql.as_str().to_owned()));
+    let answer = AssertUnwindSafe(connection.fetch_all(query)).catch_unwind();
+    match timeout(ANSWER, answer).await {
+        Ok(Ok(Ok(rows))) => Ok(rows),
+        Ok(Ok(Err(error))) => Err(trouble(&error)),
+        Ok(Err(_)) => Err(Trouble::Lost("the target's answer was malformed".into())),
+        Err(_) => Err(Trouble::Lost(format!(
+            "no answer within {}s",
+            ANSWER.as_secs()
+        ))),
+    }
+}
+
+/// What an error after sending means. A fatal one may arrive after the commit it interrupts, so it settles nothing.
+fn trouble(error: &sqlx::Error) -> Trouble {
+    let short = |text: &str| -> String { text.chars().take(300).collect() };
+    let Some(said) = error.as_database_error() else {
+        return Trouble::Lost(short(&error.to_string()));
+    };
+    let said = said.downcast_ref::<PgDatabaseError>();
+    let detail = short(&match said.detail() {
+        Some(detail) => format!("{}: {detail}", said.message()),
+        None => said.message().to_owned(),
+    });
+    let at_login = said.code().starts_with("28") || ["3D000", "42501"].contains(&said.code());
+    match said.severity() {
+        PgSeverity::Fatal | PgSeverity::Panic if !at_login => Trouble::Lost(detail),
+        _ => Trouble::Said {
+            state: said.code().to_owned(),
+            detail,
+        },
+    }
+}

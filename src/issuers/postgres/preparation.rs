@@ -1,0 +1,125 @@
+//! What the DBA runs once, so that the broker can work without being superuser.
+
+use super::sql::{Ident, Sql};
+use crate::config::PostgresTarget;
+
+/// The statements that prepare `target` for `groups`; with the table of rows and an
+/// example policy when some scope has `rows`. To be run as superuser (or the managed service's administrator) in the
+/// target's database. Grants of tables to the groups are the DBA's own business.
+///
+/// A target that accepts PostgreSQL 15 gets what 15 understands; 16 and newer can say more exactly what is granted.
+///
+/// # Errors
+/// When a name in the target's configuration, or of a group, cannot be one in PostgreSQL.
+pub fn preparation_sql(
+    target: &PostgresTarget,
+    groups: &[&str],
+    uses_rows: bool,
+) -> Result<String, String> {
+    let broker = Ident::new(&target.user)?;
+    let quarantine = Ident::new(&target.quarantine_role)?;
+    let database = Ident::new(&target.database)?;
+    let groups = groups
+        .iter()
+        .map(|group| Ident::new(group))
+        .collect::<Result<Vec<_>, _>>()?;
+    let fifteen = target.accept_pg15_createrole;
+    let connections = i64::from(target.max_connections).saturating_mul(4);
+    let mut sql = Sql::new("-- The broker: makes roles, is no superuser. Set its password with \\password.\nCREATE ROLE ")
+        .ident(&broker)
+        .text(" WITH LOGIN CREATEROLE NOSUPERUSER CONNECTION LIMIT ")
+        .number(connections)
+        .text(";\n-- It must be able to end any session its roles open, even one whose role is already gone.\nGRANT pg_signal_backend TO ")
+        .ident(&broker)
+        .text(";\n-- The powerless role that owns what agents leave behind.\nCREATE ROLE ")
+        .ident(&quarantine)
+        .text(" WITH NOLOGIN;\nGRANT ")
+        .ident(&quarantine)
+        .text(" TO ")
+        .ident(&broker)
+        .text(if fifteen { ";\n" } else { " WITH INHERIT TRUE, SET TRUE;\n" });
+    for group in &groups {
+        sql = sql
+            .text("-- A group role: grant it what leases may do. The broker may pass it on and not use it.\nCREATE ROLE ")
+            .ident(group)
+            .text(" WITH NOLOGIN;\nGRANT ")
+            .ident(group)
+            .text(" TO ")
+            .ident(&broker)
+            .text(if fifteen {
+                " WITH ADMIN OPTION;\n"
+            } else {
+                " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;\n"
+            });
+    }
+    sql = sql
+        .text("-- Do the REVOKE in every database of the cluster: new roles reach what PUBLIC reaches.\nREVOKE CONNECT, TEMPORARY ON DATABASE ")
+        .ident(&database)
+        .text(" FROM PUBLIC;\nGRANT CONNECT ON DATABASE ")
+        .ident(&database)
+        .text(" TO ")
+        .ident(&broker);
+    for group in &groups {
+        sql = sql.text(", ").ident(group);
+    }
+    sql = sql.text(";\n");
+    if uses_rows {
+        sql = sql.then(&rows_sql(&broker, &groups));
+    }
+    Ok(sql.to_string())
+}
+
+fn rows_sql(broker: &Ident, groups: &[Ident]) -> Sql {
+    let mut sql = Sql::new(
+        "-- Which rows a lease may see: written by the broker, read by policies, each role seeing its own.\n\
+         CREATE SCHEMA countersign;\n\
+         CREATE TABLE countersign.lease_scope (\n    role_name text NOT NULL,\n    key text NOT NULL,\n    value text NOT NULL,\n    PRIMARY KEY (role_name, key)\n);\n\
+         ALTER TABLE countersign.lease_scope ENABLE ROW LEVEL SECURITY;\n\
+         CREATE POLICY own_rows ON countersign.lease_scope FOR SELECT USING (role_name = SESSION_USER);\n\
+         CREATE POLICY broker_rows ON countersign.lease_scope TO ",
+    )
+    .ident(broker)
+    .text(
+        " USING (true) WITH CHECK (true);\nGRANT SELECT, INSERT, DELETE ON countersign.lease_scope TO ",
+    )
+    .ident(broker)
+    .text(";\nGRANT USAGE ON SCHEMA countersign TO ")
+    .ident(broker);
+    for group in groups {
+        sql = sql.text(", ").ident(group);
+    }
+    sql = sql.text(";\n");
+    if !groups.is_empty() {
+        sql = sql
+            .text("GRANT SELECT ON countersign.lease_scope TO ")
+            .idents(groups)
+            .text(";\n");
+    }
+    sql.text(
+        "-- In each table leases read, for example one with a column country:\n\
+         -- ALTER TABLE sales.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;\n\
+         -- CREATE POLICY lease_rows ON sales.customers USING (country IN (\n\
+         --     SELECT value FROM countersign.lease_scope WHERE role_name = SESSION_USER AND key = 'country'));\n",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target() -> PostgresTarget {
+        let text =
+            "host = 'db'\ndatabase = 'shop'\nuser = 'countersign_broker'\npassword_file = '/p'";
+        toml::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn names_are_quoted_and_rows_only_when_used() {
+        let sql = preparation_sql(&target(), &["orders_ro"], false).unwrap();
+        assert!(sql.contains("GRANT \"orders_ro\" TO \"countersign_broker\" WITH ADMIN TRUE"));
+        assert!(!sql.contains("lease_scope"));
+        let sql = preparation_sql(&target(), &["orders_ro"], true).unwrap();
+        assert!(sql.contains("CREATE TABLE countersign.lease_scope"));
+        assert!(preparation_sql(&target(), &[""], true).is_err());
+    }
+}

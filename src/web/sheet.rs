@@ -1,0 +1,138 @@
+//! All that is known of one request, gathered for its page.
+
+use std::collections::BTreeMap;
+
+use super::auth::WebSession;
+use crate::broker::{Broker, BrokerError};
+use crate::domain::event::BlobRef;
+use crate::domain::request::{ReviewDecision, VerdictAnswer};
+use crate::domain::{
+    Action, Entry, Explanation, GroupName, LeaseState, Refusal, Request, RequestId, RequestState,
+    Time, quorum,
+};
+
+/// Words somebody wrote.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Words {
+    /// As they were written.
+    Kept(String),
+    /// They were erased on request.
+    Erased,
+}
+
+/// One request and what this person may do about it.
+pub(super) struct Sheet {
+    pub(super) now: Time,
+    pub(super) request: Request,
+    /// Its action, if the catalog still says exactly what the reviewers are asked about.
+    pub(super) action: Option<Action>,
+    pub(super) explanation: Explanation,
+    pub(super) context: Option<Words>,
+    /// Comments of the reviews, in their order.
+    pub(super) comments: Vec<Option<Words>>,
+    pub(super) tally: Option<Tally>,
+    pub(super) timeline: Vec<Entry>,
+    pub(super) expires: Option<Time>,
+    /// What reviewing it now would say.
+    pub(super) may_review: Result<(), Box<Refusal>>,
+    pub(super) may_revoke: bool,
+}
+
+impl Sheet {
+    /// Gathers everything; `None` when there is no such request.
+    pub(super) async fn gather(
+        broker: &Broker,
+        session: &WebSession,
+        id: &RequestId,
+    ) -> Result<Option<Self>, BrokerError> {
+        let Some(request) = broker.request(id).await? else {
+            return Ok(None);
+        };
+        let context = words(broker, request.submission.context.as_ref()).await?;
+        let mut comments = Vec::new();
+        for review in &request.reviews {
+            comments.push(words(broker, review.comment.as_ref()).await?);
+        }
+        let action = sealed_action(broker, &request);
+        Ok(Some(Self {
+            now: broker.now(),
+            tally: tally(action.as_ref(), &request),
+            action,
+            explanation: broker.explain(&request),
+            context,
+            comments,
+            timeline: broker.timeline(id).await?,
+            expires: ends_at(broker, &request),
+            may_review: broker.may_review(&session.reviewer, &request),
+            may_revoke: matches!(request.state, RequestState::Live { .. })
+                && broker.may_revoke(&session.reviewer, &request),
+            request,
+        }))
+    }
+
+    /// Changes whenever the page would say something new.
+    pub(super) fn version(&self) -> String {
+        let state = self.request.state.word();
+        format!("{state}-{}", self.timeline.len())
+    }
+}
+
+/// The action of a request, only if its definition is still the sealed one.
+pub(super) fn sealed_action(broker: &Broker, request: &Request) -> Option<Action> {
+    let sealed = request.sealed();
+    broker
+        .policy()
+        .action(&sealed.action)
+        .filter(|action| action.definition() == sealed.definition)
+        .cloned()
+}
+
+/// When the credential in force must end, if it is live.
+pub(super) fn ends_at(broker: &Broker, request: &Request) -> Option<Time> {
+    match broker.lease(request.lease()?)?.state {
+        LeaseState::Live { expires } => Some(expires),
+        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
+    }
+}
+
+async fn words(broker: &Broker, blob: Option<&BlobRef>) -> Result<Option<Words>, BrokerError> {
+    match blob {
+        None => Ok(None),
+        Some(blob) => Ok(Some(
+            broker.text(blob).await?.map_or(Words::Erased, Words::Kept),
+        )),
+    }
+}
+
+/// The people a request needs, as far as the catalog still says so.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Tally {
+    /// Places filled.
+    pub(super) given: u32,
+    /// Places in all.
+    pub(super) wanted: u32,
+    /// Places each group must still fill.
+    pub(super) missing: BTreeMap<GroupName, u32>,
+}
+
+/// Counts the approvals of a request that people decide.
+pub(super) fn tally(action: Option<&Action>, request: &Request) -> Option<Tally> {
+    let verdict = request.verdict.as_ref()?;
+    let groups = &action?.review.groups;
+    let wanted: u32 = groups.values().sum();
+    if verdict.answer != VerdictAnswer::Review || wanted == 0 {
+        return None;
+    }
+    let approvers: Vec<_> = request
+        .reviews
+        .iter()
+        .filter(|review| review.decision == ReviewDecision::Approve)
+        .map(|review| &review.reviewer)
+        .collect();
+    let missing = quorum::missing(groups, &approvers);
+    Some(Tally {
+        given: wanted.saturating_sub(missing.values().sum()),
+        wanted,
+        missing,
+    })
+}

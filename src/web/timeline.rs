@@ -1,0 +1,151 @@
+//! A request's entries in the ledger, as sentences.
+
+use maud::{Markup, html};
+use serde_json::Value;
+
+use super::sheet::Sheet;
+use super::text;
+use crate::domain::event::Actor;
+use crate::domain::request::{Ground, ReviewDecision, VerdictAnswer};
+use crate::domain::{EndCause, Entry, Event, Outcome};
+
+/// The section with the whole story, oldest first.
+pub(super) fn section(sheet: &Sheet) -> Markup {
+    html! {
+        section.card aria-labelledby="timeline" {
+            h2 #timeline { "Timeline" }
+            ol.timeline {
+                @for entry in &sheet.timeline {
+                    li class=(tone(&entry.event)) {
+                        span.what { (sentence(entry)) }
+                        span.at {
+                            time datetime=(entry.time) title={ (text::exact(entry.time)) ", entry " (entry.seq) } {
+                                (text::relative(entry.time, sheet.now))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn tone(event: &Event) -> &'static str {
+    match event {
+        Event::ReviewGiven { review, .. } if review.decision == ReviewDecision::Deny => "no",
+        Event::ReviewGiven { .. } | Event::GrantMade { .. } | Event::LeaseEnded { .. } => "good",
+        Event::LeaseLive { .. } => "live",
+        Event::ReviewRefused { .. } | Event::LeaseFailed { .. } | Event::LeaseEndFailed { .. } => {
+            "no"
+        }
+        _ => "plain",
+    }
+}
+
+fn actor(actor: &Actor) -> Markup {
+    match actor {
+        Actor::Agent { name } => html! { code { (name) } },
+        Actor::Person { person } => text::person(person),
+        Actor::Operator => html! { "The operator" },
+        Actor::Broker => html! { "Countersign" },
+    }
+}
+
+fn sentence(entry: &Entry) -> Markup {
+    match &entry.event {
+        Event::RequestSubmitted { submission } => html! {
+            (actor(&entry.actor)) " asked for " code { (submission.sealed.action) }
+        },
+        Event::VerdictGiven { verdict, .. } => html! {
+            @match verdict.answer {
+                VerdictAnswer::Allow => "Policy: routine, no person needed",
+                VerdictAnswer::Review => "Policy: people decide",
+                VerdictAnswer::Deny => "Policy: not for this agent",
+            }
+        },
+        Event::ReviewGiven { review, .. } => html! {
+            (text::person(&review.reviewer.person))
+            @match review.decision {
+                ReviewDecision::Approve => " approved ",
+                ReviewDecision::Deny => " denied ",
+            }
+            "digest " code { (review.digest.short()) }
+        },
+        Event::ReviewRefused { person, code, .. } => html! {
+            (text::person(person)) " tried to decide and may not (" code { (text::line(code)) } ")"
+        },
+        Event::GrantMade { ground, .. } => html! {
+            @match ground {
+                Ground::Routine => "Granted as routine",
+                Ground::Quorum { people } => {
+                    "Granted on the word of "
+                    (text::listed(&people.iter().map(text::person).collect::<Vec<_>>()))
+                }
+            }
+        },
+        Event::RequestClosed { outcome, .. } => html! { (closed(*outcome)) },
+        other => lease_sentence(other),
+    }
+}
+
+fn lease_sentence(event: &Event) -> Markup {
+    match event {
+        Event::LeaseIntended { target, .. } => html! {
+            "The agent collects; " code { (target) } " is about to be called"
+        },
+        Event::LeaseLive { expires, .. } => html! {
+            "Credential issued, good until " time datetime=(expires) { (text::exact(*expires)) }
+        },
+        Event::LeaseFailed { code, .. } => html! {
+            "The target refused; nothing was issued (" code { (text::line(code)) } ")"
+        },
+        Event::LeaseEnding { cause, report, .. } => html! {
+            (ending(*cause))
+            @for (name, value) in report {
+                @if !matches!(value, Value::Null) {
+                    span.report { (text::line(name)) " " code { (text::value(value)) } }
+                }
+            }
+        },
+        Event::LeaseEndClaimed { .. } => html! { "Ending the credential at the target" },
+        Event::LeaseEndFailed { code, .. } => html! {
+            "Not proven gone yet (" code { (text::line(code)) } "); it is tried again"
+        },
+        Event::LeaseEnded { proof, .. } => html! {
+            "Proven gone: "
+            (text::listed(&proof.iter().map(|seen| text::line(&seen.replace('_', " "))).collect::<Vec<_>>()))
+        },
+        other => html! { code { (other.kind()) } },
+    }
+}
+
+/// Why a lease ends, as a sentence.
+pub(super) fn ending(cause: EndCause) -> &'static str {
+    match cause {
+        EndCause::Finished => "The agent is done",
+        EndCause::Expired => "The time is up",
+        EndCause::Revoked => "Revoked early",
+        EndCause::Frozen => "A freeze ends it",
+        EndCause::AgentDisabled => "The agent was disabled",
+        EndCause::AnswerLost => {
+            "The answer was lost; this credential is ended before another is issued"
+        }
+        EndCause::MintUnknown => "Nobody knows whether it was issued; it is ended to be sure",
+    }
+}
+
+/// How a request came out, as a sentence.
+pub(super) fn closed(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Refused => "Refused by policy",
+        Outcome::Denied => "Denied; nothing was issued",
+        Outcome::Lapsed => "Lapsed: nobody decided or collected in time",
+        Outcome::Withdrawn => "Taken back by the agent",
+        Outcome::Frozen => "Stopped by a freeze",
+        Outcome::Stale => "Out of date: something it rested on changed",
+        Outcome::Failed => "Failed; nothing is left at the target",
+        Outcome::Completed => "Completed; the credential is proven gone",
+        Outcome::Revoked => "Revoked; the credential is proven gone",
+        Outcome::Expired => "Expired; the credential is proven gone",
+    }
+}

@@ -1,0 +1,358 @@
+//! An example of everything the ledger can say.
+
+use std::collections::BTreeMap;
+
+use countersign::domain::agent::AgentOrigin;
+use countersign::domain::event::{BlobRef, Freeze};
+use countersign::domain::person::Evidence;
+use countersign::domain::request::{
+    Ground, Review, ReviewDecision, Sealed, Verdict, VerdictAnswer,
+};
+use countersign::domain::{
+    Actor, Agent, AgentProof, Digest, EndCause, Entry, Event, LeaseId, Outcome, Party, Person,
+    RequestId, Reviewer, Seconds, Submission, Time,
+};
+use serde_json::json;
+
+use super::ORIGIN;
+
+pub(crate) fn at(millis: i64) -> Time {
+    Time::from_millis(1_795_343_400_000 + millis)
+}
+
+fn request() -> RequestId {
+    RequestId::draw(at(0), 7)
+}
+
+fn lease() -> LeaseId {
+    LeaseId::draw(at(1000), 8)
+}
+
+fn person(subject: &str) -> Person {
+    Person {
+        issuer: "https://id.example.com".into(),
+        subject: subject.into(),
+    }
+}
+
+fn digest(text: &str) -> Digest {
+    Digest::of(text.as_bytes())
+}
+
+fn agent(name: &str, owner: Party, proof: AgentProof, origin: AgentOrigin) -> Event {
+    Event::AgentEnrolled {
+        agent: Agent {
+            name: name.parse().unwrap(),
+            owner,
+            proof,
+            origin,
+        },
+    }
+}
+
+fn submission(full: bool) -> Event {
+    let sealed = Sealed {
+        agent: "reporter".parse().unwrap(),
+        action: "orders.report".parse().unwrap(),
+        definition: digest("definition"),
+        parameters: json!({"region": "Zürich \"north\"\n", "limit": 9_007_199_254_740_991_u64, "dry": false})
+            .as_object()
+            .unwrap()
+            .clone(),
+        scope: json!({"grants": [{"on": ["public.orders"], "privileges": ["SELECT"]}], "ratio": 0.25}),
+        target: "orders-db".parse().unwrap(),
+        ttl_seconds: Seconds(900),
+    };
+    Event::RequestSubmitted {
+        submission: Box::new(Submission {
+            request: request(),
+            digest: sealed.digest(),
+            sealed,
+            owner: Party::Group("data-team".parse().unwrap()),
+            on_behalf_of: full.then(|| person("ada")),
+            context: full.then(|| BlobRef {
+                sha256: digest("context"),
+            }),
+            idempotency_key: full.then(|| digest("key")),
+            fingerprint: digest("body"),
+            pending_until: at(3_600_000),
+            collect_window: Seconds(900),
+        }),
+    }
+}
+
+fn review(decision: ReviewDecision, full: bool) -> Event {
+    Event::ReviewGiven {
+        request: request(),
+        review: Box::new(Review {
+            reviewer: Reviewer {
+                person: person("grace"),
+                groups: ["dba", "oncall"].map(|g| g.parse().unwrap()).into(),
+                evidence: Evidence {
+                    auth_time: at(-60_000),
+                    acr: full.then(|| "urn:mace:incommon:iap:silver".into()),
+                    channel: "web".into(),
+                },
+            },
+            decision,
+            digest: digest("sealed"),
+            comment: full.then(|| BlobRef {
+                sha256: digest("comment"),
+            }),
+            policies: vec!["reviewers".into()],
+            at: at(5000),
+        }),
+    }
+}
+
+fn ending(cause: EndCause, report: serde_json::Value) -> Event {
+    Event::LeaseEnding {
+        request: request(),
+        lease: lease(),
+        cause,
+        report: report.as_object().unwrap().clone(),
+    }
+}
+
+fn enrolments() -> Vec<Event> {
+    vec![
+        agent(
+            "reporter",
+            Party::Group("data-team".parse().unwrap()),
+            AgentProof::ApiKey {
+                hash: digest("api key"),
+            },
+            AgentOrigin::Operator,
+        ),
+        agent(
+            "deployer",
+            Party::Person(person("ada")),
+            AgentProof::PublicKey {
+                ed25519: "A6EHv_POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg".into(),
+            },
+            AgentOrigin::Bundle,
+        ),
+        agent(
+            "builder",
+            Party::Person(person("ada")),
+            AgentProof::Workload {
+                issuer: "github".into(),
+                claims: BTreeMap::from([("repository_id".into(), "42".into())]),
+            },
+            AgentOrigin::Bundle,
+        ),
+    ]
+}
+
+fn decisions() -> Vec<Event> {
+    vec![
+        submission(true),
+        submission(false),
+        Event::VerdictGiven {
+            request: request(),
+            verdict: Verdict {
+                answer: VerdictAnswer::Review,
+                bundle: digest("bundle"),
+                policies: vec!["may-ask".into()],
+                errors: vec![],
+            },
+        },
+        Event::VerdictGiven {
+            request: request(),
+            verdict: Verdict {
+                answer: VerdictAnswer::Deny,
+                bundle: digest("bundle"),
+                policies: vec![],
+                errors: vec!["attribute `region` not found".into()],
+            },
+        },
+        review(ReviewDecision::Approve, true),
+        review(ReviewDecision::Deny, false),
+        Event::ReviewRefused {
+            request: request(),
+            person: person("ada"),
+            code: "self_approval".into(),
+        },
+        Event::GrantMade {
+            request: request(),
+            digest: digest("sealed"),
+            ground: Ground::Quorum {
+                people: vec![person("grace"), person("linus")],
+            },
+            collect_until: at(905_000),
+        },
+        Event::GrantMade {
+            request: request(),
+            digest: digest("sealed"),
+            ground: Ground::Routine,
+            collect_until: at(905_000),
+        },
+        Event::RequestClosed {
+            request: request(),
+            outcome: Outcome::Withdrawn,
+        },
+    ]
+}
+
+fn leases() -> Vec<Event> {
+    let (request, lease) = (request(), lease());
+    vec![
+        Event::LeaseIntended {
+            request: request.clone(),
+            lease: lease.clone(),
+            digest: digest("sealed"),
+            agent: "reporter".parse().unwrap(),
+            target: "orders-db".parse().unwrap(),
+            scope: json!({"grants": []}),
+            ttl_seconds: Seconds(900),
+            mint_until: at(20_000),
+            collect_key: digest("collect"),
+            bundle: digest("bundle"),
+        },
+        Event::LeaseLive {
+            request: request.clone(),
+            lease: lease.clone(),
+            expires: at(906_000),
+        },
+        Event::LeaseFailed {
+            request: request.clone(),
+            lease: lease.clone(),
+            code: "target_unreachable".into(),
+            retryable: true,
+        },
+        ending(EndCause::Finished, json!({"exit_code": 0})),
+        ending(EndCause::MintUnknown, json!({})),
+        Event::LeaseEndClaimed {
+            request: request.clone(),
+            lease: lease.clone(),
+            broker: "broker-1".into(),
+            until: at(40_000),
+        },
+        Event::LeaseEndFailed {
+            request: request.clone(),
+            lease: lease.clone(),
+            broker: "broker-1".into(),
+            code: "target_unreachable".into(),
+            retry_at: at(45_000),
+        },
+        Event::LeaseEnded {
+            request,
+            lease,
+            proof: vec![
+                "login_refused".into(),
+                "no_session".into(),
+                "no_role".into(),
+            ],
+        },
+    ]
+}
+
+/// At least one event of each kind, beginning with the one that opens a log.
+pub(crate) fn every_event() -> Vec<Event> {
+    let mut events = vec![
+        Event::LedgerOpened {
+            origin: ORIGIN.into(),
+        },
+        Event::BundleApplied {
+            bundle: digest("bundle"),
+        },
+    ];
+    events.extend(enrolments());
+    events.push(Event::AgentDisabled {
+        agent: "deployer".parse().unwrap(),
+    });
+    events.extend(decisions());
+    events.extend(leases());
+    events.push(Event::OrphanFound {
+        target: "orders-db".parse().unwrap(),
+        handle: "jit_orphan".into(),
+    });
+    events.push(Event::OrphanEnded {
+        target: "orders-db".parse().unwrap(),
+        handle: "jit_orphan".into(),
+        proof: vec!["no_role".into()],
+    });
+    let freezes = [
+        Freeze::Everything,
+        Freeze::Agent("reporter".parse().unwrap()),
+        Freeze::Action("orders.report".parse().unwrap()),
+        Freeze::Target("orders-db".parse().unwrap()),
+    ];
+    for freeze in freezes {
+        events.push(Event::FreezeSet {
+            freeze: freeze.clone(),
+        });
+        events.push(Event::FreezeLifted { freeze });
+    }
+    let person = person("grace");
+    events.push(Event::PersonSignedIn {
+        person: person.clone(),
+    });
+    events.push(Event::PersonSignedOut { person });
+    events
+}
+
+/// The place of each kind in the format. A new kind does not compile until it is given the next number here,
+/// and the tests fail until [`every_event`] has an example of it.
+pub(crate) fn ordinal(event: &Event) -> usize {
+    match event {
+        Event::LedgerOpened { .. } => 0,
+        Event::BundleApplied { .. } => 1,
+        Event::AgentEnrolled { .. } => 2,
+        Event::AgentDisabled { .. } => 3,
+        Event::RequestSubmitted { .. } => 4,
+        Event::VerdictGiven { .. } => 5,
+        Event::ReviewGiven { .. } => 6,
+        Event::ReviewRefused { .. } => 7,
+        Event::GrantMade { .. } => 8,
+        Event::RequestClosed { .. } => 9,
+        Event::LeaseIntended { .. } => 10,
+        Event::LeaseLive { .. } => 11,
+        Event::LeaseFailed { .. } => 12,
+        Event::LeaseEnding { .. } => 13,
+        Event::LeaseEndClaimed { .. } => 14,
+        Event::LeaseEndFailed { .. } => 15,
+        Event::LeaseEnded { .. } => 16,
+        Event::OrphanFound { .. } => 17,
+        Event::OrphanEnded { .. } => 18,
+        Event::FreezeSet { .. } => 19,
+        Event::FreezeLifted { .. } => 20,
+        Event::PersonSignedIn { .. } => 21,
+        Event::PersonSignedOut { .. } => 22,
+    }
+}
+
+/// The number of kinds that [`ordinal`] knows.
+pub(crate) const KINDS: usize = 23;
+
+/// Entry number `seq`, saying `event`.
+pub(crate) fn entry(seq: u64, event: Event) -> Entry {
+    let actors = [
+        Actor::Broker,
+        Actor::Operator,
+        Actor::Agent {
+            name: "reporter".parse().unwrap(),
+        },
+        Actor::Person {
+            person: person("grace"),
+        },
+    ];
+    Entry {
+        v: 1,
+        seq,
+        time: at(i64::try_from(seq).unwrap() * 250),
+        actor: actors[usize::try_from(seq).unwrap() % actors.len()].clone(),
+        event,
+    }
+}
+
+/// A log of `size` entries of every kind.
+pub(crate) fn log(size: usize) -> Vec<Entry> {
+    let events = every_event();
+    let rest = events[1..].iter().cycle();
+    let events = events.iter().take(1).chain(rest).take(size);
+    (0..)
+        .zip(events)
+        .map(|(seq, event)| entry(seq, event.clone()))
+        .collect()
+}
