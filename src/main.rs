@@ -1,1 +1,5 @@
-fn main() {}
+//! The `countersign` program: parse arguments, hand over.
+
+fn main() -> std::process::ExitCode {
+    countersign::cli::run()
+}

@@ -5,9 +5,10 @@
 //! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
 //! * `prove` looks, it never believes.
 
+pub mod postgres;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
-pub mod postgres;
 
 use async_trait::async_trait;
 use secrecy::SecretString;

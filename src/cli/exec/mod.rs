@@ -1,0 +1,281 @@
+//! `countersign exec`: ask, run a command with the credential, end the access.
+//!
+//! * what can be wrong with the command is found before anybody is asked
+//! * the credential is in two files only this user can read, outside the working directory, gone when the command has ended
+//! * the command never sees what `exec` itself proves its identity with
+//! * whatever ends `exec` short of SIGKILL, the access is ended; after SIGKILL the broker ends it when its time is over
+
+mod child;
+mod command;
+mod delivery;
+mod signals;
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use countersign_client::{Client, CredentialView, RequestView, State};
+use serde_json::json;
+
+use super::connect::{Global, environment, new_key};
+use super::exit::{Exit, Failure};
+use super::finish::{PROOF_WITHIN, how_it_ended};
+use super::output::Output;
+use super::parameters::Ask;
+use super::text::{instant, seconds};
+use super::wait::{announce, wait_for_decision};
+use child::{Ended, Watch};
+use delivery::Delivery;
+use signals::Signals;
+
+/// `countersign exec`.
+#[derive(Args, Debug)]
+pub(crate) struct Exec {
+    #[command(flatten)]
+    ask: Ask,
+    /// How long to wait for a decision.
+    #[arg(long, value_parser = seconds, default_value = "10m", value_name = "DURATION")]
+    wait: u64,
+    /// Give up at once when somebody has to decide; the request stays open.
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// Leave the access as it is when the command has ended; it ends when its time is over.
+    #[arg(long)]
+    keep: bool,
+    /// Also put the password into the environment, where every child process can read it.
+    #[arg(long)]
+    env: bool,
+    /// Allow it inside another `exec`.
+    #[arg(long)]
+    nest: bool,
+    /// What to do with the command when its access is ended early.
+    #[arg(long, value_enum, default_value = "kill")]
+    on_revoke: OnRevoke,
+    /// How often to look whether the access still stands.
+    #[arg(long, value_parser = seconds, default_value = "5s", value_name = "DURATION")]
+    poll: u64,
+    /// The command and its arguments.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum OnRevoke {
+    /// SIGTERM, and SIGKILL ten seconds later.
+    Kill,
+    /// Only say so.
+    Warn,
+}
+
+impl Exec {
+    pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let output = global.output();
+        if environment("COUNTERSIGN_LEASE").is_some() && !self.nest {
+            return Err(Failure::new(
+                Exit::NotStarted,
+                "nested",
+                "this already runs inside `countersign exec`",
+                "run the command directly with the credential at hand, or add --nest to ask for another one",
+            ));
+        }
+        let program = command::find(&self.command)?;
+        // From here on nothing but SIGKILL ends us without cleaning up.
+        let mut signals = Signals::install()?;
+        command::hide_from_others();
+        let client = global.client()?;
+        let request = match self.approved(&client, output, &mut signals).await? {
+            Ok(request) => request,
+            Err(signal) => return Ok(Exit::Child(signals::exit_code(signal))),
+        };
+        let collected = client.collect(&request.id, &new_key()).await?;
+        let held = Held {
+            client: &client,
+            output,
+            request: &request,
+        };
+        let prepared = self.prepare(&collected, &request, &mut signals);
+        let (delivery, mut child) = match prepared {
+            Ok(Ok(prepared)) => prepared,
+            Ok(Err(signal)) => {
+                held.give_back(
+                    json!({"outcome": "failed", "note": "interrupted before the command started"}),
+                    &mut signals,
+                )
+                .await;
+                return Ok(Exit::Child(signals::exit_code(signal)));
+            }
+            Err(failure) => {
+                held.give_back(
+                    json!({"outcome": "failed", "note": "the command could not be started"}),
+                    &mut signals,
+                )
+                .await;
+                return Err(failure);
+            }
+        };
+        let watch = Watch {
+            client: &client,
+            output,
+            request: request.id.clone(),
+            expires: collected.lease.expires_at.as_deref().and_then(instant),
+            every: Duration::from_secs(self.poll.max(1)),
+            on_revoke: self.on_revoke,
+        };
+        output.say(&format!(
+            "running {} under lease {}",
+            program.display(),
+            collected.lease.id
+        ));
+        let ended = watch.until_ended(&mut child, &mut signals).await?;
+        delivery.remove(output);
+        if self.keep {
+            output.say("access is kept (--keep); it ends when its time is over");
+        } else {
+            held.give_back(report(ended), &mut signals).await;
+        }
+        Ok(Exit::Child(ended.exit_code()))
+    }
+
+    /// Asks, and waits until the request may be collected. A signal takes the request back.
+    async fn approved(
+        &self,
+        client: &Client,
+        output: Output,
+        signals: &mut Signals,
+    ) -> Result<Result<RequestView, i32>, Failure> {
+        let ask = self.ask.prepare(client).await?;
+        let mut request = client.submit(&ask, &new_key(), None).await?;
+        if request.state == State::Pending && !self.no_wait {
+            announce(output, &request);
+            let id = request.id.clone();
+            let decided = tokio::select! {
+                decided = wait_for_decision(client, output, request, self.wait) => Ok(decided?),
+                signal = signals.ending() => Err(signal),
+            };
+            request = match decided {
+                Ok(request) => request,
+                Err(signal) => {
+                    let taken_back = client.withdraw(&id).await.is_ok();
+                    output.say(if taken_back {
+                        "interrupted; the request was withdrawn"
+                    } else {
+                        "interrupted; the request could not be withdrawn and lapses by itself"
+                    });
+                    return Ok(Err(signal));
+                }
+            };
+        }
+        match Failure::of_request(&request) {
+            Some(failure) => Err(failure),
+            None if request.state == State::Approved => Ok(Ok(request)),
+            None => Err(Failure {
+                request: Some(Box::new(request.clone())),
+                ..Failure::new(
+                    Exit::Conflict,
+                    "not_collectable",
+                    format!(
+                        "{} is {} and cannot be collected",
+                        self.ask.action(),
+                        request.state
+                    ),
+                    format!("see `countersign show {}`", request.id),
+                )
+            }),
+        }
+    }
+
+    /// Lays the credential out and starts the command, unless a signal has arrived meanwhile.
+    fn prepare(
+        &self,
+        collected: &countersign_client::CollectedView,
+        request: &RequestView,
+        signals: &mut Signals,
+    ) -> Result<Result<(Delivery, tokio::process::Child), i32>, Failure> {
+        if let Some(signal) = signals.ending_now() {
+            return Ok(Err(signal));
+        }
+        let CredentialView::Postgres(credential) = &collected.credential else {
+            return Err(Failure::new(
+                Exit::Failed,
+                "unknown_credential",
+                "the credential is of a kind this version cannot hand on",
+                "upgrade countersign",
+            ));
+        };
+        let delivery = Delivery::write(credential, &collected.lease.id, &request.id)?;
+        let mut variables = delivery.variables(credential, self.env);
+        variables.push(("COUNTERSIGN_LEASE", collected.lease.id.clone().into()));
+        variables.push(("COUNTERSIGN_REQUEST", request.id.clone().into()));
+        variables.push((
+            "COUNTERSIGN_EXPIRES_AT",
+            collected
+                .lease
+                .expires_at
+                .clone()
+                .unwrap_or_default()
+                .into(),
+        ));
+        let child = command::start(&self.command, variables)?;
+        Ok(Ok((delivery, child)))
+    }
+}
+
+fn report(ended: Ended) -> serde_json::Value {
+    let code = ended.exit_code();
+    json!({"outcome": if code == 0 { "succeeded" } else { "failed" }, "exit_code": code})
+}
+
+/// Access that is held and has to be given back.
+struct Held<'a> {
+    client: &'a Client,
+    output: Output,
+    request: &'a RequestView,
+}
+
+impl Held<'_> {
+    /// Reports the outcome and waits for the proof that access has ended, for a while. A signal ends the waiting, not the ending.
+    async fn give_back(&self, report: serde_json::Value, signals: &mut Signals) {
+        let told = self.tell(report);
+        let result = tokio::select! {
+            result = told => result,
+            _ = signals.ending() => {
+                self.output.warn(&format!("interrupted while access was being ended; see `countersign show {}`", self.request.id));
+                return;
+            }
+        };
+        match result {
+            Ok(request) => self.output.say(&how_it_ended(&request)),
+            Err(failure) => self.output.warn(&format!(
+                "the broker could not be told that the command has ended ({}); access ends by itself when its time is over, or with \
+                 `countersign revoke {}`",
+                failure.what, self.request.id
+            )),
+        }
+    }
+
+    /// Tells the broker, again after an outage: what it already did, it answers with the state it is in.
+    async fn tell(&self, report: serde_json::Value) -> Result<RequestView, Failure> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let error = match self
+                .client
+                .finish(&self.request.id, &report, Some(PROOF_WITHIN))
+                .await
+            {
+                Ok(request) => return Ok(request),
+                Err(error) => error,
+            };
+            // A first report whose answer was lost, or a revocation that came first, shows in the state.
+            if let Ok(request) = self.client.request(&self.request.id, None).await
+                && matches!(request.state, State::Ending | State::Closed)
+            {
+                return Ok(request);
+            }
+            if tries >= 3 || !error.is_outage() {
+                return Err(error.into());
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! `countersign finish`: report the outcome, end the access.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use countersign_client::{RequestView, State};
+use serde_json::{Map, Value, json};
+
+use super::connect::Global;
+use super::exit::{Exit, Failure};
+use super::facts;
+
+/// `countersign finish`.
+#[derive(Args, Debug)]
+pub(crate) struct Finish {
+    /// The request's id.
+    request: String,
+    /// How it went.
+    #[arg(long, value_enum, default_value = "succeeded")]
+    outcome: Reported,
+    /// The exit code of what ran.
+    #[arg(long)]
+    exit_code: Option<i32>,
+    /// A word about it, for the record.
+    #[arg(long)]
+    note: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Reported {
+    /// As intended.
+    Succeeded,
+    /// Not as intended.
+    Failed,
+}
+
+/// How long to wait for the proof that access has ended.
+pub(crate) const PROOF_WITHIN: Duration = Duration::from_secs(30);
+
+impl Finish {
+    pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let output = global.output();
+        let outcome = match self.outcome {
+            Reported::Succeeded => "succeeded",
+            Reported::Failed => "failed",
+        };
+        let mut report = Map::new();
+        report.insert("outcome".into(), json!(outcome));
+        report.extend(self.exit_code.map(|code| ("exit_code".into(), json!(code))));
+        report.extend(self.note.map(|note| ("note".into(), json!(note))));
+        let request = global
+            .client()?
+            .finish(&self.request, &Value::Object(report), Some(PROOF_WITHIN))
+            .await?;
+        output.say(&how_it_ended(&request));
+        if output.json {
+            output.object(&request)?
+        } else {
+            output.facts(&facts::of_request(&request))?
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// Whether access has ended, told no better than it is known.
+pub(crate) fn how_it_ended(request: &RequestView) -> String {
+    match (&request.state, &request.outcome) {
+        (State::Closed, Some(outcome)) => {
+            format!("access has ended and the target was asked to prove it ({outcome})")
+        }
+        (State::Closed, None) => "the request is closed".into(),
+        (state, _) => format!(
+            "the broker is still ending access (now {state}) and goes on until it is proven; see `countersign show {}`",
+            request.id
+        ),
+    }
+}
