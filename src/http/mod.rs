@@ -1,7 +1,7 @@
 //! The JSON API: strict in what it reads, one shape for every no, denied by default.
 //!
 //! * [`api`] one endpoint a file; [`access`] who may call which
-//! * [`auth`] who is calling; [`body`], [`fields`] and [`headers`] what they say; [`rate`] how often
+//! * [`auth`] who is calling, [`gate`] over `identity`; [`body`], [`fields`], [`headers`] what they say; [`rate`] how often
 //! * [`view`] what is shown; [`problem`] how it says no
 //! * [`call`] the id and log line of a call; [`serve`] the listener; [`docs`] the OpenAPI document
 //!
@@ -28,6 +28,7 @@ pub mod body;
 pub mod call;
 pub mod docs;
 pub mod fields;
+pub mod gate;
 pub mod headers;
 pub mod problem;
 pub mod rate;
@@ -35,6 +36,7 @@ pub mod serve;
 pub mod view;
 
 pub use auth::{AccessToken, AuthError, Authenticator, Grant, GrantError, Principal, SignedIn};
+pub use gate::{Directory, Gate};
 pub use problem::Problem;
 pub use serve::{Bounds, serve};
 
