@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::access::{Kind, ROUTES, Route};
-use super::problem::{Mistake, PROBLEM_JSON, Problem};
+use super::problem::{Document, Mistake, PROBLEM_JSON};
 
 /// Codes of every route that is not public.
 const GUARDED: &[(u16, &str)] = &[
@@ -81,7 +81,7 @@ fn head() -> OpenApi {
         )
         .components(Some(
             ComponentsBuilder::new()
-                .schema_from::<Problem>()
+                .schema_from::<Document>()
                 .schema_from::<Mistake>()
                 .security_scheme("bearer", SecurityScheme::Http(bearer))
                 .security_scheme("session", SecurityScheme::ApiKey(session))

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
@@ -88,15 +89,20 @@ impl Api {
     }
 }
 
-/// The API's routes, guarded. `pages` are merged beside them, and share ids, log lines and security headers.
-pub fn router(api: Api, pages: Router) -> Router {
+/// The API's routes, guarded. `pages` are merged beside them, share ids, log lines and security headers, and answer
+/// for unknown paths outside `/v1`.
+pub fn router(api: Api, pages: Option<Router>) -> Router {
     let (routes, _) = docs::split(api::routes());
-    routes
+    let routes = routes
         .method_not_allowed_fallback(headers::unknown_method)
+        .route("/v1/{*unknown}", any(headers::unknown_path))
         .layer(from_fn_with_state(api.clone(), auth::guard))
-        .with_state(api.clone())
-        .merge(pages)
-        .fallback(headers::unknown_path)
+        .with_state(api.clone());
+    let routes = match pages {
+        Some(pages) => routes.merge(pages),
+        None => routes.fallback(headers::unknown_path),
+    };
+    routes
         .layer(CatchPanicLayer::custom(call::panicked))
         .layer(from_fn(headers::secure))
         .layer(from_fn_with_state(api, call::identify))
