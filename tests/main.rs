@@ -6,7 +6,6 @@
     clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
-#![expect(missing_docs, reason = "a test's name is its documentation")]
 
 mod api;
 mod architecture;

@@ -151,7 +151,15 @@ fn actor_of(actor: &Actor) -> String {
 
 fn outcome_of(event: &Event) -> Option<String> {
     match event {
-        Event::RequestClosed { outcome, .. } => Some(outcome.word().to_owned()),
+        Event::RequestClosed { outcome, .. }
+        | Event::LeaseEnded {
+            outcome: Some(outcome),
+            ..
+        }
+        | Event::LeaseFailed {
+            outcome: Some(outcome),
+            ..
+        } => Some(outcome.word().to_owned()),
         Event::VerdictGiven { verdict, .. } => word(&verdict.answer),
         Event::ReviewGiven { review, .. } => word(&review.decision),
         Event::LeaseEnding { cause, .. } => word(cause),

@@ -371,13 +371,14 @@ async fn create_schema(connection: &mut PgConnection) -> Result<(), StoreError> 
         .fetch_one(&mut *connection)
         .await
         .map_err(failed)?;
-    if !exists {
-        sqlx::query(CREATE_SCHEMA)
-            .execute(connection)
-            .await
-            .map_err(failed)?;
+    if exists {
+        return Ok(());
     }
-    Ok(())
+    match sqlx::query(CREATE_SCHEMA).execute(connection).await {
+        // "if not exists" does not cover another broker that creates it at this instant.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(()),
+        created => created.map(drop).map_err(failed),
+    }
 }
 
 fn migrator() -> Migrator {

@@ -170,9 +170,11 @@ fn entries_are_found_by_what_they_are_about() {
             "self_approval",
             "withdrawn",
             "target_unreachable",
+            "failed",
             "finished",
             "mint_unknown",
             "target_unreachable",
+            "completed",
         ]
     );
     for (entry, seq) in golden_entries().iter().zip(0..) {

@@ -206,6 +206,7 @@ fn leases() -> Vec<Event> {
             scope: json!({"grants": []}),
             ttl_seconds: Seconds(900),
             mint_until: at(20_000),
+            expires: at(905_000),
             collect_key: digest("collect"),
             bundle: digest("bundle"),
         },
@@ -218,7 +219,13 @@ fn leases() -> Vec<Event> {
             request: request.clone(),
             lease: lease.clone(),
             code: "target_unreachable".into(),
-            retryable: true,
+            outcome: None,
+        },
+        Event::LeaseFailed {
+            request: request.clone(),
+            lease: lease.clone(),
+            code: "scope_refused".into(),
+            outcome: Some(Outcome::Failed),
         },
         ending(EndCause::Finished, json!({"exit_code": 0})),
         ending(EndCause::MintUnknown, json!({})),
@@ -236,13 +243,20 @@ fn leases() -> Vec<Event> {
             retry_at: at(45_000),
         },
         Event::LeaseEnded {
-            request,
-            lease,
+            request: request.clone(),
+            lease: lease.clone(),
             proof: vec![
                 "login_refused".into(),
                 "no_session".into(),
                 "no_role".into(),
             ],
+            outcome: Some(Outcome::Completed),
+        },
+        Event::LeaseEnded {
+            request,
+            lease,
+            proof: vec!["no_role".into()],
+            outcome: None,
         },
     ]
 }
@@ -255,6 +269,9 @@ pub(crate) fn every_event() -> Vec<Event> {
         },
         Event::BundleApplied {
             bundle: digest("bundle"),
+            content: BlobRef {
+                sha256: digest("content"),
+            },
         },
     ];
     events.extend(enrolments());

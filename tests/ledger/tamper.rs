@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use countersign::domain::{Digest, Event};
+use countersign::domain::Event;
 use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{Failure, Problem, Verified, encode};
 use proptest::prelude::*;
@@ -58,8 +58,8 @@ fn forge(lines: &mut [String], seq: usize, text: &str) {
 
 /// A well-formed entry at `seq` that was never in the log.
 fn lie(seq: usize) -> String {
-    let event = Event::BundleApplied {
-        bundle: Digest::of(b"a lie"),
+    let event = Event::AgentDisabled {
+        agent: "nobody".parse().unwrap(),
     };
     let lie = entry(
         seq as u64,

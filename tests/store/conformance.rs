@@ -210,6 +210,22 @@ fn varied() -> (Vec<StoredEntry>, RequestId, LeaseId) {
     (entries.collect(), request, lease)
 }
 
+/// Whether a query, restricted so, finds exactly the entries that are as expected, newest first.
+async fn finds(
+    (store, entries): &(Arc<dyn Store>, Vec<StoredEntry>),
+    restrict: &dyn Fn(&mut Query),
+    expected: &dyn Fn(&StoredEntry) -> bool,
+) {
+    let mut query = Query {
+        limit: 100,
+        ..Query::default()
+    };
+    restrict(&mut query);
+    let found = store.find(&query).await.unwrap();
+    let newest_first = entries.iter().rev().filter(|e| expected(e)).cloned();
+    assert_eq!(found, newest_first.collect::<Vec<_>>(), "{query:?}");
+}
+
 async fn entries_are_found_by_each_column(store: Arc<dyn Store>) {
     let (entries, request, lease) = varied();
     let all = Batch {
@@ -219,121 +235,43 @@ async fn entries_are_found_by_each_column(store: Arc<dyn Store>) {
         head: head_at(40),
     };
     store.append(all).await.unwrap();
-    type Expected<'a> = Box<dyn Fn(&StoredEntry) -> bool + 'a>;
-    let any = || Query {
-        limit: 100,
-        ..Query::default()
-    };
     let person = "person:3 https://idp.example";
     let from = Time::from_millis(11_000);
-    let cases: Vec<(Query, Expected)> = vec![
-        (any(), Box::new(|_| true)),
-        (
-            Query {
-                kind: Some("minted".into()),
-                ..any()
-            },
-            Box::new(|e| e.seq % 2 == 0),
-        ),
-        (
-            Query {
-                request: Some(request.clone()),
-                ..any()
-            },
-            Box::new(|e| e.seq % 3 == 0),
-        ),
-        (
-            Query {
-                lease: Some(lease.clone()),
-                ..any()
-            },
-            Box::new(|e| e.seq % 4 == 0),
-        ),
-        (
-            Query {
-                agent: Some("agent-1".into()),
-                ..any()
-            },
-            Box::new(|e| e.index.agent.as_deref() == Some("agent-1")),
-        ),
-        (
-            Query {
-                action: Some("orders.2".into()),
-                ..any()
-            },
-            Box::new(|e| e.index.action.as_deref() == Some("orders.2")),
-        ),
-        (
-            Query {
-                actor: Some(person.into()),
-                ..any()
-            },
-            Box::new(|e| e.index.actor == person),
-        ),
-        (
-            Query {
-                outcome: Some("completed".into()),
-                ..any()
-            },
-            Box::new(|e| e.seq % 7 == 0),
-        ),
-        (
-            Query {
-                since: Some(from),
-                ..any()
-            },
-            Box::new(|e| e.index.time >= from),
-        ),
-        (
-            Query {
-                until: Some(from),
-                ..any()
-            },
-            Box::new(|e| e.index.time < from),
-        ),
-        (
-            Query {
-                before: Some(7),
-                ..any()
-            },
-            Box::new(|e| e.seq < 7),
-        ),
-        (
-            Query {
-                before: Some(u64::MAX),
-                ..any()
-            },
-            Box::new(|_| true),
-        ),
-        (
-            Query {
-                kind: Some("minted' OR '1'='1".into()),
-                ..any()
-            },
-            Box::new(|_| false),
-        ),
-        (
-            Query {
-                kind: Some("minted".into()),
-                request: Some(request.clone()),
-                lease: Some(lease.clone()),
-                agent: Some("agent-0".into()),
-                action: Some("orders.0".into()),
-                actor: Some("person:0 https://idp.example".into()),
-                outcome: None,
-                since: Some(Time::from_millis(1)),
-                until: Some(Time::from_millis(36_000)),
-                before: Some(30),
-                limit: 100,
-            },
-            Box::new(|e| [12, 24].contains(&e.seq)),
-        ),
-    ];
-    for (query, expected) in &cases {
-        let found = store.find(query).await.unwrap();
-        let newest_first = entries.iter().rev().filter(|e| expected(e)).cloned();
-        assert_eq!(found, newest_first.collect::<Vec<_>>(), "{query:?}");
-    }
+    let text = |text: &str| Some(text.to_owned());
+    let on = (store, entries);
+    finds(&on, &|_| {}, &|_| true).await;
+    finds(&on, &|q| q.kind = text("minted"), &|e| e.seq % 2 == 0).await;
+    let of_request = |q: &mut Query| q.request = Some(request.clone());
+    finds(&on, &of_request, &|e| e.seq % 3 == 0).await;
+    let of_lease = |q: &mut Query| q.lease = Some(lease.clone());
+    finds(&on, &of_lease, &|e| e.seq % 4 == 0).await;
+    let of_agent = |e: &StoredEntry| e.index.agent.as_deref() == Some("agent-1");
+    finds(&on, &|q| q.agent = text("agent-1"), &of_agent).await;
+    let of_action = |e: &StoredEntry| e.index.action.as_deref() == Some("orders.2");
+    finds(&on, &|q| q.action = text("orders.2"), &of_action).await;
+    finds(&on, &|q| q.actor = text(person), &|e| {
+        e.index.actor == person
+    })
+    .await;
+    finds(&on, &|q| q.outcome = text("completed"), &|e| e.seq % 7 == 0).await;
+    finds(&on, &|q| q.since = Some(from), &|e| e.index.time >= from).await;
+    finds(&on, &|q| q.until = Some(from), &|e| e.index.time < from).await;
+    finds(&on, &|q| q.before = Some(7), &|e| e.seq < 7).await;
+    finds(&on, &|q| q.before = Some(u64::MAX), &|_| true).await;
+    let injected = "minted' OR '1'='1";
+    finds(&on, &|q| q.kind = text(injected), &|_| false).await;
+    let by_everything = |q: &mut Query| {
+        of_request(q);
+        of_lease(q);
+        q.kind = text("minted");
+        q.agent = text("agent-0");
+        q.action = text("orders.0");
+        q.actor = text("person:0 https://idp.example");
+        q.since = Some(Time::from_millis(1));
+        q.until = Some(Time::from_millis(36_000));
+        q.before = Some(30);
+    };
+    finds(&on, &by_everything, &|e| [12, 24].contains(&e.seq)).await;
 }
 
 async fn finding_pages_newest_first_and_is_capped(store: Arc<dyn Store>) {
