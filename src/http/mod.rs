@@ -91,14 +91,14 @@ impl Api {
 
 /// The API's routes, guarded. `pages` are merged beside them, share ids, log lines and security headers, and answer
 /// for unknown paths outside `/v1`.
-pub fn router(api: Api, pages: Option<Router>) -> Router {
+pub fn router(api: Api, pages: impl Into<Option<Router>>) -> Router {
     let (routes, _) = docs::split(api::routes());
     let routes = routes
         .method_not_allowed_fallback(headers::unknown_method)
         .route("/v1/{*unknown}", any(headers::unknown_path))
         .layer(from_fn_with_state(api.clone(), auth::guard))
         .with_state(api.clone());
-    let routes = match pages {
+    let routes = match pages.into() {
         Some(pages) => routes.merge(pages),
         None => routes.fallback(headers::unknown_path),
     };
