@@ -15,7 +15,7 @@
 //! | [`issuers`] | mint and end credentials: PostgreSQL | `domain`, `config` |
 //! | [`identity`] | agents and people prove who they are | `domain`, `config`, `system`, trait `Store` |
 //! | [`broker`] | the two loops: decide and append; claim, do and record | `domain`, `policy`, `ledger`, `system`, traits |
-//! | [`http`] | the JSON API | `domain`, `broker`, `identity` |
+//! | [`http`] | the JSON API | `domain`, `broker`, `identity`, `system` |
 //! | [`web`] | the reviewers' pages | `domain`, `broker`, `identity` |
 //! | [`cli`] | the commands | the HTTP API through `countersign-client`; `wiring` to serve |
 //! | [`wiring`] | configuration to adapters to a running broker | anything |
