@@ -76,6 +76,8 @@ pub(crate) struct Serve {
         value_name = "DIR|FILE"
     )]
     config: PathBuf,
+    #[command(flatten)]
+    log: Log,
 }
 
 /// `countersign dev`.
@@ -83,6 +85,29 @@ pub(crate) struct Serve {
 pub(crate) struct Dev {
     /// The directory with `catalog/` and `policies/`.
     dir: PathBuf,
+    #[command(flatten)]
+    log: Log,
+}
+
+/// What the broker says while it runs, on stderr.
+#[derive(Args, Clone, Copy, Debug)]
+struct Log {
+    /// How much: error, warn, info, debug or trace.
+    #[arg(
+        long = "log",
+        env = "COUNTERSIGN_LOG",
+        default_value = "info",
+        value_name = "LEVEL"
+    )]
+    level: tracing::Level,
+    /// For people, or one JSON object a line.
+    #[arg(
+        long = "log-format",
+        env = "COUNTERSIGN_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    format: wiring::LogFormat,
 }
 
 /// `countersign check`.
@@ -107,12 +132,14 @@ impl Serve {
         } else {
             self.config
         };
+        wiring::start_log(self.log.level, self.log.format)?;
         until_told(output, |stop| wiring::serve(config, stop)).await
     }
 }
 
 impl Dev {
     pub(crate) async fn run(self, output: Output) -> Result<Exit, Failure> {
+        wiring::start_log(self.log.level, self.log.format)?;
         until_told(output, |stop| wiring::dev(self.dir, stop)).await
     }
 }

@@ -73,7 +73,7 @@ impl Authenticator for Gate {
 }
 
 /// The value of the cookie `name`, when it is there exactly once.
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let all = headers.get_all(header::COOKIE);
     let mut values = all
         .iter()

@@ -6,10 +6,12 @@ mod files;
 mod gate;
 mod inspect;
 mod ledger;
+mod log;
 mod people;
 mod run;
 mod setup;
 
 pub use inspect::{check, doctor};
 pub use ledger::verify_ledger;
+pub use log::{LogFormat, start_log};
 pub use run::{dev, serve};

@@ -10,17 +10,19 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::people::{Doorkeeper, ServedAgents, both};
+use super::files;
+use super::people::Doorkeeper;
 use super::setup::{Setup, gates};
-use super::{files, people};
 use crate::broker::{Broker, Ports};
 use crate::config::{Config, StoreConfig};
 use crate::domain::{Policy, TargetName};
-use crate::http::{self, Api, Bounds};
+use crate::http::gate::{Directory, Gate};
+use crate::http::{self, Api, Authenticator, Bounds};
 use crate::identity::{self, Agents, Reviewers, dev_idp};
 use crate::issuers::{Issuer, IssuerSet};
 use crate::policy::Bundle;
 use crate::store::Store;
+use crate::web::auth::SignIn;
 use crate::web::{self, Pages};
 
 /// How often sessions and tokens that are over are removed.
@@ -140,7 +142,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
         .collect();
     let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
     background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
-    let (authenticator, sign_in) = both(doorkeeper(&setup, &broker, store, operator)?);
+    let (authenticator, sign_in) = doors(&setup, &broker, store, operator)?;
     let public_url = &setup.config.server.public_url;
     let entropy = Arc::clone(&setup.entropy);
     let api = Api::new(
@@ -197,12 +199,13 @@ fn ports(
     }
 }
 
-fn doorkeeper(
+/// Who is calling, for the API, and signing in, for the pages.
+fn doors(
     setup: &Setup,
     broker: &Broker,
     store: Arc<dyn Store>,
     operator: crate::domain::Digest,
-) -> anyhow::Result<people::Doorkeeper> {
+) -> anyhow::Result<(Arc<dyn Authenticator>, Arc<dyn SignIn>)> {
     let (clock, entropy) = (Arc::clone(&setup.clock), Arc::clone(&setup.entropy));
     let ports = identity::Ports {
         store,
@@ -210,20 +213,28 @@ fn doorkeeper(
         entropy,
     };
     let public_url = &setup.config.server.public_url;
+    let directory = Arc::new(Directory(broker.clone()));
+    let workloads = &setup.config.workloads;
     let agents = Agents::new(
         ports.clone(),
-        Arc::new(ServedAgents(broker.clone())),
-        &setup.config.workloads,
+        directory,
+        workloads,
         public_url,
         Some(operator),
     )?;
     let reviewers = Reviewers::new(ports, setup.providers()?, public_url)?;
+    let gate = Gate {
+        agents: Arc::new(agents),
+        sessions: reviewers.sessions().clone(),
+    };
     let providers = setup.config.people.clone().into_iter().collect();
-    Ok(Doorkeeper {
-        agents,
-        reviewers,
-        providers,
-    })
+    Ok((
+        Arc::new(gate),
+        Arc::new(Doorkeeper {
+            reviewers,
+            providers,
+        }),
+    ))
 }
 
 async fn tidy(store: Arc<dyn Store>, clock: Arc<dyn crate::system::Clock>) {
