@@ -21,18 +21,42 @@ pub trait Entropy: Send + Sync + 'static {
     }
 }
 
-/// The machine's clock.
+/// The machine's clock, which never goes back: when the wall clock is set back, time goes on from where it
+/// was at its own pace, so that no credential lives longer for it.
 #[derive(Debug, Clone, Copy)]
-pub struct SystemClock;
+pub struct SystemClock {
+    wall_at_start: Time,
+    started: std::time::Instant,
+}
 
-impl Clock for SystemClock {
+impl SystemClock {
+    /// Starts at the wall clock's time.
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that reads the clock"
     )]
+    pub fn start() -> Self {
+        Self {
+            wall_at_start: wall(),
+            started: std::time::Instant::now(),
+        }
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that reads the clock"
+)]
+fn wall() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    Time::from_millis(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+}
+
+impl Clock for SystemClock {
     fn now(&self) -> Time {
-        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Time::from_millis(since.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
+        let passed = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let at_least = Time::from_millis(self.wall_at_start.millis().saturating_add(passed));
+        wall().max(at_least)
     }
 }
 

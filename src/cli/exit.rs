@@ -159,7 +159,10 @@ impl Failure {
                 Exit::Pending,
                 "pending",
                 "nobody has decided yet".to_owned(),
-                format!("wait with `countersign wait {}`", request.id),
+                format!(
+                    "wait with `countersign wait {0}`, then `countersign exec {0} -- CMD`",
+                    request.id
+                ),
             ),
             (State::Closed, Some(outcome)) => closed(outcome, request)?,
             _ => return None,

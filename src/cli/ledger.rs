@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
@@ -40,6 +41,9 @@ pub(crate) struct Export {
     /// Write to this new file instead of stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// The log's verifier key (C2SP vkey), noted in the export for whoever reads it.
+    #[arg(long, value_name = "VKEY", default_value = "")]
+    key: String,
 }
 
 impl Ledger {
@@ -93,65 +97,92 @@ impl Export {
         let client = global.client()?;
         // The checkpoint first: entries only ever follow, so all it covers can be read afterwards.
         let checkpoint = client.checkpoint().await?;
-        let size = checkpoint
-            .lines()
-            .nth(1)
-            .and_then(|line| line.parse::<u64>().ok())
-            .ok_or_else(|| {
-                Failure::new(
-                    Exit::Unavailable,
-                    "checkpoint",
-                    "the broker's checkpoint has no size",
-                    "check that the address is a broker's",
-                )
-            })?;
-        let mut out: Box<dyn Write> = match &self.out {
-            Some(path) => {
-                let file = File::options()
-                    .write(true)
-                    .create_new(true)
-                    .open(path)
-                    .map_err(|error| {
-                        let what = format!("create {}: {error}", path.display());
-                        Failure::usage("file", what, "name a file that does not exist yet")
-                    })?;
-                Box::new(BufWriter::new(file))
-            }
-            None => Box::new(BufWriter::new(std::io::stdout())),
-        };
-        writeln!(out, "{}", json!({"checkpoint": checkpoint}))?;
+        let size = covered(&checkpoint)?;
+        let mut out = self.open()?;
+        writeln!(
+            out,
+            "{}",
+            json!({"countersign_ledger": 1, "vkey": self.key})
+        )?;
         let mut next = Some(0);
         let mut written = 0;
         while let Some(from) = next.filter(|from| *from < size) {
             let (entries, after) = client.ledger_entries(from, PAGE).await?;
             for entry in entries.iter().filter(|entry| entry.seq < size) {
                 if entry.seq != written {
-                    let what = format!("entry {written} is missing from the broker's answer");
-                    return Err(Failure::new(
-                        Exit::Failed,
-                        "gap",
-                        what,
-                        "tell the security team: the ledger may be damaged",
-                    ));
+                    return Err(damaged(format!(
+                        "entry {written} is missing from the broker's answer"
+                    )));
                 }
-                writeln!(out, "{}", json!(entry))?;
+                writeln!(
+                    out,
+                    "{}",
+                    json!({"seq": entry.seq, "entry": entry.entry, "leaf": leaf(&entry.entry)})
+                )?;
                 written += 1;
             }
             next = after.filter(|after| *after > from);
         }
-        out.flush()?;
         if written < size {
-            let what = format!("the checkpoint covers {size} entries, the broker gave {written}");
-            return Err(Failure::new(
-                Exit::Failed,
-                "short",
-                what,
-                "tell the security team: the ledger may be damaged",
-            ));
+            return Err(damaged(format!(
+                "the checkpoint covers {size} entries, the broker gave {written}"
+            )));
         }
+        writeln!(out, "{}", json!({"checkpoint": checkpoint}))?;
+        out.flush()?;
         global.output().say(&format!(
             "exported {written} entries; check them with `countersign ledger verify`"
         ));
         Ok(Exit::Ok)
     }
+
+    fn open(&self) -> Result<Box<dyn Write>, Failure> {
+        let Some(path) = &self.out else {
+            return Ok(Box::new(BufWriter::new(std::io::stdout())));
+        };
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| {
+                let what = format!("create {}: {error}", path.display());
+                Failure::usage("file", what, "name a file that does not exist yet")
+            })?;
+        Ok(Box::new(BufWriter::new(file)))
+    }
+}
+
+/// How many entries a checkpoint covers: its second line.
+fn covered(checkpoint: &str) -> Result<u64, Failure> {
+    checkpoint
+        .lines()
+        .nth(1)
+        .and_then(|line| line.parse().ok())
+        .ok_or_else(|| {
+            let next = "check that the address is a broker's";
+            Failure::new(
+                Exit::Unavailable,
+                "checkpoint",
+                "the broker's checkpoint has no size",
+                next,
+            )
+        })
+}
+
+/// The entry's leaf hash (RFC 6962), in hexadecimal.
+fn leaf(entry: &str) -> String {
+    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    context.update(&[0]);
+    context.update(entry.as_bytes());
+    hex::encode(context.finish())
+}
+
+fn damaged(what: String) -> Failure {
+    Failure::new(
+        Exit::Failed,
+        "ledger_incomplete",
+        what,
+        "tell the security team: the ledger may be damaged",
+    )
 }

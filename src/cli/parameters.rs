@@ -10,7 +10,7 @@ use super::text::{close_to, seconds};
 /// What to ask for; shared by `request` and `exec`.
 #[derive(Args, Debug)]
 pub(crate) struct Ask {
-    /// The action's name (see `countersign actions`).
+    /// The action's name (see `countersign actions`). `exec` also takes the id of a request made before.
     action: String,
     /// A parameter of the action; may be repeated.
     #[arg(long = "param", short = 'p', value_name = "NAME=VALUE", value_parser = pair)]
@@ -40,6 +40,29 @@ impl Ask {
     /// The action asked for.
     pub(crate) fn action(&self) -> &str {
         &self.action
+    }
+
+    /// The id of a request made before, if one is named in the action's place.
+    pub(crate) fn existing(&self) -> Result<Option<&str>, Failure> {
+        if !self
+            .action
+            .strip_prefix("req_")
+            .is_some_and(|id| id.len() == 26)
+        {
+            return Ok(None);
+        }
+        if self.parameters.is_empty()
+            && self.reason.is_none()
+            && self.ttl.is_none()
+            && self.context.is_empty()
+        {
+            return Ok(Some(&self.action));
+        }
+        Err(Failure::usage(
+            "request_is_fixed",
+            "a request made before cannot be given other parameters, reasons or times",
+            "leave them out, or name the action to ask anew",
+        ))
     }
 
     /// The request to send: looks the action up, and types its parameters.

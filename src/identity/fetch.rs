@@ -132,7 +132,7 @@ impl Fetcher {
     }
 
     /// Sends a prepared request and returns the whole answer, unless its status is a server's failure.
-    pub(crate) async fn call(
+    pub(crate) async fn exchange(
         &self,
         request: http::Request<Vec<u8>>,
     ) -> Result<http::Response<Vec<u8>>, FetchError> {

@@ -68,8 +68,8 @@ pub(crate) struct Unverified<'a> {
 
 /// What the claims have to say to be accepted.
 pub(crate) struct Expected<'a> {
-    /// The exact audience.
-    pub(crate) audience: &'a str,
+    /// The exact audience, in each spelling it has.
+    pub(crate) audience: &'a [&'a str],
     /// Longest `exp` minus `iat`.
     pub(crate) longest: Seconds,
     /// Now.
@@ -91,7 +91,7 @@ impl<'a> Unverified<'a> {
         }
         let (message, signature) = token.rsplit_once('.').ok_or(Flaw::Shape)?;
         let (header, claims) = message.split_once('.').ok_or(Flaw::Shape)?;
-        if claims.contains('.') || signature.is_empty() {
+        if claims.contains('.') || bytes::decode(signature).is_none_or(|s| s.is_empty()) {
             return Err(Flaw::Shape);
         }
         Ok(Self {
@@ -151,7 +151,7 @@ fn check_claims(claims: Map<String, Value>, expected: &Expected<'_>) -> Result<C
         Some(value) => value.as_str(),
         None => None,
     };
-    if audience != Some(expected.audience) {
+    if audience.is_none_or(|audience| !expected.audience.contains(&audience)) {
         return Err(Flaw::Audience);
     }
     let subject = text(&claims, "sub").ok_or(Flaw::Subject)?.to_owned();

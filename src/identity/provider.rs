@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
+use futures::future::BoxFuture;
 use openidconnect::core::{
     CoreAuthDisplay, CoreAuthPrompt, CoreClaimName, CoreClaimType, CoreClientAuthMethod,
     CoreErrorResponseType, CoreGenderClaim, CoreGrantType, CoreJsonWebKey,
@@ -14,11 +15,11 @@ use openidconnect::core::{
     CoreSubjectIdentifierType, CoreTokenIntrospectionResponse, CoreTokenType,
 };
 use openidconnect::{
-    AdditionalClaims, AdditionalProviderMetadata, AuthType, AuthorizationCode, Client, ClientId,
-    ClientSecret, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet, EndpointSet, IdToken,
-    IdTokenClaims, IdTokenFields, IssuerUrl, Nonce, PkceCodeVerifier, ProviderMetadata,
-    RedirectUrl, RequestTokenError, StandardErrorResponse, StandardTokenResponse,
-    TokenResponse as _,
+    AdditionalClaims, AdditionalProviderMetadata, AsyncHttpClient, AuthType, AuthorizationCode,
+    Client, ClientId, ClientSecret, EmptyExtraTokenFields, EndpointMaybeSet, EndpointNotSet,
+    EndpointSet, HttpRequest, HttpResponse, IdToken, IdTokenClaims, IdTokenFields, IssuerUrl,
+    Nonce, PkceCodeVerifier, ProviderMetadata, RedirectUrl, RequestTokenError,
+    StandardErrorResponse, StandardTokenResponse, TokenResponse as _,
 };
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::fetch::{Fetcher, SetupError};
+use super::fetch::{FetchError, Fetcher, SetupError};
 use super::jwt::LEEWAY;
 use crate::config::PeopleConfig;
 use crate::domain::{Seconds, Time};
@@ -109,6 +110,15 @@ pub(crate) type OidcClient = Client<
     EndpointMaybeSet,
     EndpointMaybeSet,
 >;
+
+impl<'c> AsyncHttpClient<'c> for Fetcher {
+    type Error = FetchError;
+    type Future = BoxFuture<'c, Result<HttpResponse, FetchError>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.exchange(request))
+    }
+}
 
 /// Why a step with the provider failed. For the log; holds nothing secret and nothing the browser sent.
 #[derive(Debug, thiserror::Error)]
@@ -216,8 +226,7 @@ impl OpenIdProvider {
         }
         // Noted before the call: whoever goes away in the middle has asked too.
         known.asked = Some(now);
-        let http = |request| self.fetcher.call(request);
-        let metadata = Metadata::discover_async(self.issuer.clone(), &http)
+        let metadata = Metadata::discover_async(self.issuer.clone(), &self.fetcher)
             .await
             .map_err(|error| Trouble::Unavailable(discovery_problem(&error)))?;
         if metadata.issuer().as_str() != self.config.issuer {
@@ -259,13 +268,12 @@ impl OpenIdProvider {
     /// Exchanges the code and verifies the ID token that comes back.
     pub(crate) async fn redeem(&self, exchange: Exchange) -> Result<Identity, Trouble> {
         let metadata = self.metadata(false).await?;
-        let http = |request| self.fetcher.call(request);
         let answer = self
             .client(&metadata)
             .exchange_code(AuthorizationCode::new(exchange.code))
             .map_err(|error| Trouble::Unavailable(error.to_string()))?
             .set_pkce_verifier(PkceCodeVerifier::new(exchange.verifier))
-            .request_async(&http)
+            .request_async(&self.fetcher)
             .await
             .map_err(|error| match error {
                 RequestTokenError::ServerResponse(_) => Trouble::CodeRefused,

@@ -162,6 +162,9 @@ impl Reviewers {
     ) -> Result<Self, SetupError> {
         let redirect = format!("{}{CALLBACK_PATH}", super::audience(public_url));
         let mut built = BTreeMap::new();
+        let issuers = providers.iter();
+        let issuers = issuers.map(|(name, given)| (name.clone(), given.config.issuer.clone()));
+        let issuers = issuers.collect();
         for (
             name,
             Provider {
@@ -176,7 +179,7 @@ impl Reviewers {
             built.insert(name, provider);
         }
         Ok(Self {
-            sessions: Sessions::new(ports.clone(), public_url),
+            sessions: Sessions::new(ports.clone(), public_url, issuers),
             ports,
             providers: built,
         })

@@ -4,6 +4,9 @@
 //! CSRF token follows from the id and is kept nowhere. Ending a session is a deletion: it holds at once,
 //! at every broker on the store.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -50,14 +53,18 @@ pub struct Session {
 pub struct Sessions {
     ports: Ports,
     secure: bool,
+    /// The exact issuer of each configured provider.
+    issuers: Arc<BTreeMap<String, String>>,
 }
 
 impl Sessions {
-    /// `public_url` decides about the cookies' names and whether they are for `https` only.
-    pub fn new(ports: Ports, public_url: &Url) -> Self {
+    /// `public_url` decides about the cookies' names and whether they are for `https` only. Sessions of
+    /// providers that are not among `issuers` (any more) are over.
+    pub(crate) fn new(ports: Ports, public_url: &Url, issuers: BTreeMap<String, String>) -> Self {
         Self {
             ports,
             secure: public_url.scheme() == "https",
+            issuers: Arc::new(issuers),
         }
     }
 
@@ -141,7 +148,10 @@ impl Sessions {
         let now = self.ports.clock.now();
         let found = self.ports.store.recall(&session_key(cookie), now).await?;
         let session = found.and_then(|value| serde_json::from_slice::<Session>(&value).ok());
-        Ok(session.filter(|session| now < session.expires))
+        Ok(session.filter(|session| {
+            let issuer = self.issuers.get(&session.provider);
+            now < session.expires && issuer == Some(&session.reviewer.person.issuer)
+        }))
     }
 
     /// Ends a session, and returns it if it was on. Ending it twice is fine.

@@ -47,7 +47,9 @@ struct Standing {
     target: EntityUid,
     /// In the order of [`Kind::ALL`].
     members: [EntityUid; 4],
-    entities: Vec<Entity>,
+    named: Entity,
+    /// The members as entities, in the same order.
+    asked: [Entity; 4],
 }
 
 /// A question in Cedar's words.
@@ -141,7 +143,14 @@ impl Facts {
             .actions
             .get(name)
             .ok_or_else(|| Misfit(format!("there is no action {name}")))?;
-        let mut entities = standing.entities.clone();
+        let [request, routine, review, revoke] = &standing.asked;
+        let asked = match kind {
+            Kind::Request => request,
+            Kind::Routine => routine,
+            Kind::Review => review,
+            Kind::Revoke => revoke,
+        };
+        let mut entities = vec![standing.named.clone(), asked.clone()];
         let mut context = self.context(ask)?;
         let (agent, agent_parent) = self.agent(ask.agent)?;
         let agent_uid = agent.uid();
@@ -157,16 +166,9 @@ impl Facts {
                 (principal, above)
             }
         };
-        let [request, routine, review, revoke] = &standing.members;
-        let member = match kind {
-            Kind::Request => request,
-            Kind::Routine => routine,
-            Kind::Review => review,
-            Kind::Revoke => revoke,
-        };
         let request = Request::new(
             principal,
-            member.clone(),
+            asked.uid(),
             standing.resource.clone(),
             Context::from_pairs(context).map_err(misfit)?,
             Some(&self.schema),
@@ -292,24 +294,24 @@ impl Standing {
                 RestrictedExpression::new_set(groups),
             ),
         ]);
-        let members = Kind::ALL.map(|kind| uid(&types.action, &format!("{}:{name}", kind.word())));
-        let mut entities = vec![
-            Entity::new(
-                resource.clone(),
-                attributes,
-                HashSet::from([target.clone()]),
-            )
-            .map_err(misfit)?,
-        ];
-        for (kind, member) in Kind::ALL.into_iter().zip(&members) {
+        let named = Entity::new(
+            resource.clone(),
+            attributes,
+            HashSet::from([target.clone()]),
+        )
+        .map_err(misfit)?;
+        let asked = Kind::ALL.map(|kind| {
+            let member = uid(&types.action, &format!("{}:{name}", kind.word()));
             let group = uid(&types.action, kind.word());
-            entities.push(Entity::new_no_attrs(member.clone(), HashSet::from([group])));
-        }
+            Entity::new_no_attrs(member, HashSet::from([group]))
+        });
+        let members = asked.each_ref().map(Entity::uid);
         Ok(Self {
             resource,
             target,
             members,
-            entities,
+            named,
+            asked,
         })
     }
 }

@@ -47,7 +47,7 @@ impl Index {
     pub(super) fn new<'a>(
         policies: impl IntoIterator<Item = &'a Policy>,
         facts: &Facts,
-    ) -> Result<Self, PolicySetError> {
+    ) -> Result<Self, Box<PolicySetError>> {
         let mut by_demand: HashMap<Demand, Bucket> = HashMap::new();
         for policy in policies {
             let resource = resource_demand(policy);
@@ -57,7 +57,7 @@ impl Index {
                     None => &mut bucket.anybody,
                     Some(principal) => bucket.by_principal.entry(principal).or_default(),
                 };
-                set.add(policy.clone())?;
+                set.add(policy.clone()).map_err(Box::new)?;
             }
         }
         let (demands, buckets): (Vec<_>, Vec<_>) = by_demand.into_iter().unzip();

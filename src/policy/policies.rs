@@ -8,7 +8,7 @@ use miette::Diagnostic;
 use super::duration;
 use super::fields::show;
 use super::mistake::{Findings, closest};
-use super::statements::{Statement, split};
+use super::statements::{DEEPEST, LONGEST, Statement, split};
 use crate::domain::Seconds;
 
 /// How far from the question a policy may look: attributes of principal, resource and context, no further.
@@ -95,6 +95,14 @@ pub(super) fn statements(source: super::mistake::Source<'_>) -> Vec<Statement<'_
 }
 
 fn parse(statement: Statement<'_>, findings: &mut Findings) -> Option<Policy> {
+    if !statement.is_bearable() {
+        let message = "this policy is too long or nested too deeply";
+        let instead = format!(
+            "several policies of at most {LONGEST} bytes, {DEEPEST} levels and {DEEPEST} ifs"
+        );
+        findings.mistake(statement.source, statement.offset, message, instead);
+        return None;
+    }
     let errors = match Policy::parse(None, statement.text) {
         Ok(policy) => return Some(policy),
         Err(errors) => errors,
@@ -184,20 +192,31 @@ pub(super) fn validate<'b>(
     };
     let result =
         Validator::new(schema.clone()).validate_with_level(&set, ValidationMode::Strict, REACH);
-    let mut told_of = BTreeSet::new();
+    let mut errors: BTreeMap<(&PolicyId, usize), (String, Option<String>)> = BTreeMap::new();
     for error in result.validation_errors() {
         let Some(written) = written.get(error.policy_id()) else {
             findings.mistake_in("policies", error.to_string(), "what the schema allows");
             continue;
         };
         let (offset, message, help) = told(error, written.statement);
-        // One that holds for many actions is told once.
-        if told_of.insert((error.policy_id(), offset)) {
-            let help = help.unwrap_or_else(|| "what policies/schema.cedarschema allows".into());
-            findings.mistake(written.statement.source, offset, message, help);
+        // What holds for many actions is told once, of the first of them.
+        let told = (message, help);
+        let first = errors
+            .entry((error.policy_id(), offset))
+            .or_insert_with(|| told.clone());
+        if told < *first {
+            *first = told;
         }
     }
-    let wrong: BTreeSet<_> = told_of.into_iter().map(|(id, _)| id).collect();
+    for ((id, offset), (message, help)) in &errors {
+        if let Some(written) = written.get(id) {
+            let help = help
+                .as_deref()
+                .unwrap_or("what policies/schema.cedarschema allows");
+            findings.mistake(written.statement.source, *offset, message, help);
+        }
+    }
+    let wrong: BTreeSet<_> = errors.keys().map(|(id, _)| *id).collect();
     for warning in result.validation_warnings() {
         let id = warning.policy_id();
         if let Some(written) = written.get(id).filter(|_| !wrong.contains(id)) {

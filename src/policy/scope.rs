@@ -130,10 +130,10 @@ impl Leaves<'_> {
                 }
             }
             ParameterKind::Text { .. } => {
-                let wild = |text: &&str| kind.accepts(&Value::from(*text));
+                let wild = |text: &str| kind.accepts(&Value::from(text));
                 if ["*", "%", "?", "a*", "a%", "a?"]
                     .iter()
-                    .any(|text| wild(&text))
+                    .any(|text| wild(text))
                 {
                     let message = format!("the pattern of {name} lets wildcards into the scope");
                     let instead = "a pattern that lists what is allowed, such as '[a-z0-9_-]+'";

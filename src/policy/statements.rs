@@ -18,6 +18,31 @@ impl Statement<'_> {
     }
 }
 
+/// The longest policy, in bytes, the deepest nesting of brackets and the most `if`s in one. Cedar parses recursively:
+/// what is longer could exhaust the stack, and each level of `if` doubles the work of validation.
+pub(super) const LONGEST: usize = 8 * 1024;
+pub(super) const DEEPEST: usize = 16;
+
+impl Statement<'_> {
+    /// Whether it keeps to these bounds. Brackets and `if`s in strings and comments count too.
+    pub(super) fn is_bearable(&self) -> bool {
+        let (mut depth, mut deepest) = (0_usize, 0);
+        for byte in self.text.bytes() {
+            match byte {
+                b'(' | b'[' | b'{' => depth += 1,
+                b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            deepest = deepest.max(depth);
+        }
+        let words = self
+            .text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+        let ifs = words.filter(|word| *word == "if").count();
+        self.text.len() <= LONGEST && deepest <= DEEPEST && ifs <= DEEPEST
+    }
+}
+
 /// The policies of a file. What follows the last semicolon, if anything, is a last, unfinished one.
 pub(super) fn split(source: Source<'_>) -> Vec<Statement<'_>> {
     let mut statements = Vec::new();

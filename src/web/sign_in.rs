@@ -36,7 +36,7 @@ pub(super) async fn choose(
                 @for provider in &providers {
                     form method="post" action={ "/sign-in/" (provider.name) } {
                         input type="hidden" name="return_to" value=(landing.path());
-                        button.primary type="submit" { "Continue with " (text::line(&provider.name)) }
+                        button.primary type="submit" { span { "Continue with " (text::line(&provider.name)) } }
                     }
                 }
                 @if providers.is_empty() {

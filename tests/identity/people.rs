@@ -1,208 +1,16 @@
 //! People sign in, against a provider that can be made to lie.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use axum::extract::{Form, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use countersign::config::PeopleConfig;
 use countersign::domain::Seconds;
+use countersign::identity::CallbackParams;
 use countersign::identity::SignInError::{
     Declined, ProviderUnavailable, Refused, Unavailable, UnknownProvider,
 };
-use countersign::identity::{CallbackParams, Provider, Reviewers, SignInError, SignedIn};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use url::Url;
 
-use super::world::{BROKER, Signer, World, b64, in_background};
-
-/// A provider whose every statement a test can change.
-struct Rogue {
-    url: String,
-    signer: Mutex<(Signer, &'static str)>,
-    now: i64,
-    /// Merged into the metadata, the ID token's header and its claims; `null` removes.
-    metadata: Mutex<Value>,
-    header: Mutex<Value>,
-    claims: Mutex<Value>,
-    nonce: Mutex<String>,
-    forms: Mutex<Vec<BTreeMap<String, String>>>,
-    token_answer: Mutex<Option<(StatusCode, Value)>>,
-    down: Mutex<bool>,
-}
-
-fn merge(base: &mut Value, changes: &Value) {
-    for (name, value) in changes.as_object().into_iter().flatten() {
-        match value {
-            Value::Null => drop(base.as_object_mut().unwrap().remove(name)),
-            value => base[name] = value.clone(),
-        }
-    }
-}
-
-impl Rogue {
-    async fn start(now: i64) -> Arc<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let rogue = Arc::new(Self {
-            url: format!("http://{}", listener.local_addr().unwrap()),
-            signer: Mutex::new((Signer::ed(1), "k1")),
-            now,
-            metadata: Mutex::default(),
-            header: Mutex::default(),
-            claims: Mutex::default(),
-            nonce: Mutex::default(),
-            forms: Mutex::default(),
-            token_answer: Mutex::default(),
-            down: Mutex::default(),
-        });
-        let router = Router::new()
-            .route("/.well-known/openid-configuration", get(metadata))
-            .route("/jwks", get(jwks))
-            .route("/token", post(token))
-            .with_state(Arc::clone(&rogue));
-        in_background(async move { axum::serve(listener, router).await.unwrap() });
-        rogue
-    }
-}
-
-async fn metadata(State(rogue): State<Arc<Rogue>>) -> Response {
-    if *rogue.down.lock().unwrap() {
-        return (StatusCode::BAD_GATEWAY, "<svg onload=alert(1)>").into_response();
-    }
-    let url = &rogue.url;
-    let mut document = json!({
-        "issuer": url, "authorization_endpoint": format!("{url}/authorize"), "token_endpoint": format!("{url}/token"),
-        "jwks_uri": format!("{url}/jwks"), "response_types_supported": ["code"], "subject_types_supported": ["public"],
-        "id_token_signing_alg_values_supported": ["EdDSA"],
-    });
-    merge(&mut document, &rogue.metadata.lock().unwrap());
-    Json(document).into_response()
-}
-
-async fn jwks(State(rogue): State<Arc<Rogue>>) -> Json<Value> {
-    let signer = rogue.signer.lock().unwrap();
-    Json(json!({"keys": [signer.0.jwk(signer.1)]}))
-}
-
-async fn token(
-    State(rogue): State<Arc<Rogue>>,
-    Form(form): Form<BTreeMap<String, String>>,
-) -> Response {
-    rogue.forms.lock().unwrap().push(form);
-    if let Some((status, body)) = rogue.token_answer.lock().unwrap().clone() {
-        return (status, Json(body)).into_response();
-    }
-    let signer = rogue.signer.lock().unwrap();
-    let mut header = json!({"alg": "EdDSA", "kid": signer.1, "typ": "JWT"});
-    merge(&mut header, &rogue.header.lock().unwrap());
-    let nonce = rogue.nonce.lock().unwrap().clone();
-    let mut claims = json!({
-        "iss": rogue.url, "sub": "ana", "aud": "countersign", "iat": rogue.now, "exp": rogue.now + 300,
-        "nonce": nonce, "groups": ["data-platform", "dba"], "email": "ana@corp.example",
-    });
-    merge(&mut claims, &rogue.claims.lock().unwrap());
-    let id_token = signer.0.sign(&header, &claims);
-    Json(json!({"access_token": "a", "token_type": "Bearer", "id_token": id_token})).into_response()
-}
-
-struct Scene {
-    world: World,
-    idp: Arc<Rogue>,
-    reviewers: Reviewers,
-}
-
-/// A browser that was sent to the provider.
-struct Gone {
-    asked: BTreeMap<String, String>,
-    cookie: String,
-}
-
-fn people(issuer: &str) -> PeopleConfig {
-    let text = format!(
-        "server = {{ public_url = \"{BROKER}\", state_dir = \"x\" }}\n[people.corp]\nissuer = \"{issuer}\"\nclient_id = \"countersign\"\nalgorithm = \"EdDSA\"\n"
-    );
-    countersign::config::Config::parse(&text).unwrap().people["corp"].clone()
-}
-
-fn sign_ins(world: &World, issuers: &[(&str, &str)]) -> Reviewers {
-    let providers = issuers.iter().map(|(name, issuer)| {
-        let provider = Provider {
-            config: people(issuer),
-            client_secret: None,
-        };
-        ((*name).to_owned(), provider)
-    });
-    let url: Url = BROKER.parse().unwrap();
-    Reviewers::new(world.ports.clone(), providers.collect(), &url).unwrap()
-}
-
-impl Scene {
-    async fn new() -> Self {
-        let world = World::new();
-        let idp = Rogue::start(world.now()).await;
-        let reviewers = sign_ins(&world, &[("corp", &idp.url)]);
-        Self {
-            world,
-            idp,
-            reviewers,
-        }
-    }
-
-    async fn begin(&self) -> Gone {
-        self.begin_for("/", None).await
-    }
-
-    async fn begin_for(&self, return_to: &str, max_age: Option<Seconds>) -> Gone {
-        let start = self
-            .reviewers
-            .begin("corp", return_to, max_age)
-            .await
-            .unwrap();
-        let asked: BTreeMap<_, _> = start.location.query_pairs().into_owned().collect();
-        self.idp.nonce.lock().unwrap().clone_from(&asked["nonce"]);
-        Gone {
-            asked,
-            cookie: start.cookie.value.expose_secret().to_owned(),
-        }
-    }
-
-    async fn back(
-        &self,
-        gone: &Gone,
-        query: &str,
-        old: Option<&str>,
-    ) -> Result<SignedIn, SignInError> {
-        let params = CallbackParams::parse(query);
-        self.reviewers.finish(params, Some(&gone.cookie), old).await
-    }
-
-    async fn sign_in(&self) -> Result<SignedIn, SignInError> {
-        self.sign_in_over(None).await
-    }
-
-    async fn sign_in_over(&self, old: Option<&str>) -> Result<SignedIn, SignInError> {
-        let gone = self.begin().await;
-        self.back(&gone, &format!("code=c&state={}", gone.asked["state"]), old)
-            .await
-    }
-
-    /// The outcome of a sign-in in which the provider's claims are changed.
-    async fn claiming(&self, claims: Value) -> Result<SignedIn, SignInError> {
-        *self.idp.claims.lock().unwrap() = claims;
-        let outcome = self.sign_in().await;
-        *self.idp.claims.lock().unwrap() = Value::Null;
-        outcome
-    }
-}
-
-fn id(signed_in: &SignedIn) -> &str {
-    signed_in.session_cookie.value.expose_secret()
-}
+use super::rogue::{Rogue, Scene, id, sign_ins};
+use super::world::{BROKER, Signer, b64};
 
 #[tokio::test]
 async fn somebody_signs_in_and_is_who_the_provider_says() {
@@ -432,51 +240,6 @@ async fn case_035_a_token_for_another_client_is_refused() {
 }
 
 #[tokio::test]
-async fn case_036_a_sign_in_always_begins_a_new_session() {
-    let scene = Scene::new().await;
-    let planted = b64([7; 32]);
-    let first = scene.sign_in_over(Some(&planted)).await.unwrap();
-    assert_ne!(id(&first), planted);
-    let sessions = scene.reviewers.sessions();
-    assert_eq!(sessions.session(&planted).await.unwrap(), None);
-    let second = scene.sign_in_over(Some(id(&first))).await.unwrap();
-    assert_ne!(id(&first), id(&second));
-    assert_eq!(
-        sessions.session(id(&first)).await.unwrap(),
-        None,
-        "the old id is dead"
-    );
-    assert!(sessions.session(id(&second)).await.unwrap().is_some());
-    let cookie = &second.session_cookie;
-    assert_eq!(
-        (cookie.name, cookie.path, cookie.same_site),
-        ("__Host-countersign", "/", "Lax")
-    );
-    assert!(cookie.secure && cookie.http_only);
-    assert!(
-        !format!("{second:?}").contains(id(&second)),
-        "it cannot be printed"
-    );
-    assert!(
-        !scene.world.shelf.dump().contains(id(&second)),
-        "it is not at rest"
-    );
-}
-
-#[tokio::test]
-async fn case_037_signing_in_as_somebody_else_ends_the_old_session() {
-    let scene = Scene::new().await;
-    let ana = scene.sign_in().await.unwrap();
-    *scene.idp.claims.lock().unwrap() = json!({"sub": "ben"});
-    let ben = scene.sign_in_over(Some(id(&ana))).await.unwrap();
-    assert_eq!(ben.session.reviewer.person.subject, "ben");
-    assert_eq!(
-        scene.reviewers.sessions().session(id(&ana)).await.unwrap(),
-        None
-    );
-}
-
-#[tokio::test]
 async fn case_038_identity_is_issuer_and_subject_never_the_address() {
     let scene = Scene::new().await;
     let ana = scene.sign_in().await.unwrap().session.reviewer.person;
@@ -502,35 +265,6 @@ async fn case_038_identity_is_issuer_and_subject_never_the_address() {
 }
 
 #[tokio::test]
-async fn case_041_signing_out_ends_the_session_for_every_broker() {
-    let scene = Scene::new().await;
-    let signed_in = scene.sign_in().await.unwrap();
-    let replica = sign_ins(&scene.world, &[("corp", &scene.idp.url)]);
-    assert!(
-        replica
-            .sessions()
-            .session(id(&signed_in))
-            .await
-            .unwrap()
-            .is_some()
-    );
-    let ended = scene
-        .reviewers
-        .sessions()
-        .end(id(&signed_in))
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!(ended.reviewer.person.subject, "ana");
-    assert_eq!(
-        replica.sessions().session(id(&signed_in)).await.unwrap(),
-        None
-    );
-    assert_eq!(replica.sessions().end(id(&signed_in)).await.unwrap(), None);
-    assert_eq!(scene.reviewers.sessions().removal().max_age, Seconds(0));
-}
-
-#[tokio::test]
 async fn case_042_only_this_site_is_returned_to() {
     let scene = Scene::new().await;
     for evil in [
@@ -548,28 +282,6 @@ async fn case_042_only_this_site_is_returned_to() {
             "{evil}"
         );
     }
-}
-
-#[tokio::test]
-async fn case_043_forms_carry_a_token_of_their_session() {
-    let scene = Scene::new().await;
-    let (ana, ben) = (
-        scene.sign_in().await.unwrap(),
-        scene.sign_in().await.unwrap(),
-    );
-    let sessions = scene.reviewers.sessions();
-    let token = sessions.csrf_token(id(&ana));
-    assert!(sessions.csrf_token_holds(id(&ana), token.expose_secret()));
-    assert!(!sessions.csrf_token_holds(id(&ben), token.expose_secret()));
-    for wrong in [
-        "",
-        " ",
-        &token.expose_secret()[..42],
-        &token.expose_secret().to_uppercase(),
-    ] {
-        assert!(!sessions.csrf_token_holds(id(&ana), wrong));
-    }
-    assert!(!scene.world.shelf.dump().contains(token.expose_secret()));
 }
 
 #[tokio::test]
@@ -732,13 +444,4 @@ async fn groups_are_a_list_of_texts_or_nobody_signs_in() {
             "{claims}"
         );
     }
-}
-
-#[test]
-fn on_loopback_the_cookie_is_not_for_https_only() {
-    let world = World::new();
-    let url: Url = "http://127.0.0.1:7480".parse().unwrap();
-    let reviewers = Reviewers::new(world.ports.clone(), BTreeMap::new(), &url).unwrap();
-    assert_eq!(reviewers.sessions().cookie_name(), "countersign");
-    assert!(!reviewers.sessions().removal().secure);
 }

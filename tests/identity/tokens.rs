@@ -172,6 +172,8 @@ async fn case_071_an_assertion_says_exactly_who_to_whom_and_for_how_long() {
     let changes = [
         json!({"sub": "other"}),
         json!({"aud": "https://elsewhere.example"}),
+        json!({"aud": format!("{BROKER}//")}),
+        json!({"aud": format!("{BROKER}/v1/token")}),
         json!({"aud": [BROKER, "x"]}),
         json!({"exp": now + 301}),
         json!({"exp": now - 60, "iat": now - 100}),
@@ -216,6 +218,13 @@ async fn case_071_an_assertion_says_exactly_who_to_whom_and_for_how_long() {
         )
         .await
         .is_ok()
+    );
+    let mut with_slash = assertion(&world, "builder", "y");
+    with_slash["aud"] = format!("{BROKER}/").into();
+    assert!(
+        assert_self(&agents, &signed(&signer, &with_slash))
+            .await
+            .is_ok()
     );
 }
 

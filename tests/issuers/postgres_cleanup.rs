@@ -30,7 +30,10 @@ async fn case_102_owned_objects_in_any_database_are_cleaned_up_after_access_is_c
         assert_dead(&mut session).await;
         assert_dead(&mut elsewhere).await;
         let owner = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'mine'";
-        assert_eq!(column(&mut shop.admin, owner).await, [quarantine.clone()]);
+        assert_eq!(
+            column(&mut shop.admin, owner).await,
+            std::slice::from_ref(&quarantine)
+        );
         assert_eq!(column(&mut there, owner).await, [quarantine]);
         drop(there);
         shop.close().await;
@@ -100,7 +103,10 @@ async fn case_103_a_security_definer_function_falls_to_the_powerless_or_goes() {
             let function = "SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'trap'";
             assert_eq!(column(&mut shop.admin, function).await, owners);
             let table = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'kept'";
-            assert_eq!(column(&mut shop.admin, table).await, [quarantine.clone()]);
+            assert_eq!(
+                column(&mut shop.admin, table).await,
+                std::slice::from_ref(&quarantine)
+            );
             run(&mut shop.admin, "DROP TABLE sales.kept").await;
             let mut session = next.session().await;
             assert!(attempt(&mut session, "SELECT sales.trap()").await.is_err());
@@ -161,7 +167,10 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         let database = shop.target.database.clone();
         run(
             &mut shop.admin,
-            &format!("GRANT CREATE ON DATABASE {database} TO {group}"),
+            &format!(
+                "GRANT CREATE ON DATABASE {database} TO {group}, {}",
+                shop.target.quarantine_role
+            ),
         )
         .await;
         let agent = shop.mint().await;
@@ -199,7 +208,10 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         assert_eq!(column(&mut there, &powerful).await, Vec::<String>::new());
         run(
             &mut there,
-            &format!("REVOKE CREATE ON DATABASE {database} FROM {group}"),
+            &format!(
+                "REVOKE CREATE ON DATABASE {database} FROM {group}, {}",
+                shop.target.quarantine_role
+            ),
         )
         .await;
         run(&mut there, &format!("DROP DATABASE \"{quoted}\"")).await;

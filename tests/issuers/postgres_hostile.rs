@@ -145,7 +145,7 @@ async fn case_120_a_hostile_target_harms_itself_only() {
         };
         tokio::select! {
             done = tokio::time::timeout(Duration::from_secs(20), both) => done.expect("a deadline holds"),
-            () = async { serve.await } => {}
+            () = serve => {}
         }
     }
     shop.close().await;

@@ -22,6 +22,10 @@ for (const h of document.querySelectorAll("h1, h2, h3, h4")) {
     if (next > level + 1) wrong.push("heading jumps at " + h.textContent);
     level = next;
 }
+for (const e of document.querySelectorAll("main *")) {
+    const inner = e.getBoundingClientRect(), outer = e.parentElement.getBoundingClientRect();
+    if (e.matches("section, aside, form, pre, dl, ul") && inner.right > outer.right + 1) wrong.push("sticks out: " + e.tagName + " " + e.className);
+}
 if (document.documentElement.scrollWidth > window.innerWidth) wrong.push("scrolls sideways");
 const parse = (c) => { const m = c.match(/[\d.]+/g).map(Number); return { rgb: m.slice(0, 3), a: m[3] ?? 1 }; };
 const over = (top, under) => top.rgb.map((v, i) => v * top.a + under[i] * (1 - top.a));

@@ -1,6 +1,7 @@
 //! The pages in a real browser.
 
 use std::future::Future;
+use std::path::Path;
 
 use axum::Router;
 use axum::extract::RawQuery;
@@ -227,19 +228,14 @@ async fn pages_are_readable_in_light_dark_and_on_a_phone() {
     let shop = Shop::open().await;
     let shown = afternoon(&shop).await;
     let (base, _server) = serve(&shop).await;
-    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
     std::fs::create_dir_all(&folder).unwrap();
-    for (look, dark, size) in [
-        ("light", false, (1200, 820)),
-        ("dark", true, (1200, 820)),
-        ("phone", false, (500, 900)),
-    ] {
-        let browser = Browser::start(Setup {
+    for (look, dark) in [("light", false), ("dark", true)] {
+        let setup = Setup {
             dark,
-            size: Some(size),
             ..Setup::default()
-        })
-        .await;
+        };
+        let browser = Browser::start(setup).await;
         shop.people.at_the_door("ben");
         browser.driver.goto(&base).await.unwrap();
         browser.says("Sign in to review").await;
@@ -248,11 +244,8 @@ async fn pages_are_readable_in_light_dark_and_on_a_phone() {
         enter(&browser).await;
         browser.says("wait for you").await;
         audit(&browser, "inbox", look, &folder).await;
-        browser
-            .driver
-            .goto(format!("{base}/requests/{}", shown.id()))
-            .await
-            .unwrap();
+        let page = format!("{base}/requests/{}", shown.id());
+        browser.driver.goto(page).await.unwrap();
         browser.says("What is asked").await;
         browser.find("button.approve:enabled").await;
         audit(&browser, "request", look, &folder).await;
@@ -260,19 +253,24 @@ async fn pages_are_readable_in_light_dark_and_on_a_phone() {
     }
 }
 
-/// Checks what a machine can, and keeps a picture of the whole page beside the test's other output.
-async fn audit(browser: &Browser, page: &str, look: &str, folder: &std::path::Path) {
-    let script = "return [document.documentElement.scrollHeight, window.outerHeight - window.innerHeight, window.outerWidth]";
-    let found = browser.driver.execute(script, Vec::new()).await.unwrap();
-    let (height, frame, width) = found.convert::<(u32, u32, u32)>().unwrap();
-    browser
-        .driver
-        .set_window_rect(0, 0, width, height + frame)
-        .await
-        .unwrap();
-    let wrong = browser.driver.execute(AUDIT, Vec::new()).await.unwrap();
-    let wrong = wrong.convert::<Vec<String>>().unwrap();
-    let file = folder.join(format!("{page}-{look}.png"));
-    browser.driver.screenshot(&file).await.unwrap();
-    assert!(wrong.is_empty(), "{page} in {look}: {wrong:#?}");
+/// Checks what a machine can, on a desk and on a phone, and keeps pictures of the whole page beside the
+/// test's other output.
+async fn audit(browser: &Browser, page: &str, look: &str, folder: &Path) {
+    for (device, width) in [("desk", 1200), ("phone", 500)] {
+        browser.resize(width, 900).await;
+        let script = "return document.documentElement.scrollHeight";
+        let height = browser.driver.execute(script, Vec::new()).await.unwrap();
+        browser.resize(width, height.convert().unwrap()).await;
+        browser
+            .find("body:not(:has(button[data-guard]:disabled))")
+            .await;
+        let wrong = browser.driver.execute(AUDIT, Vec::new()).await.unwrap();
+        let wrong: Vec<String> = wrong.convert().unwrap();
+        let file = folder.join(format!("{page}-{look}-{device}.png"));
+        browser.driver.screenshot(&file).await.unwrap();
+        assert!(
+            wrong.is_empty(),
+            "{page} in {look} on a {device}: {wrong:#?}"
+        );
+    }
 }

@@ -13,10 +13,6 @@ use thirtyfour::prelude::*;
 pub struct Setup {
     pub dark: bool,
     pub without_scripts: bool,
-    /// Width and height of the window; a wide desk when absent.
-    pub size: Option<(u32, u32)>,
-    /// Device pixels for each pixel of the page.
-    pub scale: Option<u8>,
 }
 
 /// A browser with a fresh profile; it and its driver end with this value.
@@ -48,7 +44,6 @@ impl Browser {
             .spawn()
             .expect("chromedriver does not start: install Debian's packages chromium and chromium-driver");
         let profile = tempfile::tempdir().unwrap();
-        let (width, height) = setup.size.unwrap_or((1280, 900));
         let mut caps = DesiredCapabilities::chrome();
         for flag in [
             "--headless",
@@ -61,8 +56,7 @@ impl Browser {
             "--disable-component-update",
             "--disable-sync",
             "--hide-scrollbars",
-            &format!("--window-size={width},{height}"),
-            &format!("--force-device-scale-factor={}", setup.scale.unwrap_or(1)),
+            "--window-size=1280,900",
             &format!("--user-data-dir={}", profile.path().display()),
         ] {
             caps.add_arg(flag).unwrap();
@@ -94,6 +88,15 @@ impl Browser {
             .first()
             .await;
         found.unwrap_or_else(|error| panic!("{css}: {error}"))
+    }
+
+    /// Gives the page this much room.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let script = "return window.outerHeight - window.innerHeight";
+        let frame = self.driver.execute(script, Vec::new()).await.unwrap();
+        let frame: u32 = frame.convert().unwrap();
+        let resized = self.driver.set_window_rect(0, 0, width, height + frame);
+        resized.await.unwrap();
     }
 
     /// Waits until the page says this.

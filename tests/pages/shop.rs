@@ -312,7 +312,7 @@ impl Targets for ShopTargets {
                 "only rows where {key} = {value}, in tables whose policies read it"
             ));
             rows = format!(
-                "INSERT INTO countersign.lease_scope (role_name, key, value) VALUES ('jit_…', '{key}', '{value}');\n"
+                "INSERT INTO countersign.lease_scope (role_name, key, value)\n  VALUES ('jit_…', '{key}', '{value}');\n"
             );
         }
         words.push(
@@ -322,7 +322,7 @@ impl Targets for ShopTargets {
         Explanation {
             words,
             exact: format!(
-                "CREATE ROLE \"jit_…\" WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n  NOBYPASSRLS INHERIT PASSWORD 'SCRAM-SHA-256$4096:…' VALID UNTIL '(end of the lease + 60 s)'\n  CONNECTION LIMIT 2;\nALTER ROLE \"jit_…\" SET statement_timeout = 30000;\n{rows}GRANT \"{role}\" TO \"jit_…\" WITH ADMIN FALSE, INHERIT TRUE, SET FALSE;"
+                "CREATE ROLE \"jit_…\" WITH LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION\n  NOBYPASSRLS INHERIT PASSWORD 'SCRAM-SHA-256$4096:…'\n  VALID UNTIL '(end of the lease + 60 s)' CONNECTION LIMIT 2;\nALTER ROLE \"jit_…\" SET statement_timeout = 30000;\n{rows}GRANT \"{role}\" TO \"jit_…\" WITH ADMIN FALSE, INHERIT TRUE, SET FALSE;"
             ),
             ending: vec![
                 format!("after {ttl}, or earlier when finished or revoked: login is cut, open sessions are killed, the role is dropped"),

@@ -87,29 +87,35 @@ impl Exec {
             Ok(request) => request,
             Err(signal) => return Ok(Exit::Child(signals::exit_code(signal))),
         };
-        let collected = client.collect(&request.id, &new_key()).await?;
         let held = Held {
             client: &client,
             output,
             request: &request,
         };
-        let prepared = self.prepare(&collected, &request, &mut signals);
-        let (delivery, mut child) = match prepared {
+        let collected = match client.collect(&request.id, &new_key()).await {
+            Ok(collected) => collected,
+            Err(error) => {
+                // Without an answer it may have been minted all the same; a refusal says that it was not.
+                if error.problem().is_none() {
+                    held.give_back(failed("the credential never arrived"), &mut signals)
+                        .await;
+                }
+                return Err(error.into());
+            }
+        };
+        let (delivery, mut child) = match self.prepare(&collected, &request, &mut signals) {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(signal)) => {
                 held.give_back(
-                    json!({"outcome": "failed", "note": "interrupted before the command started"}),
+                    failed("interrupted before the command started"),
                     &mut signals,
                 )
                 .await;
                 return Ok(Exit::Child(signals::exit_code(signal)));
             }
             Err(failure) => {
-                held.give_back(
-                    json!({"outcome": "failed", "note": "the command could not be started"}),
-                    &mut signals,
-                )
-                .await;
+                held.give_back(failed("the command could not be started"), &mut signals)
+                    .await;
                 return Err(failure);
             }
         };
@@ -126,14 +132,15 @@ impl Exec {
             program.display(),
             collected.lease.id
         ));
-        let ended = watch.until_ended(&mut child, &mut signals).await?;
+        let ended = watch.until_ended(&mut child, &mut signals).await;
         delivery.remove(output);
         if self.keep {
             output.say("access is kept (--keep); it ends when its time is over");
         } else {
-            held.give_back(report(ended), &mut signals).await;
+            held.give_back(report(ended.as_ref().ok()), &mut signals)
+                .await;
         }
-        Ok(Exit::Child(ended.exit_code()))
+        Ok(Exit::Child(ended?.exit_code()))
     }
 
     /// Asks, and waits until the request may be collected. A signal takes the request back.
@@ -143,8 +150,14 @@ impl Exec {
         output: Output,
         signals: &mut Signals,
     ) -> Result<Result<RequestView, i32>, Failure> {
-        let ask = self.ask.prepare(client).await?;
-        let mut request = client.submit(&ask, &new_key(), None).await?;
+        let mut request = match self.ask.existing()? {
+            Some(id) => client.request(id, None).await?,
+            None => {
+                client
+                    .submit(&self.ask.prepare(client).await?, &new_key(), None)
+                    .await?
+            }
+        };
         if request.state == State::Pending && !self.no_wait {
             announce(output, &request);
             let id = request.id.clone();
@@ -220,9 +233,17 @@ impl Exec {
     }
 }
 
-fn report(ended: Ended) -> serde_json::Value {
-    let code = ended.exit_code();
-    json!({"outcome": if code == 0 { "succeeded" } else { "failed" }, "exit_code": code})
+fn report(ended: Option<&Ended>) -> serde_json::Value {
+    match ended.map(|ended| ended.exit_code()) {
+        Some(code) => {
+            json!({"outcome": if code == 0 { "succeeded" } else { "failed" }, "exit_code": code})
+        }
+        None => failed("the command's end was not seen"),
+    }
+}
+
+fn failed(note: &str) -> serde_json::Value {
+    json!({"outcome": "failed", "note": note})
 }
 
 /// Access that is held and has to be given back.
@@ -233,15 +254,27 @@ struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// Reports the outcome and waits for the proof that access has ended, for a while. A signal ends the waiting, not the ending.
+    /// Reports the outcome and waits for the proof that access has ended, for a while.
+    /// The signal that ended the command must not keep the broker from hearing of it: only a second one does.
     async fn give_back(&self, report: serde_json::Value, signals: &mut Signals) {
-        let told = self.tell(report);
-        let result = tokio::select! {
-            result = told => result,
-            _ = signals.ending() => {
-                self.output.warn(&format!("interrupted while access was being ended; see `countersign show {}`", self.request.id));
+        let mut told = Box::pin(self.tell(report));
+        let mut interrupted = false;
+        while signals.ending_now().is_some() {}
+        let result = loop {
+            tokio::select! {
+                result = &mut told => break result,
+                _ = signals.ending() => {}
+            }
+            if interrupted {
+                let id = &self.request.id;
+                self.output.warn(&format!(
+                    "interrupted while access was being ended; see `countersign show {id}`"
+                ));
                 return;
             }
+            interrupted = true;
+            self.output
+                .warn("ending access first; once more to leave it to the broker");
         };
         match result {
             Ok(request) => self.output.say(&how_it_ended(&request)),

@@ -119,7 +119,7 @@ impl PostgresIssuer {
             self.cut(role, oid, &mut problems).await;
             let dead = self.kill(oid, &mut problems).await;
             self.roll_back_prepared(role, oid, &mut problems).await;
-            self.clean_up(role, oid, &mut problems).await;
+            self.clean_up(role, oid, scope, &mut problems).await;
             self.forget_rows(role, scope, &mut problems).await;
             // A session outlives its role, and then nobody can name it: the role stays until its sessions are gone.
             if dead && self.nothing_prepared(oid, &mut problems).await {
@@ -228,8 +228,15 @@ impl PostgresIssuer {
     }
 
     /// In every database: what the role owns goes to the quarantine role, what it was granted goes away.
-    async fn clean_up(&self, role: &Ident, oid: i64, problems: &mut Problems) {
+    async fn clean_up(
+        &self,
+        role: &Ident,
+        oid: i64,
+        scope: Option<&Scope>,
+        problems: &mut Problems,
+    ) {
         let rows = problems.check("look_failed", self.main(&text::holdings(oid)).await);
+        let groups = scope.map_or(&[][..], |scope| &scope.roles);
         for row in &rows {
             let database = row.try_get::<Option<String>, _>("database").ok().flatten();
             let database = database.unwrap_or_else(|| self.target.database.clone());
@@ -242,7 +249,7 @@ impl PostgresIssuer {
                 // Code cannot be handed to a role that may not create in its schema; data can. The code goes.
                 done = self
                     .links
-                    .ask_once(&database, &text::drop_routines(oid))
+                    .ask_once(&database, &text::drop_routines(role, oid, groups))
                     .await;
                 if done.is_ok() {
                     done = self.links.ask_once(&database, &disown).await;
@@ -250,7 +257,10 @@ impl PostgresIssuer {
             }
             if let Err(trouble) = done {
                 let mut problem = end_error("cleanup_blocked", &trouble);
-                problem.detail = format!("in database {database}: {}", problem.detail);
+                problem.detail = format!(
+                    "in database {database}: {}; if it may not create there: GRANT CREATE on it TO {}",
+                    problem.detail, self.quarantine
+                );
                 // One database that does not answer is no reason to leave the others.
                 problem.code = "cleanup_blocked".into();
                 problems.note(problem);

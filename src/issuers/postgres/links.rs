@@ -8,7 +8,7 @@
 //! * A connection is given back only when its last message was answered in full; else it is closed.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -167,10 +167,13 @@ impl Links {
             if !stale {
                 return Ok(Borrowed { link, permit });
             }
-            if let Ok(server) = measure(&mut link.connection, &*self.clock).await {
+            let measured = timeout(CONNECT, measure(&mut link.connection, &*self.clock)).await;
+            if let Ok(Ok(server)) = measured {
                 link.server = server;
                 return Ok(Borrowed { link, permit });
             }
+            // One that no longer answers is a reason to doubt them all, not to wait for each.
+            self.idle().clear();
         }
         let options = self.options.clone().database(database);
         let link = self.open(options, database).await?;
@@ -206,10 +209,7 @@ impl Links {
             return;
         };
         link.used = Instant::now();
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(link);
+        self.idle().push(link);
         drop(permit);
     }
 
@@ -221,9 +221,13 @@ impl Links {
         answer
     }
 
+    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Takes an idle connection to `database`; when there is none, closes one to another so that the bound holds.
     fn take_idle(&self, database: &str) -> Option<Link> {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle();
         if let Some(index) = idle.iter().rposition(|link| link.database == database) {
             return Some(idle.swap_remove(index));
         }

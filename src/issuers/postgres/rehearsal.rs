@@ -109,6 +109,25 @@ fn unguarded(group: &Ident) -> Sql {
     .text(", c.oid, 'SELECT') ORDER BY 1 LIMIT 20) t")
 }
 
+/// Where the group may create and the quarantine role may not, so that what agents leave there cannot be handed over.
+fn creations(group: &Ident, quarantine: &Ident) -> Sql {
+    Sql::new(
+        "SELECT pg_catalog.string_agg(place, ', ') AS places FROM (SELECT pg_catalog.format('SCHEMA %I', n.nspname) AS place \
+         FROM pg_catalog.pg_namespace n WHERE pg_catalog.has_schema_privilege(",
+    )
+    .literal(group.as_str())
+    .text(", n.oid, 'CREATE') AND NOT pg_catalog.has_schema_privilege(")
+    .literal(quarantine.as_str())
+    .text(
+        ", n.oid, 'CREATE') UNION ALL SELECT pg_catalog.format('DATABASE %I', d.datname) FROM pg_catalog.pg_database d \
+         WHERE pg_catalog.has_database_privilege(",
+    )
+    .literal(group.as_str())
+    .text(", d.oid, 'CREATE') AND NOT pg_catalog.has_database_privilege(")
+    .literal(quarantine.as_str())
+    .text(", d.oid, 'CREATE')) p")
+}
+
 impl PostgresIssuer {
     async fn facts(&self, database: &str, sql: &Sql) -> Result<Facts, EndError> {
         let rows = self.links.ask_once(database, sql).await;
@@ -162,21 +181,8 @@ impl PostgresIssuer {
             detail: why,
         })?;
         let facts = self.facts(&self.target.database, &broker_facts()).await?;
-        let version = facts.text("version");
-        found.target = format!("PostgreSQL {version}");
-        let major = version
-            .split(['.', ' '])
-            .next()
-            .and_then(|text| text.parse::<u32>().ok());
+        self.look_at_version(&facts.text("version"), found);
         let problems = &mut found.problems;
-        match major.unwrap_or(0) {
-            ..15 => problems.push(format!("PostgreSQL {version} is too old: use 15 or newer")),
-            15 if !self.target.accept_pg15_createrole => problems.push(
-                "on PostgreSQL 15 CREATEROLE is close to superuser: upgrade, or set accept_pg15_createrole = true for this target".into(),
-            ),
-            19.. => found.warnings.push(format!("PostgreSQL {version} is newer than what was tested (15 to 18)")),
-            _ => {}
-        }
         if facts.is("super") {
             problems.push(format!(
                 "the broker is superuser: ALTER ROLE {broker} NOSUPERUSER"
@@ -198,23 +204,7 @@ impl PostgresIssuer {
         if facts.is("stray") {
             problems.push("a prepared transaction has no owner any more: find it with SELECT gid, database FROM pg_prepared_xacts WHERE owner IS NULL and ROLLBACK PREPARED it in its database as superuser".into());
         }
-        let quarantine = &self.quarantine;
-        let owner = self
-            .facts(&self.target.database, &quarantine_facts(quarantine))
-            .await?;
-        if !owner.is("there") {
-            problems.push(format!(
-                "there is no quarantine role: CREATE ROLE {quarantine} NOLOGIN; GRANT {quarantine} TO {broker}"
-            ));
-        } else if owner.is("powerful") {
-            problems.push(format!(
-                "the quarantine role has power: ALTER ROLE {quarantine} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS, and REVOKE each role it is a member of"
-            ));
-        } else if !owner.is("usable") && !facts.is("super") {
-            problems.push(format!(
-                "the broker may not use the quarantine role: GRANT {quarantine} TO {broker}"
-            ));
-        }
+        self.look_at_quarantine(&broker, found).await?;
         let warnings = &mut found.warnings;
         if facts.is("excess") {
             warnings.push(format!(
@@ -235,6 +225,47 @@ impl PostgresIssuer {
                 "connections to this target are in clear; that is accepted on this machine only"
                     .into(),
             );
+        }
+        Ok(())
+    }
+
+    fn look_at_version(&self, version: &str, found: &mut Rehearsal) {
+        found.target = format!("PostgreSQL {version}");
+        let major = version
+            .split(['.', ' '])
+            .next()
+            .and_then(|text| text.parse::<u32>().ok());
+        match major.unwrap_or(0) {
+            ..15 => found.problems.push(format!("PostgreSQL {version} is too old: use 15 or newer")),
+            15 if !self.target.accept_pg15_createrole => found.problems.push(
+                "on PostgreSQL 15 CREATEROLE is close to superuser: upgrade, or set accept_pg15_createrole = true for this target".into(),
+            ),
+            19.. => found.warnings.push(format!("PostgreSQL {version} is newer than what was tested (15 to 18)")),
+            _ => {}
+        }
+    }
+
+    async fn look_at_quarantine(
+        &self,
+        broker: &Ident,
+        found: &mut Rehearsal,
+    ) -> Result<(), EndError> {
+        let quarantine = &self.quarantine;
+        let owner = self
+            .facts(&self.target.database, &quarantine_facts(quarantine))
+            .await?;
+        if !owner.is("there") {
+            found.problems.push(format!(
+                "there is no quarantine role: CREATE ROLE {quarantine} NOLOGIN; GRANT {quarantine} TO {broker}"
+            ));
+        } else if owner.is("powerful") {
+            found.problems.push(format!(
+                "the quarantine role has power: ALTER ROLE {quarantine} NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS, and REVOKE each role it is a member of"
+            ));
+        } else if !owner.is("usable") {
+            found.problems.push(format!(
+                "the broker may not use the quarantine role: GRANT {quarantine} TO {broker}"
+            ));
         }
         Ok(())
     }
@@ -292,6 +323,21 @@ impl PostgresIssuer {
                 problems.push(format!(
                     "the broker may not grant {group}: GRANT {group} TO {broker} WITH ADMIN TRUE, INHERIT FALSE, SET FALSE"
                 ));
+            }
+            let creations = creations(group, &self.quarantine);
+            if let Ok(Some(row)) = self
+                .links
+                .ask_once(scope.database.as_str(), &creations)
+                .await
+                .map(|rows| rows.into_iter().next())
+            {
+                let places = Facts(Some(row)).text("places");
+                if !places.is_empty() {
+                    found.warnings.push(format!(
+                        "{group} may create in {places}; functions left there are dropped, other things may block the end: GRANT CREATE ON each of them TO {}",
+                        self.quarantine
+                    ));
+                }
             }
             if facts.is("login") {
                 found.warnings.push(format!(

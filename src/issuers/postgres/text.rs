@@ -242,14 +242,25 @@ pub fn disown(role: &Ident, quarantine: &Ident) -> Sql {
 }
 
 /// Drops the functions and procedures the role owns here, unless something needs them. The server quotes their names.
-pub fn drop_routines(oid: i64) -> Sql {
-    Sql::new(
-        "DO $$ DECLARE routine pg_catalog.oid; BEGIN FOR routine IN SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.proowner = ",
-    )
-    .number(oid)
-    .text(
-        " LOOP EXECUTE pg_catalog.format('DROP ROUTINE %s RESTRICT', routine::pg_catalog.regprocedure); END LOOP; END $$",
-    )
+/// To name them takes the schema rights of the groups, which the role, dead by now, has back until the commit.
+pub fn drop_routines(role: &Ident, oid: i64, groups: &[Ident]) -> Sql {
+    let mut sql = Sql::new("BEGIN; ");
+    if !groups.is_empty() {
+        sql = sql
+            .text("GRANT ")
+            .idents(groups)
+            .text(" TO ")
+            .ident(role)
+            .text("; ");
+    }
+    sql = sql
+        .text("DO $$ DECLARE routine pg_catalog.oid; BEGIN FOR routine IN SELECT p.oid FROM pg_catalog.pg_proc p WHERE p.proowner = ")
+        .number(oid)
+        .text(" LOOP EXECUTE pg_catalog.format('DROP ROUTINE %s RESTRICT', routine::pg_catalog.regprocedure); END LOOP; END $$; ");
+    if !groups.is_empty() {
+        sql = sql.then(&revoke(groups, role)).text("; ");
+    }
+    sql.text("COMMIT")
 }
 
 /// Roles and sessions that could be ours.

@@ -1,0 +1,181 @@
+//! Looking at a set-up without running it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::files;
+use super::setup::Setup;
+use crate::cli::local::{Finding, Severity};
+use crate::domain::{Policy, TargetName};
+use crate::issuers::{Issuer, IssuerSet};
+use crate::policy::{self, Bundle, Mistake};
+
+/// The issuer that stands for the embedded identity provider while a bundle is only checked.
+const DEV_ISSUER: &str = "http://127.0.0.1:7481";
+
+fn finding(severity: Severity, about: impl Into<String>, message: impl Into<String>) -> Finding {
+    Finding {
+        severity,
+        about: about.into(),
+        message: message.into(),
+        next: None,
+    }
+}
+
+fn of_mistake(severity: Severity, mistake: &Mistake) -> Finding {
+    let about = match mistake.line {
+        0 => mistake.file.clone(),
+        line => format!("{}:{line}", mistake.file),
+    };
+    let next = Some(format!("write instead: {}", mistake.instead));
+    Finding {
+        severity,
+        about,
+        message: mistake.message.clone(),
+        next,
+    }
+}
+
+/// Checks a directory of catalog, policies and configuration.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub fn check(dir: &Path) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    drop(checked(dir, &mut findings)?);
+    Ok(findings)
+}
+
+/// The set-up and its bundle, as far as they go; what is wrong with them is added to `findings`.
+#[expect(
+    clippy::type_complexity,
+    reason = "the three things a check finds, each once"
+)]
+fn checked(
+    dir: &Path,
+    findings: &mut Vec<Finding>,
+) -> anyhow::Result<Option<(Setup, IssuerSet, Option<Bundle>)>> {
+    let setup = match Setup::read(&dir.join("countersign.toml")) {
+        Ok(setup) => setup,
+        Err(error) => {
+            let mut wrong = finding(Severity::Error, "countersign.toml", format!("{error:#}"));
+            wrong.next = Some("see docs/catalog.md for a complete example".into());
+            findings.push(wrong);
+            return Ok(None);
+        }
+    };
+    if let Err(error) = setup.check_exposure() {
+        findings.push(finding(
+            Severity::Error,
+            "countersign.toml",
+            format!("{error:#}"),
+        ));
+    }
+    let targets = IssuerSet(setup.unconnected_issuers(findings));
+    let mut people = setup.people();
+    people
+        .entry("dev".into())
+        .or_insert_with(|| DEV_ISSUER.into());
+    let report = policy::check(&files::bundle_texts(dir)?, &targets, &people);
+    findings.extend(
+        report
+            .mistakes
+            .iter()
+            .map(|m| of_mistake(Severity::Error, m)),
+    );
+    findings.extend(
+        report
+            .warnings
+            .iter()
+            .map(|m| of_mistake(Severity::Warning, m)),
+    );
+    if let Some(bundle) = &report.bundle {
+        let tests = report.trial.map_or(0, |trial| trial.ran);
+        let message = format!(
+            "{} actions, {} agents, {} policies; {tests} policy tests pass",
+            bundle.actions().len(),
+            bundle.agents().len(),
+            bundle.policy_count()
+        );
+        let about = format!("bundle {}", bundle.bundle().short());
+        findings.push(finding(Severity::Good, about, message));
+    }
+    Ok(Some((setup, targets, report.bundle)))
+}
+
+/// Looks for what is wrong with a set-up: its files, and a rehearsal at every target.
+///
+/// # Errors
+/// When the directory cannot be read.
+pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let Some((setup, targets, bundle)) = checked(dir, &mut findings)? else {
+        return Ok(findings);
+    };
+    let wanted = |name: &TargetName| {
+        let actions = bundle.as_ref().map(Policy::actions).unwrap_or_default();
+        let here = actions.into_iter().filter(|action| &action.target == name);
+        here.map(|action| action.scope.clone()).collect::<Vec<_>>()
+    };
+    for (name, issuer) in &targets.0 {
+        let about = format!("target {name}");
+        match issuer.rehearse(&wanted(name)).await {
+            Err(error) => {
+                findings.push(finding(
+                    Severity::Error,
+                    about,
+                    format!("cannot be reached: {error}"),
+                ));
+            }
+            Ok(rehearsal) => {
+                let problems = rehearsal.problems.iter();
+                findings.extend(problems.map(|text| finding(Severity::Error, &about, text)));
+                let warnings = rehearsal.warnings.iter();
+                findings.extend(warnings.map(|text| finding(Severity::Warning, &about, text)));
+                if rehearsal.problems.is_empty() {
+                    let message = format!("{}: the rehearsal passed", rehearsal.target);
+                    findings.push(finding(Severity::Good, about, message));
+                }
+            }
+        }
+    }
+    let state = setup.state_dir();
+    if state.exists()
+        && let Err(error) = files::state_dir(&state)
+    {
+        findings.push(finding(Severity::Error, "state_dir", format!("{error:#}")));
+    }
+    Ok(findings)
+}
+
+impl Setup {
+    /// The issuers whose configuration is good. A password file that is not there yet is a warning: what a
+    /// bundle asks for can be checked without it.
+    fn unconnected_issuers(
+        &self,
+        findings: &mut Vec<Finding>,
+    ) -> BTreeMap<TargetName, std::sync::Arc<dyn Issuer>> {
+        let mut issuers = BTreeMap::new();
+        for name in self.config.targets.keys() {
+            match self.issuer(name) {
+                Ok(issuer) => {
+                    issuers.insert(name.clone(), issuer);
+                }
+                Err(error) => {
+                    let text = format!("{error:#}");
+                    findings.push(finding(Severity::Warning, format!("target {name}"), text));
+                    match self.issuer_without_password(name) {
+                        Ok(issuer) => {
+                            issuers.insert(name.clone(), issuer);
+                        }
+                        Err(error) => {
+                            let text = format!("{error:#}");
+                            findings.push(finding(Severity::Error, format!("target {name}"), text));
+                        }
+                    }
+                }
+            }
+        }
+        issuers
+    }
+}

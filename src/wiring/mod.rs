@@ -1,0 +1,15 @@
+//! Configuration to adapters to a running broker: the only place that names adapters.
+//!
+//! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
+
+mod files;
+mod gate;
+mod inspect;
+mod ledger;
+mod people;
+mod run;
+mod setup;
+
+pub use inspect::{check, doctor};
+pub use ledger::verify_ledger;
+pub use run::{dev, serve};

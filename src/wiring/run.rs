@@ -1,0 +1,237 @@
+//! Running a broker: for real, and for trying out.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::people::{Doorkeeper, ServedAgents, both};
+use super::setup::{Setup, gates};
+use super::{files, people};
+use crate::broker::{Broker, Ports};
+use crate::config::{Config, StoreConfig};
+use crate::domain::{Policy, TargetName};
+use crate::http::{self, Api, Bounds};
+use crate::identity::{self, Agents, Reviewers, dev_idp};
+use crate::issuers::{Issuer, IssuerSet};
+use crate::policy::Bundle;
+use crate::store::Store;
+use crate::web::{self, Pages};
+
+/// How often sessions and tokens that are over are removed.
+const TIDY_EVERY: Duration = Duration::from_secs(600);
+/// The name of the embedded identity provider in `owner = "dev:ana"`.
+const DEV_PEOPLE: &str = "dev";
+
+/// Runs the broker of `countersign.toml` until `stop`.
+///
+/// # Errors
+/// What could not be set up, or what failed while running.
+pub async fn serve(config: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
+    let setup = Setup::read(&config)?;
+    setup.check_exposure()?;
+    ensure!(
+        !setup.config.people.is_empty(),
+        "{}: nobody could sign in; add a [people.NAME] section, or try things out with `countersign dev`",
+        config.display()
+    );
+    let listener = listen(setup.config.server.listen).await?;
+    run(setup, listener, stop).await
+}
+
+/// Runs a broker for trying out until `stop`: SQLite, generated keys and an embedded identity provider, on
+/// loopback only. It is the same broker; only the identity provider is extra.
+///
+/// # Errors
+/// As for [`serve`].
+pub async fn dev(dir: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = dir.join("countersign.toml");
+    let mut setup = if config.exists() {
+        Setup::read(&config)?
+    } else {
+        ensure!(
+            dir.is_dir(),
+            "{} is not a directory; create it first",
+            dir.display()
+        );
+        Setup::new(Config::parse(DEV_CONFIG)?, dir)
+    };
+    let listen_on = setup.config.server.listen;
+    ensure!(
+        listen_on.ip().is_loopback(),
+        "dev mode listens on loopback only, not on {listen_on}; use `countersign serve` with a real identity provider"
+    );
+    setup.config.store = StoreConfig::Sqlite;
+    setup.config.people.clear();
+    let listener = listen(listen_on).await?;
+    let address = listener.local_addr()?;
+    setup.config.server.public_url = format!("http://{address}").parse()?;
+    setup.check_exposure()?;
+    // The provider keeps its port over restarts, because people are known by its address.
+    let idp_port = if listen_on.port() == 0 {
+        0
+    } else {
+        listen_on.port() + 1
+    };
+    let idp_listener = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, idp_port))).await?;
+    let (people, idp) = dev_idp::start(
+        idp_listener,
+        &setup.config.server.public_url,
+        Arc::clone(&setup.clock),
+        Arc::clone(&setup.entropy),
+    )?;
+    banner(&setup, &people.issuer);
+    setup.config.people.insert(DEV_PEOPLE.into(), people);
+    tokio::select! {
+        served = run(setup, listener, stop) => served,
+        served = idp => served.context("run the embedded identity provider"),
+    }
+}
+
+/// What a directory without `countersign.toml` gets.
+const DEV_CONFIG: &str = r#"
+[server]
+public_url = "http://127.0.0.1:7480"
+state_dir = "state"
+"#;
+
+fn banner(setup: &Setup, idp: &str) {
+    let lines = [
+        "DEVELOPMENT MODE: anybody on this machine can sign in as anybody. Not for real credentials.".into(),
+        format!("pages and API      {}", setup.config.server.public_url),
+        format!("identity provider  {idp} (embedded)"),
+        "people             ana (data-platform) · ben (support-leads, dba) · chloe (security) · dmitri (support-leads)".into(),
+        format!("operator token     {}", setup.state_dir().join("operator.token").display()),
+    ];
+    for line in lines {
+        tracing::warn!("{line}");
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("listen on {address}; is another broker running? choose another address with server.listen")
+    })
+}
+
+/// Sets everything up on `listener` and serves until `stop`.
+async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    files::state_dir(&setup.state_dir())?;
+    let key = files::signing_key(&setup.state_dir(), &setup.origin(), setup.entropy.as_ref())?;
+    let operator = files::operator(&setup.state_dir(), setup.entropy.as_ref())?;
+    let issuers = setup.issuers()?;
+    let bundle = setup.bundle(&IssuerSet(issuers.clone()))?;
+    let gates = gates(issuers, &bundle);
+    let store = setup.store().await?;
+    let mut background = tokio::task::JoinSet::new();
+    for gate in gates.values() {
+        if !gate.try_open().await {
+            background.spawn(Arc::clone(gate).open_some_day());
+        }
+    }
+    let issuers = gates
+        .into_iter()
+        .map(|(name, gate)| (name, gate as Arc<dyn Issuer>))
+        .collect();
+    let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
+    background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
+    let (authenticator, sign_in) = both(doorkeeper(&setup, &broker, store, operator)?);
+    let public_url = &setup.config.server.public_url;
+    let entropy = Arc::clone(&setup.entropy);
+    let api = Api::new(
+        broker.clone(),
+        authenticator,
+        entropy,
+        public_url,
+        setup.people(),
+    );
+    let stopping = api.stopping.clone();
+    let pages = web::router(Pages::new(broker.clone(), sign_in, public_url));
+    tracing::info!(address = %listener.local_addr()?, %public_url, "serving");
+    let stopped = async {
+        stop.cancelled().await;
+        stopping.cancel();
+    };
+    let served = http::serve(
+        listener,
+        http::router(api, pages),
+        Bounds::default(),
+        stopped,
+    )
+    .await;
+    broker.stop().await;
+    background.shutdown().await;
+    served.context("serve")
+}
+
+fn ports(
+    setup: &Setup,
+    key: crate::ledger::SigningKey,
+    issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
+    bundle: Bundle,
+    store: Arc<dyn Store>,
+) -> Ports {
+    let (for_loading, people) = (IssuerSet(issuers.clone()), setup.people());
+    Ports {
+        store,
+        bundle_bytes: bundle.bytes().to_vec(),
+        policy: Arc::new(bundle),
+        load_bundle: Arc::new(move |bytes| {
+            match Bundle::from_bytes(bytes, &for_loading, &people) {
+                Ok(bundle) => Ok(Arc::new(bundle) as Arc<dyn Policy>),
+                Err(mistakes) => Err(mistakes.iter().map(|m| format!("{m}\n")).collect()),
+            }
+        }),
+        targets: Arc::new(IssuerSet(issuers.clone())),
+        issuers,
+        clock: Arc::clone(&setup.clock),
+        entropy: Arc::clone(&setup.entropy),
+        key,
+        limits: crate::domain::rules::Limits::default(),
+        name: format!("{:032x}", setup.entropy.draw()),
+    }
+}
+
+fn doorkeeper(
+    setup: &Setup,
+    broker: &Broker,
+    store: Arc<dyn Store>,
+    operator: crate::domain::Digest,
+) -> anyhow::Result<people::Doorkeeper> {
+    let (clock, entropy) = (Arc::clone(&setup.clock), Arc::clone(&setup.entropy));
+    let ports = identity::Ports {
+        store,
+        clock,
+        entropy,
+    };
+    let public_url = &setup.config.server.public_url;
+    let agents = Agents::new(
+        ports.clone(),
+        Arc::new(ServedAgents(broker.clone())),
+        &setup.config.workloads,
+        public_url,
+        Some(operator),
+    )?;
+    let reviewers = Reviewers::new(ports, setup.providers()?, public_url)?;
+    let providers = setup.config.people.clone().into_iter().collect();
+    Ok(Doorkeeper {
+        broker: broker.clone(),
+        agents,
+        reviewers,
+        providers,
+    })
+}
+
+async fn tidy(store: Arc<dyn Store>, clock: Arc<dyn crate::system::Clock>) {
+    loop {
+        tokio::time::sleep(TIDY_EVERY).await;
+        if let Err(error) = store.sweep_remembered(clock.now()).await {
+            tracing::warn!(%error, "sessions that are over could not be removed");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! From a configuration to the parts a broker is made of.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+
+use secrecy::SecretString;
+
+use super::files;
+use super::gate::Gate;
+use crate::config::{Config, PostgresTarget, PostgresTls, StoreConfig, TargetConfig};
+use crate::domain::{Policy, TargetName};
+use crate::identity::Provider;
+use crate::issuers::postgres::PostgresIssuer;
+use crate::issuers::{Issuer, IssuerSet};
+use crate::policy::Bundle;
+use crate::store::{PostgresStore, SqliteStore, Store};
+use crate::system::{Clock, Entropy, SystemClock, SystemEntropy};
+
+/// The largest `countersign.toml`.
+const LARGEST_CONFIG: usize = 1024 * 1024;
+
+/// A configuration, and the directory its paths start from.
+pub(super) struct Setup {
+    pub(super) config: Config,
+    pub(super) dir: PathBuf,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) entropy: Arc<dyn Entropy>,
+}
+
+impl Setup {
+    /// Reads `countersign.toml`.
+    pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = files::text(path, LARGEST_CONFIG)?;
+        let config =
+            Config::parse(&text).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+        Ok(Self::new(config, dir.unwrap_or(Path::new(".")).to_owned()))
+    }
+
+    pub(super) fn new(config: Config, dir: PathBuf) -> Self {
+        let clock = Arc::new(SystemClock::start());
+        Self {
+            config,
+            dir,
+            clock,
+            entropy: Arc::new(SystemEntropy),
+        }
+    }
+
+    /// What must hold before anything listens.
+    pub(super) fn check_exposure(&self) -> anyhow::Result<()> {
+        let server = &self.config.server;
+        let url = &server.public_url;
+        ensure!(
+            url.path() == "/" && url.query().is_none() && url.fragment().is_none(),
+            "public_url {url} has a path; give the broker a host name of its own"
+        );
+        let local = |ip: IpAddr| ip.is_loopback();
+        let url_is_local = match url.host() {
+            Some(url::Host::Ipv4(ip)) => local(ip.into()),
+            Some(url::Host::Ipv6(ip)) => local(ip.into()),
+            Some(url::Host::Domain(name)) => name == "localhost",
+            None => bail!("public_url {url} names no host"),
+        };
+        match url.scheme() {
+            "https" => Ok(()),
+            "http" if url_is_local && local(server.listen.ip()) => Ok(()),
+            _ => bail!(
+                "public_url {url} is not https, but the broker would be reached from other machines; \
+                 put a proxy with TLS in front and name its https address, or listen on 127.0.0.1"
+            ),
+        }
+    }
+
+    pub(super) fn state_dir(&self) -> PathBuf {
+        self.dir.join(&self.config.server.state_dir)
+    }
+
+    /// The log's origin: `public_url` without its scheme (C2SP).
+    pub(super) fn origin(&self) -> String {
+        let url = self.config.server.public_url.as_str().trim_end_matches('/');
+        url.split_once("://")
+            .map_or(url, |(_, rest)| rest)
+            .to_owned()
+    }
+
+    pub(super) async fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(match &self.config.store {
+            StoreConfig::Sqlite => {
+                Arc::new(SqliteStore::open(&self.state_dir().join("ledger.db")).await?)
+            }
+            StoreConfig::Postgres { url_file } => {
+                let url = files::secret(&self.dir.join(url_file))?;
+                Arc::new(PostgresStore::connect(&url).await?)
+            }
+        })
+    }
+
+    /// The issuers, ungated. Nothing is connected to yet.
+    pub(super) fn issuers(&self) -> anyhow::Result<BTreeMap<TargetName, Arc<dyn Issuer>>> {
+        let targets = self.config.targets.keys();
+        targets
+            .map(|name| Ok((name.clone(), self.issuer(name)?)))
+            .collect()
+    }
+
+    /// The issuer of one target, with the broker's password there.
+    pub(super) fn issuer(&self, name: &TargetName) -> anyhow::Result<Arc<dyn Issuer>> {
+        let TargetConfig::Postgres(target) = self.target(name)?;
+        let password = files::secret(&self.dir.join(&target.password_file))
+            .with_context(|| format!("target {name}"))?;
+        self.postgres(name, target, password)
+    }
+
+    /// The issuer of one target, good for what is pure about it.
+    pub(super) fn issuer_without_password(
+        &self,
+        name: &TargetName,
+    ) -> anyhow::Result<Arc<dyn Issuer>> {
+        let TargetConfig::Postgres(target) = self.target(name)?;
+        self.postgres(name, target, String::new().into())
+    }
+
+    fn target(&self, name: &TargetName) -> anyhow::Result<&TargetConfig> {
+        self.config
+            .targets
+            .get(name)
+            .with_context(|| format!("there is no target {name}"))
+    }
+
+    fn postgres(
+        &self,
+        name: &TargetName,
+        target: &PostgresTarget,
+        password: SecretString,
+    ) -> anyhow::Result<Arc<dyn Issuer>> {
+        let root = match &target.tls {
+            PostgresTls::VerifyFullWith { root_file } => {
+                Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
+            }
+            PostgresTls::VerifyFull | PostgresTls::Disable => None,
+        };
+        let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock)
+            .map_err(anyhow::Error::msg)?;
+        Ok(Arc::new(issuer))
+    }
+
+    /// Exact issuer URLs of the people's providers, by short name.
+    pub(super) fn people(&self) -> BTreeMap<String, String> {
+        let people = &self.config.people;
+        people
+            .iter()
+            .map(|(name, config)| (name.clone(), config.issuer.clone()))
+            .collect()
+    }
+
+    /// The providers people sign in with, with our secrets there.
+    pub(super) fn providers(&self) -> anyhow::Result<BTreeMap<String, Provider>> {
+        let mut providers = BTreeMap::new();
+        for (name, config) in &self.config.people {
+            let client_secret = match &config.client_secret_file {
+                Some(path) => Some(
+                    files::secret(&self.dir.join(path))
+                        .with_context(|| format!("people.{name}"))?,
+                ),
+                None => None,
+            };
+            let config = config.clone();
+            providers.insert(
+                name.clone(),
+                Provider {
+                    config,
+                    client_secret,
+                },
+            );
+        }
+        Ok(providers)
+    }
+
+    /// The bundle of the directory; every mistake in it when it cannot be loaded.
+    pub(super) fn bundle(&self, targets: &IssuerSet) -> anyhow::Result<Bundle> {
+        let texts = files::bundle_texts(&self.dir)?;
+        Bundle::compile(&texts, targets, &self.people()).map_err(|mistakes| {
+            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+            let dir = self.dir.display();
+            anyhow::anyhow!(
+                "the bundle in {dir} is not loaded:\n\n{}",
+                lines.join("\n\n")
+            )
+        })
+    }
+}
+
+/// Puts every issuer behind its rehearsal of what the catalog asks of it.
+pub(super) fn gates(
+    issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
+    bundle: &Bundle,
+) -> BTreeMap<TargetName, Arc<Gate>> {
+    let scopes = |target: &TargetName| {
+        let actions = bundle.actions().into_iter();
+        actions
+            .filter(|action| &action.target == target)
+            .map(|action| action.scope.clone())
+            .collect()
+    };
+    issuers
+        .into_iter()
+        .map(|(name, issuer)| {
+            let scopes = scopes(&name);
+            (name.clone(), Arc::new(Gate::new(name, issuer, scopes)))
+        })
+        .collect()
+}
