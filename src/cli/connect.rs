@@ -147,7 +147,7 @@ fn unix_seconds() -> u64 {
 
 /// Now, in milliseconds since 1970.
 pub(crate) fn now_ms() -> i64 {
-    SystemClock.now().millis()
+    SystemClock::start().now().millis()
 }
 
 /// Fills 16 bytes with unpredictable ones.

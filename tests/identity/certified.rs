@@ -25,7 +25,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         // The provider lives in real time, so the injected clock starts there.
-        let world = World::at(SystemClock.now());
+        let world = World::at(SystemClock::start().now());
         let provider = OidcProvider::start(&format!("{BROKER}/sign-in/callback")).await;
         let issuer = &provider.issuer;
         let text = format!(

@@ -229,7 +229,7 @@ async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
         order.mint_until = order.now.plus(Seconds(2));
         let deadline = order.mint_until;
         let thaw = async {
-            until(async || relay.is_holding() && SystemClock.now() > deadline.plus(Seconds(1)))
+            until(async || relay.is_holding() && SystemClock::start().now() > deadline.plus(Seconds(1)))
                 .await;
             relay.be_faithful();
         };
@@ -249,7 +249,7 @@ async fn a_mint_after_its_time_is_not_sent() {
     let shop = Shop::open(&server).await;
     let mut order = shop::order_for(&shop::draw_lease(), &shop.scope());
     order.mint_until = order.now.plus(Seconds(0));
-    until(async || SystemClock.now() > order.mint_until).await;
+    until(async || SystemClock::start().now() > order.mint_until).await;
     let minted = shop.issuer.mint(&order).await;
     assert!(
         matches!(minted, Err(MintError::Unavailable { .. })),
