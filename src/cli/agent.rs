@@ -164,10 +164,17 @@ async fn list(global: &Global) -> Result<Exit, Failure> {
 }
 
 fn owner(agent: &AgentView) -> String {
-    match agent.rest.get("owner") {
-        Some(Value::String(owner)) => owner.clone(),
-        Some(owner) => owner.to_string(),
-        None => String::new(),
+    let owner = agent.rest.get("owner");
+    let member = |name: &str| {
+        owner
+            .and_then(|owner| owner.get(name))
+            .and_then(Value::as_str)
+    };
+    match (owner, member("group"), member("subject"), member("issuer")) {
+        (_, Some(group), ..) => format!("group:{group}"),
+        (_, _, Some(subject), Some(issuer)) => format!("{subject} ({issuer})"),
+        (Some(Value::String(owner)), ..) => owner.clone(),
+        _ => String::new(),
     }
 }
 

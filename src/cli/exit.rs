@@ -88,11 +88,11 @@ pub(crate) struct Failure {
     /// What happened.
     pub(crate) what: String,
     /// What to do next.
-    pub(crate) next: Option<String>,
+    pub(crate) next: Option<Box<str>>,
     /// Mistakes, one by one.
     pub(crate) mistakes: Vec<Mistake>,
     /// The broker's name for the call in its logs.
-    pub(crate) call_id: Option<String>,
+    pub(crate) call_id: Option<Box<str>>,
     /// The request it is about.
     pub(crate) request: Option<Box<RequestView>>,
 }
@@ -109,7 +109,7 @@ impl Failure {
             exit,
             code: code.into(),
             what: what.into(),
-            next: Some(next.into()),
+            next: Some(next.into().into()),
             mistakes: Vec::new(),
             call_id: None,
             request: None,
@@ -181,38 +181,8 @@ fn closed(
     let again = || "ask again if it is still needed".to_owned();
     Some(match outcome {
         Outcome::Completed => return None,
-        Outcome::Refused => {
-            let policies = request
-                .verdict
-                .as_ref()
-                .map(|verdict| verdict.policies.join(", "))
-                .unwrap_or_default();
-            let by = if policies.is_empty() {
-                "no policy permits it".into()
-            } else {
-                format!("decided by {policies}")
-            };
-            (
-                Exit::Refused,
-                "policy_denied",
-                format!("policy does not let this agent do it: {by}"),
-                "choose another action (`countersign actions`), or have the policy changed".into(),
-            )
-        }
-        Outcome::Denied => {
-            let who = request
-                .reviews
-                .iter()
-                .find(|review| review.decision == "deny")
-                .and_then(|review| review.reviewer.as_ref())
-                .map_or_else(|| "a reviewer".to_owned(), |person| person.subject.clone());
-            (
-                Exit::Denied,
-                "denied",
-                format!("{who} denied it"),
-                "do not ask for the same again; read the reason with the reviewer".into(),
-            )
-        }
+        Outcome::Refused => refused(request),
+        Outcome::Denied => denied(request),
         Outcome::Lapsed => (
             Exit::Ended,
             "lapsed",
@@ -259,6 +229,36 @@ fn closed(
     })
 }
 
+fn refused(request: &RequestView) -> (Exit, &'static str, String, String) {
+    let policies = request
+        .verdict
+        .as_ref()
+        .map(|verdict| verdict.policies.join(", "))
+        .unwrap_or_default();
+    let by = if policies.is_empty() {
+        "no policy permits it".into()
+    } else {
+        format!("decided by {policies}")
+    };
+    (
+        Exit::Refused,
+        "policy_denied",
+        format!("policy does not let this agent do it: {by}"),
+        "choose another action (`countersign actions`), or have the policy changed".into(),
+    )
+}
+
+fn denied(request: &RequestView) -> (Exit, &'static str, String, String) {
+    let who = request
+        .reviews
+        .iter()
+        .find(|review| review.decision == "deny")
+        .and_then(|review| review.reviewer.as_ref())
+        .map_or_else(|| "a reviewer".to_owned(), |person| person.subject.clone());
+    let next = "do not ask for the same again; read the reason with the reviewer".into();
+    (Exit::Denied, "denied", format!("{who} denied it"), next)
+}
+
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
@@ -284,9 +284,9 @@ impl From<Error> for Failure {
                     exit,
                     code: problem.code,
                     what,
-                    next: problem.next,
+                    next: problem.next.map(Into::into),
                     mistakes: problem.errors,
-                    call_id: problem.request_id,
+                    call_id: problem.request_id.map(Into::into),
                     request: None,
                 }
             }

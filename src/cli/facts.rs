@@ -65,31 +65,29 @@ pub(crate) fn of_request(request: &RequestView) -> Vec<(&'static str, String)> {
             .unwrap_or_default();
         add("lease", format!("{} {state}{ends}", lease.id));
     }
-    match request.state {
-        State::Pending => {
-            add(
-                "waits until",
-                request
-                    .pending_until
-                    .as_deref()
-                    .map(|at| format!("{at}{}", from_now(at)))
-                    .unwrap_or_default(),
-            );
-            add("review at", request.review_url.clone().unwrap_or_default());
-        }
-        State::Approved => {
-            add(
-                "collect until",
-                request
-                    .collect_until
-                    .as_deref()
-                    .map(|at| format!("{at}{}", from_now(at)))
-                    .unwrap_or_default(),
-            );
-        }
-        _ => {}
-    }
+    facts.extend(waiting(request));
     facts
+}
+
+/// What it waits for, and until when.
+fn waiting(request: &RequestView) -> Vec<(&'static str, String)> {
+    let until = |at: &Option<String>| {
+        at.as_deref()
+            .map(|at| format!("{at}{}", from_now(at)))
+            .unwrap_or_default()
+    };
+    let facts = match request.state {
+        State::Pending => vec![
+            ("waits until", until(&request.pending_until)),
+            ("review at", request.review_url.clone().unwrap_or_default()),
+        ],
+        State::Approved => vec![("collect until", until(&request.collect_until))],
+        _ => Vec::new(),
+    };
+    facts
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .collect()
 }
 
 /// `closed, denied`.

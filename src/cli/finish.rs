@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use countersign_client::{RequestView, State};
+use countersign_client::{Outcome, RequestView, State};
 use serde_json::{Map, Value, json};
 
 use super::connect::Global;
@@ -65,9 +65,13 @@ impl Finish {
 /// Whether access has ended, told no better than it is known.
 pub(crate) fn how_it_ended(request: &RequestView) -> String {
     match (&request.state, &request.outcome) {
-        (State::Closed, Some(outcome)) => {
-            format!("access has ended and the target was asked to prove it ({outcome})")
+        (
+            State::Closed,
+            Some(outcome @ (Outcome::Completed | Outcome::Revoked | Outcome::Expired)),
+        ) => {
+            format!("access has ended, proven at the target ({outcome})")
         }
+        (State::Closed, Some(outcome)) => format!("the request is closed ({outcome})"),
         (State::Closed, None) => "the request is closed".into(),
         (state, _) => format!(
             "the broker is still ending access (now {state}) and goes on until it is proven; see `countersign show {}`",

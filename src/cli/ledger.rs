@@ -90,7 +90,7 @@ impl Verify {
     }
 }
 
-const PAGE: u32 = 1000;
+const PAGE: u32 = 200;
 
 impl Export {
     async fn run(self, global: &Global) -> Result<Exit, Failure> {

@@ -44,10 +44,10 @@ impl Ask {
 
     /// The id of a request made before, if one is named in the action's place.
     pub(crate) fn existing(&self) -> Result<Option<&str>, Failure> {
-        if !self
+        if self
             .action
             .strip_prefix("req_")
-            .is_some_and(|id| id.len() == 26)
+            .is_none_or(|id| id.len() != 26)
         {
             return Ok(None);
         }

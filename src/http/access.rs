@@ -128,6 +128,7 @@ pub const ROUTES: &[Route] = &[
             (409, "mint_underway"),
             (410, "gone"),
             (410, "expired"),
+            (502, "target_refused"),
             (503, "target_unavailable"),
         ],
     ),
@@ -200,5 +201,5 @@ pub fn who_may(kinds: &[Kind]) -> String {
             Kind::Person => "a signed-in person",
         })
         .collect();
-    format!("this is for {}; call it as one", words.join(" or "))
+    format!("This is for {}; call it as one.", words.join(" or "))
 }

@@ -18,7 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::Api;
 use super::access::{self, Kind};
 use super::problem::Problem;
-use crate::domain::{Agent, AgentName, Reviewer};
+use crate::domain::{Agent, AgentName, Request as Asked, RequestId, Reviewer};
 
 /// Longest bearer token that is looked at.
 const TOKEN_BYTES_MAX: usize = 512;
@@ -223,7 +223,7 @@ fn check_same_site(api: &Api, parts: &Parts, person: &SignedIn) -> Result<(), Pr
         axum::http::StatusCode::FORBIDDEN,
         "csrf_failed",
         "the call does not come from a page of this broker",
-        "load the page again and send its token as X-CSRF-Token from the same origin",
+        "Load the page again and send its token as X-CSRF-Token from the same origin.",
     ))
 }
 
@@ -236,6 +236,30 @@ pub fn is_same_origin(headers: &HeaderMap, origin: &str) -> bool {
         (_, Some(from)) => from == origin,
         (Some(_), None) => true,
         (None, None) => false,
+    }
+}
+
+/// The request `id` if this caller may see it. Foreign and unknown ids look the same.
+///
+/// # Errors
+/// Not found, or the ledger does not answer.
+pub async fn visible(api: &Api, caller: &Principal, id: &RequestId) -> Result<Asked, Problem> {
+    let found = api.broker.request(id).await?;
+    let seen = found.filter(|request| may_see(api, caller, request));
+    seen.ok_or_else(Problem::not_found)
+}
+
+/// Whether this caller may know of the request: its agent, the operator, and people who may decide or have decided.
+pub fn may_see(api: &Api, caller: &Principal, request: &Asked) -> bool {
+    match caller {
+        Principal::Agent(agent) => request.sealed().agent == agent.name,
+        Principal::Operator => true,
+        Principal::Person(SignedIn { reviewer, .. }) => {
+            let mut reviews = request.reviews.iter();
+            api.broker.may_review(reviewer, request).is_ok()
+                || api.broker.may_revoke(reviewer, request)
+                || reviews.any(|review| review.reviewer.person == reviewer.person)
+        }
     }
 }
 

@@ -98,7 +98,7 @@ pub fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), Problem
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "unsupported_media_type",
         format!("the body must be {wanted}, UTF-8, not compressed"),
-        format!("send it with `Content-Type: {wanted}`"),
+        format!("Send it with `Content-Type: {wanted}`."),
     ))
 }
 
@@ -118,7 +118,7 @@ pub async fn read(request: Request) -> Result<Bytes, Problem> {
                 "the body did not arrive within {} seconds",
                 BODY_WAIT.as_secs()
             ),
-            "send it again, at once",
+            "Send it again, at once.",
         )
         .with_header(
             header::CONNECTION,
@@ -145,7 +145,7 @@ fn too_large() -> Problem {
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large",
         format!("a body has at most {BODY_BYTES_MAX} bytes"),
-        "shorten it; long evidence belongs behind a link",
+        "Shorten it; long evidence belongs behind a link.",
     )
 }
 
@@ -154,7 +154,7 @@ fn malformed(what: impl fmt::Display) -> Problem {
         StatusCode::BAD_REQUEST,
         "invalid_json",
         format!("the body is not one JSON object in UTF-8: {what}"),
-        "send one JSON object",
+        "Send one JSON object.",
     )
 }
 
@@ -168,7 +168,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
             StatusCode::BAD_REQUEST,
             "empty_body",
             "the body is empty",
-            "send one JSON object",
+            "Send one JSON object.",
         ));
     }
     std::str::from_utf8(bytes)
@@ -178,7 +178,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Problem> {
             StatusCode::BAD_REQUEST,
             "too_deep",
             format!("the body nests deeper than {DEPTH_MAX} levels"),
-            "flatten it",
+            "Flatten it.",
         ));
     }
     let trail = Trail::default();

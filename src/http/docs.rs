@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::Api;
 use super::access::{Kind, ROUTES, Route};
-use super::problem::PROBLEM_JSON;
+use super::problem::{Document, Mistake, PROBLEM_JSON};
 
 /// Codes of every route that is not public.
 const GUARDED: &[(u16, &str)] = &[
@@ -33,6 +33,7 @@ pub fn split(routes: OpenApiRouter<Api>) -> (Router<Api>, OpenApi) {
     document.components = match (document.components, head.components) {
         (Some(mut own), Some(more)) => {
             own.security_schemes.extend(more.security_schemes);
+            own.schemas.extend(more.schemas);
             Some(own)
         }
         (own, more) => own.or(more),
@@ -80,6 +81,8 @@ fn head() -> OpenApi {
         )
         .components(Some(
             ComponentsBuilder::new()
+                .schema_from::<Document>()
+                .schema_from::<Mistake>()
                 .security_scheme("bearer", SecurityScheme::Http(bearer))
                 .security_scheme("session", SecurityScheme::ApiKey(session))
                 .build(),

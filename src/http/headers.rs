@@ -90,7 +90,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IdempotencyKey {
                 format!(
                     "an Idempotency-Key has 1 to {KEY_CHARACTERS_MAX} printable ASCII characters, once"
                 ),
-                "send a fresh UUID, and the same one again when you retry",
+                "Send a fresh UUID, and the same one again when you retry.",
             )),
         }
     }
@@ -107,7 +107,7 @@ impl IdempotencyKey {
                 StatusCode::BAD_REQUEST,
                 "idempotency_key_required",
                 "without an Idempotency-Key a lost answer could not be told from a second attempt",
-                "send a fresh UUID as Idempotency-Key, and the same one again when you retry",
+                "Send a fresh UUID as Idempotency-Key, and the same one again when you retry.",
             )
         })
     }
@@ -242,7 +242,7 @@ pub async fn unknown_method() -> Response {
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
         "this path does not have this method",
-        "see /openapi.json for what it has",
+        "See /openapi.json for what it has.",
     )
     .into_response()
 }

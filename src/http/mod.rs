@@ -1,7 +1,7 @@
 //! The JSON API: strict in what it reads, one shape for every no, denied by default.
 //!
 //! * [`api`] one endpoint a file; [`access`] who may call which
-//! * [`auth`] who is calling; [`body`], [`fields`] and [`headers`] what they say; [`rate`] how often
+//! * [`auth`] who is calling, [`gate`] over `identity`; [`body`], [`fields`], [`headers`] what they say; [`rate`] how often
 //! * [`view`] what is shown; [`problem`] how it says no
 //! * [`call`] the id and log line of a call; [`serve`] the listener; [`docs`] the OpenAPI document
 //!
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::any;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
@@ -28,6 +29,7 @@ pub mod body;
 pub mod call;
 pub mod docs;
 pub mod fields;
+pub mod gate;
 pub mod headers;
 pub mod problem;
 pub mod rate;
@@ -35,6 +37,7 @@ pub mod serve;
 pub mod view;
 
 pub use auth::{AccessToken, AuthError, Authenticator, Grant, GrantError, Principal, SignedIn};
+pub use gate::{Directory, Gate};
 pub use problem::Problem;
 pub use serve::{Bounds, serve};
 
@@ -86,15 +89,20 @@ impl Api {
     }
 }
 
-/// The API's routes, guarded. `pages` are merged beside them, and share ids, log lines and security headers.
-pub fn router(api: Api, pages: Router) -> Router {
+/// The API's routes, guarded. `pages` are merged beside them, share ids, log lines and security headers, and answer
+/// for unknown paths outside `/v1`.
+pub fn router(api: Api, pages: impl Into<Option<Router>>) -> Router {
     let (routes, _) = docs::split(api::routes());
-    routes
+    let routes = routes
         .method_not_allowed_fallback(headers::unknown_method)
+        .route("/v1/{*unknown}", any(headers::unknown_path))
         .layer(from_fn_with_state(api.clone(), auth::guard))
-        .with_state(api.clone())
-        .merge(pages)
-        .fallback(headers::unknown_path)
+        .with_state(api.clone());
+    let routes = match pages.into() {
+        Some(pages) => routes.merge(pages),
+        None => routes.fallback(headers::unknown_path),
+    };
+    routes
         .layer(CatchPanicLayer::custom(call::panicked))
         .layer(from_fn(headers::secure))
         .layer(from_fn_with_state(api, call::identify))

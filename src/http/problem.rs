@@ -30,14 +30,19 @@ pub struct Mistake {
     pub detail: String,
 }
 
+/// A problem document, ready to be answered with.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Problem(Box<Document>);
+
 /// A problem document.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(example = json!({
+#[schema(as = Problem, example = json!({
     "type": "about:blank", "title": "Conflict", "status": 409, "code": "approval_required",
-    "detail": "the request is not approved yet", "next": "wait for its reviewers, then collect again",
+    "detail": "the request is not approved yet", "next": "Wait for its reviewers, then collect again.",
     "request_id": "5f3c2f0e9b7a4d6c8e1f203142536475", "errors": [], "retryable": false
 }))]
-pub struct Problem {
+pub struct Document {
     /// Always `about:blank`: `code` says what kind it is.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -69,7 +74,7 @@ impl Problem {
         detail: impl Into<String>,
         next: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Document {
             kind: "about:blank",
             title: status.canonical_reason().unwrap_or("Error"),
             status: status.as_u16(),
@@ -80,7 +85,7 @@ impl Problem {
             errors: Vec::new(),
             retryable: false,
             headers: Vec::new(),
-        }
+        }))
     }
 
     /// Something that is not there, or not yours: the two look the same.
@@ -89,7 +94,7 @@ impl Problem {
             StatusCode::NOT_FOUND,
             RefusalCode::NotFound.word(),
             "there is nothing here for you",
-            "check the path and the id, and that it belongs to you",
+            "Check the path and the id, and that it belongs to you.",
         )
     }
 
@@ -99,7 +104,7 @@ impl Problem {
             StatusCode::UNAUTHORIZED,
             "unauthenticated",
             detail,
-            "send `Authorization: Bearer` with an API key or an access token from /v1/token",
+            "Send `Authorization: Bearer` with an API key or an access token from /v1/token.",
         )
         .with_header(
             header::WWW_AUTHENTICATE,
@@ -123,7 +128,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             code,
             detail,
-            "try again after the time in Retry-After; nothing was granted",
+            "Try again after the time in Retry-After; nothing was granted.",
         )
         .retry_after(2)
     }
@@ -134,7 +139,7 @@ impl Problem {
             StatusCode::INTERNAL_SERVER_ERROR,
             "internal",
             "the broker made a mistake; it is in its log under the request id",
-            "give the operator the request_id",
+            "Give the operator the request_id.",
         )
     }
 
@@ -142,18 +147,21 @@ impl Problem {
     pub fn invalid(errors: Vec<Mistake>) -> Self {
         let unknown = errors.iter().find(|error| error.code == "unknown_field");
         let first = unknown.or(errors.first());
-        let agree = unknown.is_some() || errors.windows(2).all(|pair| same_code(pair));
+        let agree = unknown.is_some() || errors.windows(2).all(same_code);
         let code = first.filter(|_| agree).map(|error| error.code.clone());
         let detail = first.map_or_else(
             || "the request does not fit".into(),
-            |error| format!("{}: {}", error.pointer, error.detail),
+            |error| match error.pointer.as_str() {
+                "" => error.detail.clone(),
+                pointer => format!("{pointer}: {}", error.detail),
+            },
         );
         let code = code.unwrap_or_else(|| RefusalCode::Invalid.word().into());
         Self::new(
             StatusCode::BAD_REQUEST,
             &code,
             detail,
-            "correct what `errors` lists and send it again; /openapi.json describes every field",
+            "Correct what `errors` lists and send it again; /openapi.json describes every field.",
         )
         .with_errors(errors)
     }
@@ -170,48 +178,48 @@ impl Problem {
     /// Adds the mistakes.
     #[must_use]
     pub fn with_errors(mut self, errors: Vec<Mistake>) -> Self {
-        self.errors = errors;
+        self.0.errors = errors;
         self
     }
 
     /// Adds a response header.
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.push((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
     /// The same call may succeed after so many seconds.
     #[must_use]
     pub fn retry_after(mut self, seconds: u64) -> Self {
-        self.retryable = true;
+        self.0.retryable = true;
         self.with_header(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
     /// The stable code.
     pub fn code(&self) -> &str {
-        &self.code
+        &self.0.code
     }
 
     /// The status.
     pub fn status(&self) -> StatusCode {
-        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
     /// What is wrong, for the one who asked.
     pub fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// What to do next.
     pub fn next(&self) -> &str {
-        &self.next
+        &self.0.next
     }
 
     /// Names the call it belongs to.
     #[must_use]
     pub fn with_request_id(mut self, id: &str) -> Self {
-        self.request_id = id.into();
+        self.0.request_id = id.into();
         self
     }
 }
@@ -290,7 +298,7 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        for (name, value) in &self.headers {
+        for (name, value) in &self.0.headers {
             headers.insert(name.clone(), value.clone());
         }
         // The layer that knows the request id writes the body again from this.

@@ -45,7 +45,7 @@ impl Buckets {
                 StatusCode::TOO_MANY_REQUESTS,
                 "rate_limited",
                 "this agent calls more than 600 times a minute",
-                "wait for the time in Retry-After; use `Prefer: wait` instead of polling",
+                "Wait for the time in Retry-After; use `Prefer: wait` instead of polling.",
             )
             .retry_after(1));
         }

@@ -7,13 +7,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
-use super::auth::{Principal, SignedIn};
-use super::problem::Problem;
 use crate::domain::quorum::missing;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
     Action, Agent, AgentProof, Lease, LeaseId, LeaseState, ParameterKind, Party, Person, Request,
-    RequestId, RequestState, Reviewer, Time,
+    RequestState, Reviewer, Time,
 };
 
 /// A page of a list.
@@ -479,28 +477,4 @@ fn parameter(kind: &ParameterKind) -> Value {
         members.insert("hint".into(), kind.hint().into());
     }
     shown
-}
-
-/// The request `id` if this caller may see it. Foreign and unknown ids look the same.
-///
-/// # Errors
-/// Not found, or the ledger does not answer.
-pub async fn visible(api: &Api, caller: &Principal, id: &RequestId) -> Result<Request, Problem> {
-    let found = api.broker.request(id).await?;
-    let seen = found.filter(|request| may_see(api, caller, request));
-    seen.ok_or_else(Problem::not_found)
-}
-
-/// Whether this caller may know of the request: its agent, the operator, and people who may decide or have decided.
-pub fn may_see(api: &Api, caller: &Principal, request: &Request) -> bool {
-    match caller {
-        Principal::Agent(agent) => request.sealed().agent == agent.name,
-        Principal::Operator => true,
-        Principal::Person(SignedIn { reviewer, .. }) => {
-            let mut reviews = request.reviews.iter();
-            api.broker.may_review(reviewer, request).is_ok()
-                || api.broker.may_revoke(reviewer, request)
-                || reviews.any(|review| review.reviewer.person == reviewer.person)
-        }
-    }
 }

@@ -26,7 +26,6 @@ impl AgentDirectory for ServedAgents {
 
 /// Agents' tokens and people's sessions.
 pub(super) struct Doorkeeper {
-    pub(super) broker: Broker,
     pub(super) agents: Agents,
     pub(super) reviewers: Reviewers,
     /// Providers in the order they are shown.
@@ -171,15 +170,6 @@ impl web::auth::SignIn for Doorkeeper {
             .await;
         let signed_in = finished.map_err(sign_in_error)?;
         let reviewer = signed_in.session.reviewer;
-        // A sign-in that cannot be recorded is none.
-        if let Err(error) = self.broker.note_session(&reviewer.person, true).await {
-            tracing::error!(%error, "a sign-in could not be recorded");
-            let cookie = signed_in.session_cookie.value.expose_secret();
-            if let Err(error) = sessions.end(cookie).await {
-                tracing::error!(%error, "the session of a sign-in that was not recorded could not be ended");
-            }
-            return Err(web::auth::SignInError::Unavailable);
-        }
         let cookies = [&signed_in.session_cookie, &signed_in.sign_in_removal];
         Ok(web::auth::Arrival {
             return_to: signed_in.return_to,
@@ -206,18 +196,10 @@ impl web::auth::SignIn for Doorkeeper {
     async fn end(&self, headers: &HeaderMap) -> Result<Vec<HeaderValue>, web::auth::SignInError> {
         let sessions = self.reviewers.sessions();
         if let Some(cookie) = cookie(headers, sessions.cookie_name()) {
-            let ended = sessions.end(&cookie).await.map_err(|error| {
+            sessions.end(&cookie).await.map_err(|error| {
                 tracing::error!(%error, "a session could not be ended");
                 web::auth::SignInError::Unavailable
             })?;
-            if let Some(session) = ended
-                && let Err(error) = self
-                    .broker
-                    .note_session(&session.reviewer.person, false)
-                    .await
-            {
-                tracing::error!(%error, "a sign-out could not be recorded");
-            }
         }
         Ok(set_cookie(&sessions.removal()).into_iter().collect())
     }

@@ -220,7 +220,6 @@ fn doorkeeper(
     let reviewers = Reviewers::new(ports, setup.providers()?, public_url)?;
     let providers = setup.config.people.clone().into_iter().collect();
     Ok(Doorkeeper {
-        broker: broker.clone(),
         agents,
         reviewers,
         providers,

@@ -313,3 +313,16 @@ async fn tokens_that_are_nobodys_prove_nothing_and_an_outage_is_not_a_no() {
     let answer = bench.get("/v1/actions").bearer(BOT).send().await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
 }
+
+#[tokio::test]
+async fn pages_beside_the_api_answer_for_their_own_paths_only() {
+    let mut bench = Bench::start().await;
+    let pages = axum::Router::new().fallback(async || "a page");
+    bench.router = countersign::http::router(bench.api.clone(), Some(pages));
+    assert_eq!(bench.get("/nothing").send().await.text, "a page");
+    assert_eq!(bench.get("/v1/nothing").send().await.code(), "not_found");
+    assert_eq!(
+        bench.get("/v1/agents").send().await.status,
+        StatusCode::UNAUTHORIZED
+    );
+}

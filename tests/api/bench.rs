@@ -162,7 +162,7 @@ impl Bench {
         let url = ORIGIN.parse().unwrap();
         let api = Api::new(broker.clone(), gate, entropy, &url, people);
         Self {
-            router: http::router(api.clone(), Router::new()),
+            router: http::router(api.clone(), None),
             broker,
             api,
             clock,

@@ -31,9 +31,7 @@ fn has_example(document: &Value, media: &Value) -> bool {
         .as_str()
         .and_then(|name| name.rsplit('/').next());
     let schema = name.map(|name| &document["components"]["schemas"][name]);
-    let item = schema.map(|schema| &schema["properties"]["data"]["items"]["$ref"]);
-    let item = item.and_then(|item| item.as_str()?.rsplit('/').next());
-    let item = item.map(|name| &document["components"]["schemas"][name]);
+    let item = schema.map(|schema| &schema["properties"]["data"]["items"]);
     let shown = |value: &Value| value.get("example").is_some() || value.get("examples").is_some();
     shown(media) || schema.is_some_and(shown) || item.is_some_and(shown)
 }

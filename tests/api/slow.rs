@@ -1,43 +1,50 @@
 //! Slow clients on a real listener.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::StatusCode;
+use axum::routing::get;
 use countersign::http::{Bounds, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
-use super::bench::{BOT, Bench, text};
+use super::bench::{BOT, Bench};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Runs `test` against a listener on `bench` and stops the listener after it.
-async fn on_a_listener<T>(
-    bench: &Bench,
+/// Runs `test` against a listener, tells the listener to stop, and runs `after` while it does.
+async fn on_a_listener<T, U>(
+    router: Router,
     bounds: Bounds,
     test: impl AsyncFnOnce(SocketAddr) -> T,
-) -> T {
+    after: impl AsyncFnOnce(T) -> U,
+) -> U {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel::<()>();
-    let served = serve(listener, bench.router.clone(), bounds, async move {
+    let served = serve(listener, router, bounds, async move {
         let _ = stopped.await;
     });
     let tested = async {
         let result = test(address).await;
         stop.send(()).unwrap();
-        result
+        after(result).await
     };
-    let (served, result) =
-        tokio::time::timeout(PATIENCE * 2, async { tokio::join!(served, tested) })
-            .await
-            .expect("the listener stops when told");
+    let both = async { tokio::join!(served, tested) };
+    let (served, result) = tokio::time::timeout(PATIENCE * 2, both)
+        .await
+        .expect("it stops when told");
     served.unwrap();
     result
 }
+
+/// Nothing more to do.
+async fn nothing(_: ()) {}
 
 async fn exchange(address: SocketAddr, text: &str) -> String {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -62,7 +69,7 @@ async fn case_167_silent_and_dripping_clients_are_dropped_and_good_ones_served()
         header_wait: Duration::from_millis(300),
         ..Bounds::default()
     };
-    on_a_listener(&bench, bounds, async |address| {
+    let test = async |address| {
         let mut silent = Vec::new();
         for _ in 0..200 {
             silent.push(TcpStream::connect(address).await.unwrap());
@@ -91,8 +98,8 @@ async fn case_167_silent_and_dripping_clients_are_dropped_and_good_ones_served()
         for mut stream in silent {
             assert!(is_dropped(&mut stream).await);
         }
-    })
-    .await;
+    };
+    on_a_listener(bench.router.clone(), bounds, test, nothing).await;
 }
 
 #[tokio::test]
@@ -103,7 +110,7 @@ async fn case_167_connections_over_the_bound_wait_and_are_served_when_there_is_r
         connections: 2,
         ..Bounds::default()
     };
-    on_a_listener(&bench, bounds, async |address| {
+    let test = async |address| {
         let _silent = [
             TcpStream::connect(address).await.unwrap(),
             TcpStream::connect(address).await.unwrap(),
@@ -114,8 +121,8 @@ async fn case_167_connections_over_the_bound_wait_and_are_served_when_there_is_r
         );
         let answer = tokio::time::timeout(PATIENCE, call).await.unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
-    })
-    .await;
+    };
+    on_a_listener(bench.router.clone(), bounds, test, nothing).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -140,26 +147,29 @@ async fn case_167_a_body_that_never_ends_is_given_up() {
 
 #[tokio::test]
 async fn a_stopping_listener_lets_calls_under_way_finish() {
-    let bench = Bench::start().await;
-    let request = bench.ask(BOT, "orders.export").await;
-    let id = text(&request, "id").to_owned();
-    let stopping = bench.api.stopping.clone();
-    let waiting = on_a_listener(&bench, Bounds::default(), async |address| {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let call = format!(
-            "GET /v1/requests/{id} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {BOT}\r\nPrefer: wait=50\r\n\r\n"
-        );
-        stream.write_all(call.as_bytes()).await.unwrap();
-        stream
+    let entered = Arc::new(Notify::new());
+    let signal = Arc::clone(&entered);
+    let release = Arc::new(Notify::new());
+    let released = Arc::clone(&release);
+    let hold = get(async move || {
+        signal.notify_one();
+        released.notified().await;
+        "done"
     });
-    let (mut stream, ()) = tokio::join!(waiting, async { stopping.cancel() });
-    let mut answer = String::new();
-    tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer))
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(
-        answer.is_empty() || answer.contains("\"state\":\"pending\""),
-        "{answer}"
-    );
+    let router = Router::new().route("/hold", hold);
+    let test = async |address| {
+        let call = "GET /hold HTTP/1.1\r\nHost: a\r\n\r\n";
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(call.as_bytes()).await.unwrap();
+        entered.notified().await;
+        stream
+    };
+    let after = async |mut stream: TcpStream| {
+        release.notify_one();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let answer = on_a_listener(router, Bounds::default(), test, after).await;
+    assert!(answer.ends_with("done"), "{answer}");
 }

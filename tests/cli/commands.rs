@@ -466,7 +466,7 @@ async fn a_new_api_key_is_shown_once_or_goes_to_a_file() {
     fake.can(
         "GET /v1/agents",
         200,
-        json!({"data": [{"name": "ci", "owner": "group:ops", "proof": {"kind": "api_key"}}]}),
+        json!({"data": [{"name": "ci", "owner": {"kind": "group", "group": "ops"}, "proof": {"kind": "api_key"}}]}),
     );
     let ran = run(countersign(&fake, &["agent", "ls"])).await;
     assert!(

@@ -280,6 +280,7 @@ trait FromNow {
 impl FromNow for jiff::Timestamp {
     fn now_in(millis: i64) -> String {
         use countersign::system::{Clock, SystemClock};
-        countersign::domain::Time::from_millis(SystemClock::start().now().millis() + millis).to_string()
+        countersign::domain::Time::from_millis(SystemClock::start().now().millis() + millis)
+            .to_string()
     }
 }

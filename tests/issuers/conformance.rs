@@ -229,8 +229,10 @@ async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
         order.mint_until = order.now.plus(Seconds(2));
         let deadline = order.mint_until;
         let thaw = async {
-            until(async || relay.is_holding() && SystemClock::start().now() > deadline.plus(Seconds(1)))
-                .await;
+            until(async || {
+                relay.is_holding() && SystemClock::start().now() > deadline.plus(Seconds(1))
+            })
+            .await;
             relay.be_faithful();
         };
         let (minted, ()) = tokio::join!(shop.issuer.mint(&order), thaw);

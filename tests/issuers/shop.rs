@@ -33,7 +33,7 @@ pub struct Shop {
 }
 
 pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
-    let now = SystemClock.now();
+    let now = SystemClock::start().now();
     MintOrder {
         lease: lease.clone(),
         request: RequestId::draw(now, SystemEntropy.draw()),
@@ -46,7 +46,7 @@ pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
 }
 
 pub fn draw_lease() -> LeaseId {
-    LeaseId::draw(SystemClock.now(), SystemEntropy.draw())
+    LeaseId::draw(SystemClock::start().now(), SystemEntropy.draw())
 }
 
 pub fn issuer_for(
@@ -60,7 +60,7 @@ pub fn issuer_for(
         SecretString::from(password),
         root_pem,
         Arc::new(SystemEntropy),
-        Arc::new(SystemClock),
+        Arc::new(SystemClock::start()),
     )
 }
 

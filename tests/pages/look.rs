@@ -111,7 +111,12 @@ async fn case_010_a_scope_that_cannot_be_put_in_words_is_not_made_to_look_harmle
         .await;
     let ben = shop.people.enter("ben");
     let page = shop.get(&ben, &format!("/requests/{}", request.id())).await;
-    page.says(&["migration", "<code><bdi>DROP TABLE orders</bdi></code>"]);
+    page.says(&[
+        "migration",
+        "<code><bdi>DROP TABLE orders</bdi></code>",
+        "This scope cannot be summarised",
+        "CREATE ROLE",
+    ]);
 }
 
 #[tokio::test]

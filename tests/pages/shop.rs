@@ -319,6 +319,10 @@ impl Targets for ShopTargets {
             "at most 2 connections at a time; statements stop after 30s unless it asks for longer"
                 .into(),
         );
+        if role == "schema_migrate" {
+            // What a migration does cannot be told from its role.
+            words.clear();
+        }
         Explanation {
             words,
             exact: format!(

@@ -31,7 +31,7 @@ fn catalog() -> String {
         ("two", "group:red"),
         ("three", "group:green"),
     ] {
-        let hash = "0".repeat(63) + &name.len().to_string();
+        let hash = format!("{}{}", "0".repeat(63), name.len());
         let hash = if name == "two" {
             hash.replacen('0', "a", 1)
         } else {

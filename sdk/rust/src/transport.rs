@@ -17,6 +17,8 @@ const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 /// Longest pause the broker can ask for between two attempts of one call.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(5);
+/// What the broker says while an earlier attempt of the same call is still being worked on.
+const UNDER_WAY: [&str; 2] = ["idempotency_in_progress", "mint_underway"];
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// Names one intended effect: however often the call is sent with it, the effect happens once.
@@ -146,9 +148,7 @@ pub(crate) fn pause_before_repeat(
     let asked = match error {
         Error::Network { never_sent, .. } if repeatable || *never_sent => None,
         Error::Problem(problem)
-            if repeatable
-                && (error.is_outage()
-                    || problem.retryable && problem.code == "idempotency_in_progress") =>
+            if repeatable && (error.is_outage() || UNDER_WAY.contains(&problem.code.as_str())) =>
         {
             problem.retry_after.map(Duration::from_secs)
         }

@@ -65,10 +65,13 @@ impl Watch<'_> {
         child: &mut Child,
         signals: &mut Signals,
     ) -> Result<Ended, Failure> {
-        let mut progress = Progress::default();
-        progress.warned = self.left().map_or(0, |left| {
+        let said = self.left().map_or(0, |left| {
             WARNINGS.iter().filter(|at| left <= **at * 1000).count()
         });
+        let mut progress = Progress {
+            warned: said,
+            ..Progress::default()
+        };
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Box::pin(self.look());

@@ -70,14 +70,7 @@ pub(crate) enum OnRevoke {
 impl Exec {
     pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
         let output = global.output();
-        if environment("COUNTERSIGN_LEASE").is_some() && !self.nest {
-            return Err(Failure::new(
-                Exit::NotStarted,
-                "nested",
-                "this already runs inside `countersign exec`",
-                "run the command directly with the credential at hand, or add --nest to ask for another one",
-            ));
-        }
+        self.refuse_nesting()?;
         let program = command::find(&self.command)?;
         // From here on nothing but SIGKILL ends us without cleaning up.
         let mut signals = Signals::install()?;
@@ -141,6 +134,18 @@ impl Exec {
                 .await;
         }
         Ok(Exit::Child(ended?.exit_code()))
+    }
+
+    fn refuse_nesting(&self) -> Result<(), Failure> {
+        if environment("COUNTERSIGN_LEASE").is_none() || self.nest {
+            return Ok(());
+        }
+        Err(Failure::new(
+            Exit::NotStarted,
+            "nested",
+            "this already runs inside `countersign exec`",
+            "run the command directly with the credential at hand, or add --nest to ask for another one",
+        ))
     }
 
     /// Asks, and waits until the request may be collected. A signal takes the request back.

@@ -11,10 +11,10 @@ use zeroize::Zeroizing;
 
 use crate::broker::{Credential, PostgresCredential};
 use crate::domain::{RequestId, Time};
-use crate::http::auth::{Caller, CallingAgent};
+use crate::http::auth::{Caller, CallingAgent, visible};
 use crate::http::body::NoBody;
 use crate::http::headers::{Id, IdempotencyKey};
-use crate::http::view::{RequestView, visible};
+use crate::http::view::RequestView;
 use crate::http::{Api, Problem};
 
 /// A collected credential.

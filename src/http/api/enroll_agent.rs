@@ -5,16 +5,17 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
-use zeroize::Zeroizing;
 
 use crate::domain::agent::AgentOrigin;
-use crate::domain::{Agent, AgentName, AgentProof, Digest, Party, Person};
+use crate::domain::{Agent, AgentName, AgentProof, Party, Person};
 use crate::http::body::Json;
 use crate::http::fields::{Fields, FromFields};
 use crate::http::view::AgentView;
 use crate::http::{Api, Problem};
+use crate::identity::keys::{self, TokenKind};
 
 /// A new agent.
 #[derive(Debug, ToSchema)]
@@ -102,12 +103,12 @@ pub struct EnrolledView {
     /// Its API key, shown once; only its hash is kept.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "hand_over")]
     #[schema(value_type = Option<String>)]
-    api_key: Option<Zeroizing<String>>,
+    api_key: Option<SecretString>,
 }
 
 /// The one place where a new key is written out.
-fn hand_over<S: Serializer>(key: &Option<Zeroizing<String>>, to: S) -> Result<S::Ok, S::Error> {
-    key.as_ref().map(|key| key.as_str()).serialize(to)
+fn hand_over<S: Serializer>(key: &Option<SecretString>, to: S) -> Result<S::Ok, S::Error> {
+    key.as_ref().map(ExposeSecret::expose_secret).serialize(to)
 }
 
 /// Add an agent
@@ -127,8 +128,7 @@ pub async fn enroll(
     let (proof, api_key) = match new.proof {
         Proof::PublicKey(ed25519) => (AgentProof::PublicKey { ed25519 }, None),
         Proof::ApiKey => {
-            let key = draw_key(&api);
-            let hash = Digest::of(key.as_bytes());
+            let (key, hash) = keys::generate(TokenKind::ApiKey, api.entropy.as_ref());
             (AgentProof::ApiKey { hash }, Some(key))
         }
     };
@@ -145,14 +145,6 @@ pub async fn enroll(
     };
     let location = [(header::LOCATION, HeaderValue::from_static("/v1/agents"))];
     Ok((StatusCode::CREATED, location, axum::Json(view)).into_response())
-}
-
-/// 256 random bits behind their prefix.
-fn draw_key(api: &Api) -> Zeroizing<String> {
-    let mut bytes = Zeroizing::new([0_u8; 32]);
-    api.entropy.fill(bytes.as_mut_slice());
-    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(bytes.as_slice()));
-    Zeroizing::new(format!("csk_{}", text.as_str()))
 }
 
 fn owner(api: &Api, text: &str) -> Result<Party, Problem> {

@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::domain::RequestId;
-use crate::http::auth::{Caller, CallingAgent};
+use crate::http::auth::{Caller, CallingAgent, visible};
 use crate::http::body::Json;
 use crate::http::fields::{Fields, FromFields};
 use crate::http::headers::{Id, Prefer};
-use crate::http::view::{RequestView, visible};
+use crate::http::view::RequestView;
 use crate::http::{Api, Problem};
 
 /// How it went.

@@ -21,6 +21,7 @@ pub struct EntryView {
 
 /// Entries in order.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"data": [{"seq": 0, "entry": "{\"actor\":{\"kind\":\"broker\"},…}"}], "next": 1}))]
 pub struct EntriesView {
     /// The entries.
     data: Vec<EntryView>,

@@ -6,9 +6,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::domain::{RequestId, Time};
-use crate::http::auth::Caller;
+use crate::http::auth::{Caller, visible};
 use crate::http::headers::Id;
-use crate::http::view::{Page, PersonView, decision_word, visible};
+use crate::http::view::{Page, PersonView, decision_word};
 use crate::http::{Api, Problem};
 
 /// One person's review.

@@ -42,7 +42,7 @@ pub async fn revoke(
             StatusCode::CONFLICT,
             "not_live",
             "this lease is proven over; its request goes on with another",
-            "look at the request for the lease in force",
+            "Look at the request for the lease in force.",
         ));
     }
     let by = match caller {

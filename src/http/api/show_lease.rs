@@ -4,9 +4,9 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::domain::{LeaseId, Request};
-use crate::http::auth::{Caller, Principal};
+use crate::http::auth::{Caller, Principal, may_see};
 use crate::http::headers::Id;
-use crate::http::view::{LeaseView, may_see};
+use crate::http::view::LeaseView;
 use crate::http::{Api, Problem};
 
 /// The request a lease serves or served, if the caller may see it.

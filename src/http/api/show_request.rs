@@ -4,9 +4,9 @@ use axum::extract::State;
 use axum::response::Response;
 
 use crate::domain::RequestId;
-use crate::http::auth::Caller;
+use crate::http::auth::{Caller, visible};
 use crate::http::headers::{Id, Prefer};
-use crate::http::view::{RequestView, visible};
+use crate::http::view::RequestView;
 use crate::http::{Api, Problem};
 
 /// Show a request

@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::State;
 
 use crate::domain::RequestId;
-use crate::http::auth::{Caller, CallingAgent};
+use crate::http::auth::{Caller, CallingAgent, visible};
 use crate::http::body::NoBody;
 use crate::http::headers::Id;
-use crate::http::view::{RequestView, visible};
+use crate::http::view::RequestView;
 use crate::http::{Api, Problem};
 
 /// Withdraw a request
