@@ -110,6 +110,8 @@ GRANT USAGE ON SCHEMA shop TO countersign_orders_ro, countersign_customers_limit
 GRANT SELECT ON shop.orders TO countersign_orders_ro;
 GRANT SELECT (id, name, country) ON shop.customers TO countersign_customers_limited;
 GRANT shop_owner TO countersign_schema_migrator;
+-- What a migration leaves behind goes to the quarantine role, which must be able to own it.
+GRANT CREATE ON SCHEMA shop TO countersign_orphans;
 
 -- --- Which rows a credential sees ---------------------------------------------------------------------------------
 
@@ -122,21 +124,23 @@ CREATE TABLE IF NOT EXISTS countersign.lease_scope (
     value text NOT NULL,
     PRIMARY KEY (role_name, key, value)
 );
-GRANT USAGE ON SCHEMA countersign TO countersign_broker;
+GRANT USAGE ON SCHEMA countersign TO countersign_broker, countersign_customers_limited;
 GRANT SELECT, INSERT, DELETE ON countersign.lease_scope TO countersign_broker;
 
--- Tells a session what was approved for the role it logged in with, and nothing of others. `session_user` is that role
--- whatever SET ROLE says.
-CREATE OR REPLACE FUNCTION countersign.approved(wanted text) RETURNS SETOF text
-    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-    AS 'SELECT value FROM countersign.lease_scope WHERE role_name = session_user AND key = wanted';
-REVOKE ALL ON FUNCTION countersign.approved(text) FROM PUBLIC;
-GRANT USAGE ON SCHEMA countersign TO countersign_customers_limited;
-GRANT EXECUTE ON FUNCTION countersign.approved(text) TO countersign_customers_limited;
+-- The table itself is guarded the same way: a session sees what was approved for the role it logged in with, and
+-- nothing of others. `session_user` is that role whatever SET ROLE says.
+GRANT SELECT ON countersign.lease_scope TO countersign_customers_limited;
+ALTER TABLE countersign.lease_scope ENABLE ROW LEVEL SECURITY;
+DROP POLICY IF EXISTS own_rows ON countersign.lease_scope;
+CREATE POLICY own_rows ON countersign.lease_scope FOR SELECT USING (role_name = session_user);
+DROP POLICY IF EXISTS broker_rows ON countersign.lease_scope;
+CREATE POLICY broker_rows ON countersign.lease_scope TO countersign_broker USING (true) WITH CHECK (true);
 
 ALTER TABLE shop.customers ENABLE ROW LEVEL SECURITY;
 DROP POLICY IF EXISTS customers_as_approved ON shop.customers;
 CREATE POLICY customers_as_approved ON shop.customers FOR SELECT TO countersign_customers_limited
-    USING (country IN (SELECT countersign.approved('country')));
+    USING (country IN (
+        SELECT value FROM countersign.lease_scope WHERE role_name = session_user AND key = 'country'
+    ));
 
 COMMIT;

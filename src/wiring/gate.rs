@@ -64,10 +64,13 @@ impl Gate {
         }
     }
 
-    /// Rehearses until it passes.
+    /// Rehearses again, from time to time, until it passes.
     pub(super) async fn open_some_day(self: Arc<Self>) {
-        while !self.try_open().await {
+        loop {
             tokio::time::sleep(AGAIN).await;
+            if self.try_open().await {
+                return;
+            }
         }
     }
 }
