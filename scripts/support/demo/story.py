@@ -92,7 +92,10 @@ def export(stage, show):
 
     show.tell("\nThe agent, which was waiting all the time, goes on:")
     waits.finish()
-    what, columns, country = waits.said.split("-- ", 1)[1].split("-- ")[:3]
+    parts = re.split(r"^-- .*$", waits.said, flags=re.M)
+    if len(parts) != 4:
+        raise Failed(f"the queries did not run: {waits.said}")
+    what, columns, country = parts[1:]
     rows = re.findall(r"\| (\w\w)$", what, re.M)
     show.holds("the query runs, on the approved rows", rows == ["de", "de"], waits.said)
     show.holds("PostgreSQL refuses the columns outside the scope", "permission denied for table customers" in columns, columns)
