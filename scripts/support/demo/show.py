@@ -56,23 +56,25 @@ class Show:
         """Runs a command line to its end, showing it and what it says."""
         return self.launch(stage, line, environment, shown).finish()
 
-    def launch(self, stage, line, environment, shown=None):
+    def launch(self, stage, line, environment, shown=None, live=True):
+        """Starts a command line; what it says is shown as it comes, or when it has ended."""
         self.tell(f"$ {shown or line}")
-        return Running(self, stage.start(shlex.split(line), env=environment), line)
+        return Running(self, stage.start(shlex.split(line), env=environment), line, live)
 
 
 class Running:
-    """A command that runs; what it says is shown as it comes."""
+    """A command that runs, and what it has said so far."""
 
-    def __init__(self, show, process, line):
-        self.show, self.process, self.line, self.lines = show, process, line, []
+    def __init__(self, show, process, line, live):
+        self.show, self.process, self.line, self.live, self.lines = show, process, line, live, []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            self.show.tell(f"  {self.lines[-1]}")
+            if self.live:
+                self.show.tell(f"  {self.lines[-1]}")
 
     @property
     def said(self):
@@ -93,4 +95,6 @@ class Running:
         except subprocess.TimeoutExpired:
             raise Failed(f"`{self.line}` does not end within {seconds} s") from None
         self.reader.join(5)
+        if not self.live:
+            self.show.tell("\n".join(f"  {line}" for line in self.lines))
         return self
