@@ -1,6 +1,6 @@
 //! The laws and the cases that the pure core answers for, one by one.
 
-use countersign::domain::command::{MintResult, RefusalCode, Revoker};
+use countersign::domain::command::{RefusalCode, Revoker};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision};
 use countersign::domain::rules::Limits;
