@@ -84,7 +84,7 @@ pub(super) fn state_dir(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The key that signs checkpoints, made at the first start.
+/// The key that signs checkpoints, made at the first start. Its public half is kept beside it in `ledger.vkey`.
 pub(super) fn signing_key(
     dir: &Path,
     origin: &str,
@@ -104,6 +104,10 @@ pub(super) fn signing_key(
         "the ledger of this state directory belongs to {name}, but public_url says {origin}; \
          use the former public_url, or another state_dir for a new ledger"
     );
+    // Public, and written anew at each start: for `ledger verify --key` wherever the ledger is checked.
+    let public = dir.join("ledger.vkey");
+    fs::write(&public, format!("{}\n", key.verifying_key()))
+        .with_context(|| format!("write {}", public.display()))?;
     Ok(key)
 }
 
