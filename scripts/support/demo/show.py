@@ -41,7 +41,7 @@ class Show:
             line = f"ok    {self.chapter}  {what}"
             print(line if self.check else f"   {line}", flush=True)
             return
-        raise Failed(f"{what}: found {found}")
+        raise Failed(f"{what}\n   found: {found}")
 
     def fail(self, why, log):
         """A step that does not hold, or a chapter that could not be told to its end, and what led to it."""

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 
 from demo.people import Person
 from demo.stage import ROOT, Failed, kill_group, until
@@ -40,6 +41,8 @@ def play(stage, show):
             chapter(stage, show)
         except Failed as failed:
             show.fail(failed, stage.broker_log())
+        except Exception:  # a surprise is a step that does not hold, and the other chapters are still told
+            show.fail(f"something unforeseen\n{traceback.format_exc()}", stage.broker_log())
 
 
 def routine(stage, show):
