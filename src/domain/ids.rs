@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+use super::canonical::canonical;
 use super::time::Time;
 
 /// Why a text is not the name, id or digest it should be.
@@ -167,7 +168,7 @@ impl Digest {
         reason = "plain data can always be written as JSON"
     )]
     pub fn of_canonical<T: Serialize>(value: &T) -> Self {
-        Self::of(&serde_json_canonicalizer::to_vec(value).expect("plain data"))
+        Self::of(&canonical(value).expect("plain data"))
     }
 
     /// The first twelve digits, for people to compare at a glance.

@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod agent;
+mod canonical;
 pub mod command;
 pub mod decide;
 pub mod due;
@@ -25,6 +26,7 @@ pub mod world;
 
 pub use action::{Action, ParameterKind, ReviewRule, TtlRule};
 pub use agent::{Agent, AgentProof};
+pub use canonical::canonical;
 pub use command::{Command, Refusal};
 pub use decide::decide;
 pub use due::{Duty, due};

@@ -43,8 +43,7 @@ impl<T: FromFields, S: Send + Sync> FromRequest<S> for Json<T> {
         check_media_type(request.headers(), "application/json")?;
         let bytes = read(request).await?;
         let value = parse(&bytes)?;
-        let fingerprint =
-            Digest::of_canonical(&value);
+        let fingerprint = Digest::of_canonical(&value);
         Ok(Self {
             value: Fields::read(value)?,
             fingerprint,

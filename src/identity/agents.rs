@@ -226,8 +226,7 @@ impl Agents {
                 let held = held.ok_or(Refused::Nobody)?;
                 let held: Held = serde_json::from_slice(&held).map_err(|_| Refused::Nobody)?;
                 self.only(&|agent| {
-                    agent.name == held.agent
-                        && Digest::of_canonical(&agent.proof) == held.proof
+                    agent.name == held.agent && Digest::of_canonical(&agent.proof) == held.proof
                 })
                 .map(Principal::Agent)
             }

@@ -2,10 +2,10 @@
 #![expect(dead_code, reason = "not every subject uses every helper")]
 
 pub mod house;
+pub mod oidc_provider;
 pub mod oracle;
 pub mod rules;
 pub mod target;
-pub mod oidc_provider;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
