@@ -41,7 +41,7 @@ def until(what, condition, seconds):
 def prepare(say):
     """Installs what is missing and builds the program; gives its path."""
     if not shutil.which("cc"):
-        install(["build-essential"], say)
+        install(["gcc", "libc6-dev"], say)
     if not shutil.which("cargo"):
         raise Failed("there is no cargo; install a Rust toolchain, for instance from https://rustup.rs")
     target = target_dir()
@@ -80,7 +80,8 @@ def install(packages, say):
     run("sh", "-c", f"echo 'create_main_cluster = false' > {aside}")
     try:
         run("apt-get", "update", "-q")
-        run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-q", "-y", "--no-install-recommends", *packages)
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+        run(*apt, "-q", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", *packages)
     except subprocess.CalledProcessError as error:
         raise Failed(f"apt-get failed with code {error.returncode}") from None
     finally:
