@@ -32,7 +32,7 @@ class Answer:
     def text(self, pattern):
         """What the page says in the first element that matches, without its markup."""
         found = re.search(pattern, self.body, re.S)
-        plain = re.sub(r"<[^>]+>", " ", found.group(1)) if found else ""
+        plain = re.sub(r"<[^>]+>", " ", found.group(1).replace("</strong>", ":")) if found else ""
         return re.sub(r"\s+", " ", html.unescape(plain)).strip()
 
 

@@ -117,7 +117,6 @@ class Stage:
         url = urllib.parse.urlsplit(start.stdout.strip())
         self.postgres_port = url.port
         self.superuser = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
-        # Its version, for whoever reads the output.
         self.postgres_version = self.sql("SHOW server_version", "postgres")
         self.sql("CREATE DATABASE shop", "postgres")
         self._psql("shop", "-q", "-f", str(ROOT / "examples/shop/database.sql"))
@@ -187,7 +186,7 @@ class Stage:
         """A plain environment, with nothing of ours or of PostgreSQL's in it."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PG"))}
         path = f"{self.program.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
-        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": self.url, "COUNTERSIGN_TOKEN_FILE": str(token), "PGAPPNAME": "demo"}
+        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": self.url, "COUNTERSIGN_TOKEN_FILE": str(token), "LC_ALL": "C.UTF-8"}
 
     @property
     def as_agent(self):
@@ -213,7 +212,7 @@ class Stage:
 
     def _psql(self, database, *arguments):
         psql = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", database, *arguments]
-        environment = {**os.environ, **self.superuser}
+        environment = {**os.environ, **self.superuser, "LC_ALL": "C.UTF-8"}
         answer = subprocess.run(psql, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if answer.returncode != 0:
             raise Failed(f"psql: {answer.stderr.strip()}")

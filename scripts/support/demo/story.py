@@ -28,6 +28,7 @@ SELECT name, country FROM shop.customers WHERE country = 'fr';
 # An agent that leaves a session behind, and keeps a copy of its password.
 LEAVE_A_SESSION = """\
 cp "$PGPASSFILE" kept.pgpass
+: > left-behind.log
 psql -X < statements > left-behind.log 2>&1 &
 echo "SELECT 'still here as ' || current_user AS session;" > statements
 until grep -q 'still here' left-behind.log; do sleep 0.1; done
@@ -87,10 +88,11 @@ def export(stage, show):
         f"{refused.status} {after['state']}",
     )
 
-    show.tell("\nBen is a support lead. He signs in, reads what is asked, and approves:")
-    ben = Person("ben", stage.url, lambda text: show.tell(f"  {text}"))
+    show.tell("\nBen is a support lead. He signs in the same way, reads what is asked, and approves:")
+    ben = Person("ben", stage.url, lambda text: None)
     page = ben.sign_in(path)
     form = page.hidden()
+    ben.tell = ana.tell
     approved = ben.decide(page, path, form["digest"], "approve", "agreed with marketing")
     show.holds("a support lead signs in and approves", approved.status == 303 and form["digest"] == asked["digest"], approved.body)
 
@@ -224,7 +226,7 @@ def ledger(stage, show):
     good = verify("ledger.jsonl")
     show.holds("the ledger verifies", good.code == 0 and "verified" in good.said, good.said)
     other = shlex.join([sys.executable, str(ROOT / "examples/verify_ledger.py"), "ledger.jsonl", key])
-    independent = show.command(stage, other, offline, "python3 examples/verify_ledger.py ledger.jsonl $KEY   (150 lines that share nothing with us)")
+    independent = show.command(stage, other, offline, "python3 examples/verify_ledger.py ledger.jsonl $KEY   (plain Python that shares no code with it)")
     show.holds("so it does with the independent verifier", independent.code == 0 and "OK" in independent.said, independent.said)
 
     lines = (stage.dir / "ledger.jsonl").read_text().splitlines(keepends=True)
