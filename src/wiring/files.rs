@@ -49,7 +49,12 @@ pub(super) fn text(path: &Path, largest: usize) -> anyhow::Result<String> {
 
 /// A secret from a file that only its owner may read. One line feed at the end is not part of it.
 pub(super) fn secret(path: &Path) -> anyhow::Result<SecretString> {
-    let metadata = fs::metadata(path).with_context(|| format!("read {}", path.display()))?;
+    let metadata = fs::metadata(path).with_context(|| {
+        format!(
+            "read {}; put the secret into this file, readable by the broker only (chmod 600)",
+            path.display()
+        )
+    })?;
     if metadata.mode() & 0o077 != 0 {
         bail!(
             "{} can be read by others; run `chmod 600 {}`",

@@ -22,17 +22,29 @@ const PAGE: usize = 1000;
 /// The largest checkpoint file.
 const LARGEST_CHECKPOINT: usize = 64 * 1024;
 
+/// The ledger could not be looked at: nothing is known of it, good or bad.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotRead(String);
+
+fn not_read(what: impl Into<String>) -> NotRead {
+    NotRead(what.into())
+}
+
 /// Verifies an export file or the ledger of a state directory, and that its entries follow each other.
 ///
 /// # Errors
-/// What does not verify, or could not be read.
+/// What does not verify, or [`NotRead`] with what could not be read.
 pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger> {
     let since = match &what.since {
-        Some(path) => Some(files::text(path, LARGEST_CHECKPOINT)?),
+        Some(path) => Some(
+            files::text(path, LARGEST_CHECKPOINT)
+                .context(not_read("read the earlier checkpoint"))?,
+        ),
         None => None,
     };
     let given: Option<VerifyingKey> = match &what.key {
-        Some(text) => Some(text.parse().context("read the key")?),
+        Some(text) => Some(text.parse().context(not_read("read the key"))?),
         None => None,
     };
     let key_given = given.is_some();
@@ -61,11 +73,15 @@ fn verify_file(
     since: Option<&str>,
     follow: Follow<'_>,
 ) -> anyhow::Result<Verified> {
-    let file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let file =
+        fs::File::open(path).with_context(|| not_read(format!("open {}", path.display())))?;
     let reader = ExportReader::new(BufReader::new(file))
         .with_context(|| format!("read {}", path.display()))?;
     let key = match given {
         Some(key) => key,
+        None if reader.claimed_key().is_empty() => bail!(not_read(
+            "the file names no key; give the log's own with --key (the broker keeps it in ledger.vkey of its state directory)"
+        )),
         None => reader
             .claimed_key()
             .parse()
@@ -86,19 +102,22 @@ async fn verify_store(
     follow: Follow<'_>,
 ) -> anyhow::Result<Verified> {
     let path = dir.join("ledger.db");
-    ensure!(path.exists(), "there is no ledger.db in {}", dir.display());
+    ensure!(
+        path.exists(),
+        not_read(format!("there is no ledger.db in {}", dir.display()))
+    );
     let key = match given {
         Some(key) => key,
         None => {
-            let text = files::secret(&dir.join("ledger.key"))?;
+            let text = files::secret(&dir.join("ledger.key")).context(not_read("read the key"))?;
             SigningKey::from_secret_text(text.expose_secret())?
                 .verifying_key()
                 .clone()
         }
     };
-    let store = SqliteStore::open(&path).await.context(
+    let store = SqliteStore::open(&path).await.context(not_read(
         "open the ledger; while its broker runs, verify an export made with `countersign ledger export`",
-    )?;
+    ))?;
     let head = store.head().await?;
     let mut verifier = Verifier::new(&key, since)?;
     let mut from = 0;
