@@ -6,11 +6,12 @@ use countersign::domain::{Digest, Seconds, Time};
 use countersign::ledger::export::{ExportedEntry, Line};
 use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{
-    ExportReader, ExportWriter, Failure, SigningKey, Tree, Verified, VerifyingKey, encode, verify,
+    ExportReader, ExportWriter, Failure, Problem, SigningKey, Tree, Verified, VerifyingKey, encode,
+    verify,
 };
 
-use super::log_key;
 use super::samples::log;
+use super::{key_counting_from, log_key};
 
 /// More than two of the windows the verifier works in.
 pub(super) const SIZE: usize = 530;
@@ -187,4 +188,17 @@ fn case_154_one_entry_is_one_line() {
 fn the_verifier_never_needs_the_secret() {
     let vkey: VerifyingKey = log_key().verifying_key().to_string().parse().unwrap();
     assert!(verify(export(&entries()[..3]).as_bytes(), &vkey, None, |_| Ok(())).is_ok());
+}
+
+#[test]
+fn an_export_may_leave_open_which_log_it_is_but_not_name_another() {
+    let file = export(&entries()[..3]);
+    let own = log_key().verifying_key().to_string();
+    let other = key_counting_from("log.example/other", 7);
+    assert!(check_bytes(file.replacen(&own, "", 1).as_bytes(), None).is_ok());
+    let named = file.replacen(&own, &other.verifying_key().to_string(), 1);
+    let failure = check_bytes(named.as_bytes(), None).unwrap_err();
+    assert!(matches!(failure.problem, Problem::OtherKey(_)));
+    // An error's sources follow its message, and say nothing twice.
+    assert!(std::error::Error::source(&failure).is_none());
 }
