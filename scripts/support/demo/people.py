@@ -7,6 +7,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from demo.stage import Failed
+
 
 class _Stay(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_):
@@ -30,7 +32,7 @@ class Answer:
     def text(self, pattern):
         """What the page says in the first element that matches, without its markup."""
         found = re.search(pattern, self.body, re.S)
-        plain = re.sub(r"<[^>]+>", " ", found.group(1)) if found else ""
+        plain = re.sub(r"<[^>]+>", " ", found.group(1).replace("</strong>", ":")) if found else ""
         return re.sub(r"\s+", " ", html.unescape(plain)).strip()
 
 
@@ -66,7 +68,8 @@ class Person:
     def sign_in(self, path):
         """OIDC's code flow: to the provider, a name is chosen, back with a code. Ends on the page at `path`."""
         answer = self.call(f"{self.broker}{path}")
-        assert answer.status == 303, f"{path} is open to anybody"
+        if answer.status != 303:
+            raise Failed(f"{path} does not ask to sign in first: {answer.status}")
         page = self.call(urllib.parse.urljoin(self.broker, answer.location))
         answer = self.call(f"{self.broker}/sign-in/dev", {"return_to": page.hidden()["return_to"]})
         provider = answer.location
@@ -86,5 +89,4 @@ class Person:
 def _short(address):
     """An address without the long random values in its query."""
     parts = urllib.parse.urlsplit(address)
-    names = ", ".join(name for name, _ in urllib.parse.parse_qsl(parts.query))
-    return f"{parts.netloc}{parts.path}" + (f"?({names})" if names else "")
+    return f"{parts.netloc}{parts.path}" + ("?..." if parts.query else "")

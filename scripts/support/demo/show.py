@@ -41,7 +41,7 @@ class Show:
             line = f"ok    {self.chapter}  {what}"
             print(line if self.check else f"   {line}", flush=True)
             return
-        raise Failed(f"{what}: found {found}")
+        raise Failed(f"{what}\n   found: {found}")
 
     def fail(self, why, log):
         """A step that does not hold, or a chapter that could not be told to its end, and what led to it."""
@@ -56,23 +56,25 @@ class Show:
         """Runs a command line to its end, showing it and what it says."""
         return self.launch(stage, line, environment, shown).finish()
 
-    def launch(self, stage, line, environment, shown=None):
+    def launch(self, stage, line, environment, shown=None, live=True):
+        """Starts a command line; what it says is shown as it comes, or when it has ended."""
         self.tell(f"$ {shown or line}")
-        return Running(self, stage.start(shlex.split(line), env=environment), line)
+        return Running(self, stage.start(shlex.split(line), env=environment), line, live)
 
 
 class Running:
-    """A command that runs; what it says is shown as it comes."""
+    """A command that runs, and what it has said so far."""
 
-    def __init__(self, show, process, line):
-        self.show, self.process, self.line, self.lines = show, process, line, []
+    def __init__(self, show, process, line, live):
+        self.show, self.process, self.line, self.live, self.lines = show, process, line, live, []
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
 
     def _read(self):
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
-            self.show.tell(f"  {self.lines[-1]}")
+            if self.live:
+                self.show.tell(f"  {self.lines[-1]}")
 
     @property
     def said(self):
@@ -93,4 +95,6 @@ class Running:
         except subprocess.TimeoutExpired:
             raise Failed(f"`{self.line}` does not end within {seconds} s") from None
         self.reader.join(5)
+        if not self.live:
+            self.show.tell("\n".join(f"  {line}" for line in self.lines))
         return self

@@ -41,7 +41,7 @@ def until(what, condition, seconds):
 def prepare(say):
     """Installs what is missing and builds the program; gives its path."""
     if not shutil.which("cc"):
-        install(["build-essential"], say)
+        install(["gcc", "libc6-dev"], say)
     if not shutil.which("cargo"):
         raise Failed("there is no cargo; install a Rust toolchain, for instance from https://rustup.rs")
     target = target_dir()
@@ -80,7 +80,8 @@ def install(packages, say):
     run("sh", "-c", f"echo 'create_main_cluster = false' > {aside}")
     try:
         run("apt-get", "update", "-q")
-        run("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "install", "-q", "-y", "--no-install-recommends", *packages)
+        apt = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
+        run(*apt, "-q", "-o", "DPkg::Lock::Timeout=300", "install", "-y", "--no-install-recommends", *packages)
     except subprocess.CalledProcessError as error:
         raise Failed(f"apt-get failed with code {error.returncode}") from None
     finally:
@@ -116,7 +117,6 @@ class Stage:
         url = urllib.parse.urlsplit(start.stdout.strip())
         self.postgres_port = url.port
         self.superuser = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
-        # Its version, for whoever reads the output.
         self.postgres_version = self.sql("SHOW server_version", "postgres")
         self.sql("CREATE DATABASE shop", "postgres")
         self._psql("shop", "-q", "-f", str(ROOT / "examples/shop/database.sql"))
@@ -186,7 +186,7 @@ class Stage:
         """A plain environment, with nothing of ours or of PostgreSQL's in it."""
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PG"))}
         path = f"{self.program.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
-        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": self.url, "COUNTERSIGN_TOKEN_FILE": str(token), "PGAPPNAME": "demo"}
+        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": self.url, "COUNTERSIGN_TOKEN_FILE": str(token), "LC_ALL": "C.UTF-8"}
 
     @property
     def as_agent(self):
@@ -212,7 +212,7 @@ class Stage:
 
     def _psql(self, database, *arguments):
         psql = ["psql", "-X", "-v", "ON_ERROR_STOP=1", "-d", database, *arguments]
-        environment = {**os.environ, **self.superuser}
+        environment = {**os.environ, **self.superuser, "LC_ALL": "C.UTF-8"}
         answer = subprocess.run(psql, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         if answer.returncode != 0:
             raise Failed(f"psql: {answer.stderr.strip()}")
