@@ -14,6 +14,7 @@ use crate::domain::event::BlobRef;
 use crate::domain::{
     Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
 };
+use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
 use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
 
@@ -253,9 +254,12 @@ impl Sequencer {
                 tracing::error!(%error, "a decision does not fit the world it was made on");
                 SequenceError::Unavailable
             })?;
-            self.tree.append(&bytes);
+            let leaf = leaf_hash(&bytes);
+            self.tree.append_leaf(leaf);
             draft.entries.push(StoredEntry {
                 seq: entry.seq,
+                leaf,
+                signature: None,
                 index: entry::index(&entry),
                 bytes,
             });
@@ -266,22 +270,24 @@ impl Sequencer {
 
     async fn commit(
         &mut self,
-        draft: Draft,
+        mut draft: Draft,
     ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
-        let Some(first) = draft.entries.first() else {
-            return Ok(draft.results);
+        let expected_size = match draft.entries.first() {
+            Some(first) => first.seq,
+            None => return Ok(draft.results),
         };
-        let checkpoint = self
-            .shared
-            .key
-            .sign_checkpoint(self.tree.size(), &self.tree.root());
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let checkpoint = self.shared.key.sign_head(size, &root);
+        if let Some(last) = draft.entries.last_mut() {
+            last.signature = Some(checkpoint.signature);
+        }
         let head = Head {
-            size: self.tree.size(),
+            size,
             edge: self.tree.edge().to_vec(),
-            checkpoint,
+            checkpoint: checkpoint.note,
         };
         let batch = Batch {
-            expected_size: first.seq,
+            expected_size,
             entries: draft.entries,
             blobs: draft.blobs,
             head,

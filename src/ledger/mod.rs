@@ -20,7 +20,7 @@ pub mod tree;
 pub mod verify;
 
 pub use blob::Blob;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use entry::{EntryError, decode, encode, index};
 pub use export::{ExportError, ExportReader, ExportWriter};
 pub use note::{NoteError, SigningKey, VerifyingKey};

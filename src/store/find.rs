@@ -6,7 +6,7 @@ use crate::domain::Time;
 
 /// A search that restricts nothing, before its order and limit.
 pub(super) const FIND: &str =
-    "SELECT seq, bytes, kind, time, request, lease, agent, action, actor, outcome FROM entries";
+    "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome FROM entries";
 
 /// A value for a placeholder.
 pub(super) enum Value<'a> {
