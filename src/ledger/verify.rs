@@ -4,6 +4,9 @@
 //! The promise: a ledger verifies only if its entries are exactly those the signed checkpoint covers,
 //! every one reads as an entry of this format at its place, and the remembered checkpoint is one of
 //! its past. Anything else is a [`Failure`] that names the first bad entry. Memory use is constant.
+//!
+//! Signatures beside entries, each over everything up to its entry, are what lets it name one: exactly where
+//! each entry has one, and between two of them where only the last entry of each append has.
 
 use std::fmt;
 use std::io::BufRead;
@@ -17,6 +20,8 @@ use crate::domain::{Digest, Entry, Event, Seconds, Time};
 
 /// After so many entries one signature is checked. Others are looked at only to find the first bad entry.
 const WINDOW: usize = 256;
+/// Entries looked at together at most, when none of them has a signature.
+const WINDOW_MAX: usize = 16 * WINDOW;
 
 /// A ledger that verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +48,9 @@ pub struct SetBack {
 pub struct Failure {
     /// The first entry that is bad; where an entry is missing, its index.
     pub first_bad: u64,
+    /// The same, or greater: then the first bad entry is one of those from `first_bad` to this one, which
+    /// were signed for together.
+    pub last_bad: u64,
     /// Entries before this one are proven by a signature to be the log's own. When it is less than
     /// `first_bad`, an earlier entry may be bad too, and the file has nothing left to tell by.
     pub proven: u64,
@@ -54,13 +62,19 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             first_bad,
+            last_bad,
             proven,
             problem,
         } = self;
-        write!(
-            f,
-            "the ledger does not verify from entry {first_bad} on: {problem}"
-        )?;
+        if first_bad < last_bad {
+            write!(
+                f,
+                "the ledger does not verify: the first bad entry is one of entries {first_bad} to {last_bad}: "
+            )?;
+        } else {
+            write!(f, "the ledger does not verify from entry {first_bad} on: ")?;
+        }
+        write!(f, "{problem}")?;
         if proven < first_bad {
             write!(
                 f,
@@ -102,8 +116,23 @@ pub enum Problem {
     #[error("a ledger opens with one ledger.opened entry of its own origin")]
     Opening,
     /// The signature beside the entry is not over these entries.
-    #[error("the entry is not the one that was signed for at this place")]
+    #[error("what is there is not what was signed for")]
     Signature,
+    /// The signature was changed, the entry was not.
+    #[error("the entry is proven, but the signature beside it was changed")]
+    SpoiltSignature,
+    /// The store cannot give the entry.
+    #[error("{0}")]
+    Store(String),
+    /// What the store finds the entry by is not what the entry says.
+    #[error("the columns it is found by say something else than the entry")]
+    Columns,
+    /// A text outside the log is not the one the entry is about.
+    #[error("the text {0} that it refers to was changed")]
+    Text(Digest),
+    /// The store's head is not the one of its entries.
+    #[error("the head beside the entries is not theirs")]
+    Head,
     /// The checkpoint is no good.
     #[error("the checkpoint at the end: {0}")]
     Checkpoint(#[source] NoteError),
@@ -148,8 +177,15 @@ pub struct Verifier<'a> {
     base: Tree,
     /// Leaf hash and signature of the latest entries.
     window: Vec<(Digest, Option<String>)>,
-    /// The first entry that has a signature which is not over it, while none later proves it.
-    suspect: Option<u64>,
+    /// The entries after the proven ones up to the first that has a signature which is not over them, while
+    /// none later proves them.
+    suspect: Option<(u64, u64)>,
+    /// Whether every signature is checked, and what is wrong with one is a failure.
+    strict: bool,
+    /// The first entry that was proven by a later signature and not by its own.
+    spoilt: Option<u64>,
+    /// The first entry that something is wrong with beside its bytes, and what.
+    objection: Option<(u64, Problem)>,
     /// Whether no signature of the last full window was right, so that looking closely is a waste of time.
     lost: bool,
     latest: Time,
@@ -167,6 +203,7 @@ impl<'a> Verifier<'a> {
             key,
             since: since.map_err(|error| Failure {
                 first_bad: 0,
+                last_bad: 0,
                 proven: 0,
                 problem: Problem::Remembered(error),
             })?,
@@ -175,10 +212,41 @@ impl<'a> Verifier<'a> {
             base: Tree::default(),
             window: Vec::new(),
             suspect: None,
+            strict: false,
+            spoilt: None,
+            objection: None,
             lost: false,
             latest: Time::default(),
             set_back: None,
         })
+    }
+
+    /// From here on checks every signature. A changed one is then a failure, too, although the entry beside it
+    /// is proven by the others: for a store, in which nothing is ever changed.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self {
+            strict: true,
+            ..self
+        }
+    }
+
+    /// Notes that something is wrong with entry `at` that does not show in its bytes. The ledger is read on: what
+    /// follows may prove that this is the first bad entry, or show that it comes from an earlier one.
+    pub fn object(&mut self, at: u64, problem: Problem) {
+        if self.objection.is_none() {
+            self.objection = Some((at, problem));
+        }
+    }
+
+    /// Whether [`Verifier::object`] was called.
+    pub fn objected(&self) -> bool {
+        self.objection.is_some()
+    }
+
+    /// The tree over the entries so far.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Takes the next entry and returns what it says.
@@ -206,12 +274,32 @@ impl<'a> Verifier<'a> {
         }
         self.note_time(&entry);
         self.tree.append_leaf(leaf);
+        if self.strict {
+            self.check_signature(line.signature.as_deref());
+            self.compare_with_remembered()?;
+            return Ok(entry);
+        }
+        let signed = line.signature.is_some();
         self.window.push((leaf, line.signature));
         self.compare_with_remembered()?;
-        if self.window.len() == WINDOW {
+        // Best closed where a signature proves all of it.
+        if self.window.len() >= if signed { WINDOW } else { WINDOW_MAX } {
             self.close_window();
         }
         Ok(entry)
+    }
+
+    /// Checks the signature over the entries so far at once.
+    fn check_signature(&mut self, signature: Option<&str>) {
+        let Some(signature) = signature else { return };
+        let size = self.tree.size();
+        if self.signed(&self.tree, signature) {
+            self.proven = size;
+            let own = self.suspect.take().map(|(_, last)| last);
+            self.spoilt = self.spoilt.or(own);
+        } else if self.suspect.is_none() {
+            self.suspect = Some((self.proven, size - 1));
+        }
     }
 
     fn note_time(&mut self, entry: &Entry) {
@@ -239,6 +327,7 @@ impl<'a> Verifier<'a> {
             // Every entry is signed for, and still it is not what was remembered: it can be any of them.
             Problem::Forked(_) => Failure {
                 first_bad: 0,
+                last_bad: size.saturating_sub(1),
                 proven: 0,
                 ..failure
             },
@@ -287,23 +376,35 @@ impl<'a> Verifier<'a> {
             }
             if self.signed(&tree, signature) {
                 proven = tree.size();
-            } else if tree.size() == proven + 1 {
-                suspect = Some(proven);
+            } else if suspect.is_none_or(|(first, _)| first != proven) {
+                suspect = Some((proven, tree.size() - 1));
             }
         }
         (self.proven, self.suspect) = (proven, suspect);
     }
 
     /// The failure for a `problem` seen at entry `at`, unless signatures show that an earlier one is bad.
-    fn fail(&mut self, at: u64, problem: Problem) -> Failure {
+    pub fn fail(&mut self, at: u64, problem: Problem) -> Failure {
         self.search_window();
-        let suspect = self.suspect.filter(|seq| *seq == self.proven && *seq <= at);
-        let (first_bad, problem) = match suspect {
-            Some(seq) => (seq, Problem::Signature),
-            None => (at, problem),
+        let suspect = self
+            .suspect
+            .filter(|(first, _)| *first == self.proven && *first <= at);
+        let (first_bad, last_bad, problem) = match suspect {
+            Some((first, last)) => (first, last, Problem::Signature),
+            None => (at, at, problem),
         };
+        if let Some((seq, objection)) = self.objection.take_if(|(seq, _)| *seq < first_bad) {
+            let first_bad = seq.min(self.proven);
+            return Failure {
+                first_bad,
+                last_bad: seq,
+                proven: first_bad,
+                problem: objection,
+            };
+        }
         Failure {
             first_bad,
+            last_bad,
             proven: self.proven.min(first_bad),
             problem,
         }
@@ -331,7 +432,22 @@ impl<'a> Verifier<'a> {
         }
         if checkpoint.root != self.tree.root() {
             self.search_window();
-            return Err(self.fail(self.proven, Problem::Root));
+            let mut failure = self.fail(self.proven, Problem::Root);
+            if matches!(failure.problem, Problem::Root) {
+                failure.last_bad = failure.first_bad.max(size.saturating_sub(1));
+            }
+            return Err(failure);
+        }
+        let own = self.suspect.map(|(_, last)| last);
+        let spoilt = self.spoilt.or(own).filter(|_| self.strict);
+        let spoilt = spoilt.map(|seq| (seq, Problem::SpoiltSignature));
+        if let Some((seq, problem)) = self.objection.or(spoilt) {
+            return Err(Failure {
+                first_bad: seq,
+                last_bad: seq,
+                proven: seq,
+                problem,
+            });
         }
         Ok(Verified {
             checkpoint,
@@ -342,7 +458,7 @@ impl<'a> Verifier<'a> {
 }
 
 /// Verifies an export against `key` and, if given, a remembered checkpoint. `visit` sees each entry in order, before
-/// the checkpoint has vouched for it, and may object.
+/// the checkpoint has vouched for it, until it objects to one.
 ///
 /// # Errors
 /// The first bad entry and what is wrong with it. Whatever happens to the file, an error is all it can lead to.
@@ -364,7 +480,11 @@ pub fn verify(
         match reader.next_line() {
             Ok(Some(Line::Entry(line))) => {
                 let entry = verifier.entry(line)?;
-                visit(&entry).map_err(|text| verifier.fail(at, Problem::Refused(text)))?;
+                if !verifier.objected()
+                    && let Err(text) = visit(&entry)
+                {
+                    verifier.object(at, Problem::Refused(text));
+                }
             }
             Ok(Some(Line::Checkpoint(note))) => {
                 // What follows the checkpoint is looked at first: `finish` takes the verifier.
