@@ -389,8 +389,11 @@ impl<'a> Verifier<'a> {
         let suspect = self
             .suspect
             .filter(|(first, _)| *first == self.proven && *first <= at);
+        // An entry that is not in its place may have been pushed there by one that was added before.
+        let displaced = matches!(problem, Problem::Order(_) | Problem::Place(_));
         let (first_bad, last_bad, problem) = match suspect {
             Some((first, last)) => (first, last, Problem::Signature),
+            None if displaced => (self.proven.min(at), at, problem),
             None => (at, at, problem),
         };
         if let Some((seq, objection)) = self.objection.take_if(|(seq, _)| *seq < first_bad) {

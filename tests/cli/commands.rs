@@ -488,7 +488,11 @@ async fn an_export_ends_with_the_checkpoint_that_covers_it() {
     fake.can("GET /v1/ledger/checkpoint", 200, json!("x"));
     let ran = run(countersign(&fake, &["ledger", "export"])).await;
     assert_eq!(ran.code, Some(8), "{ran:?}");
-    let entries = json!({"data": [{"seq": 0, "entry": "{\"v\":1}"}, {"seq": 1, "entry": "{}"}, {"seq": 2, "entry": "later"}], "next": null});
+    let entries = json!({"data": [
+        {"seq": 0, "entry": "{\"v\":1}", "leaf": "aa", "sig": null},
+        {"seq": 1, "entry": "{}", "leaf": "bb", "sig": "sig"},
+        {"seq": 2, "entry": "later", "leaf": "cc", "sig": null},
+    ], "next": null});
     fake.can("GET /v1/ledger/entries", 200, entries);
     fake.tell(|script| {
         script.checkpoint = Some("broker.example/log\n2\nAAAA\n\n— broker.example/log sig\n".into())
@@ -501,10 +505,17 @@ async fn an_export_ends_with_the_checkpoint_that_covers_it() {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     assert_eq!(lines.len(), 4);
-    assert_eq!(lines[0]["countersign_ledger"], 1);
     assert_eq!(
-        (&lines[2]["seq"], &lines[2]["entry"]),
-        (&json!(1), &json!("{}"))
+        lines[0],
+        json!({"countersign_ledger": 1, "vkey": "broker.example/log+00000000+KEY="})
+    );
+    assert_eq!(
+        lines[1],
+        json!({"seq": 0, "entry": "{\"v\":1}", "leaf": "aa"})
+    );
+    assert_eq!(
+        lines[2],
+        json!({"seq": 1, "entry": "{}", "leaf": "bb", "sig": "sig"})
     );
     assert!(
         lines[3]["checkpoint"]
@@ -512,6 +523,11 @@ async fn an_export_ends_with_the_checkpoint_that_covers_it() {
             .unwrap()
             .starts_with("broker.example/log\n2\n")
     );
+    for (key, code) in [("broker.example/log+00000000+KEY=", 0), ("another", 1)] {
+        let ran = run(countersign(&fake, &["ledger", "export", "--key", key])).await;
+        assert_eq!(ran.code, Some(code), "{ran:?}");
+        assert_eq!(ran.out.is_empty(), code != 0, "{ran:?}");
+    }
     fake.tell(|script| script.checkpoint = Some("broker.example/log\n5\nAAAA\n".into()));
     let ran = run(countersign(&fake, &["ledger", "export"])).await;
     assert_eq!(ran.code, Some(1), "too few entries are no export: {ran:?}");

@@ -5,6 +5,7 @@ mod lost_answers;
 mod memory;
 mod postgres;
 mod sqlite;
+mod tampered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
