@@ -71,7 +71,9 @@ impl Verify {
         }
         let signature = match (verified.key_given, of_store) {
             (true, _) => "checked with the given key",
-            (false, true) => "checked with the key in the state directory; --key names one from elsewhere",
+            (false, true) => {
+                "checked with the key in the state directory; --key names one from elsewhere"
+            }
             (false, false) => {
                 "checked with the key the file itself names, which anybody could have put there; \
                  give the log's own with --key"
@@ -117,11 +119,7 @@ impl Export {
             ));
         }
         let mut out = self.open()?;
-        writeln!(
-            out,
-            "{}",
-            json!({"countersign_ledger": 1, "vkey": key})
-        )?;
+        writeln!(out, "{}", json!({"countersign_ledger": 1, "vkey": key}))?;
         let mut next = Some(0);
         let mut written = 0;
         while let Some(from) = next.filter(|from| *from < size) {
@@ -132,8 +130,7 @@ impl Export {
                         "entry {written} is missing from the broker's answer"
                     )));
                 }
-                let mut line =
-                    json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
+                let mut line = json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
                 if let Some(sig) = &entry.sig {
                     line["sig"] = json!(sig);
                 }

@@ -390,7 +390,10 @@ impl<'a> Verifier<'a> {
             .suspect
             .filter(|(first, _)| *first == self.proven && *first <= at);
         // An entry that is not in its place may have been pushed there by one that was added before.
-        let displaced = matches!(problem, Problem::Order(_) | Problem::Place(_));
+        let displaced = matches!(
+            problem,
+            Problem::Order(_) | Problem::Place(_) | Problem::Opening
+        );
         let (first_bad, last_bad, problem) = match suspect {
             Some((first, last)) => (first, last, Problem::Signature),
             None if displaced => (self.proven.min(at), at, problem),

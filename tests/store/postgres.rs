@@ -147,8 +147,7 @@ async fn a_batch_that_fails_half_way_leaves_nothing() {
         let store = database.store().await;
         store.append(batch(0, 2, "x")).await.unwrap();
         let mut raw = database.raw().await;
-        let stray =
-            "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (3, 'x', sha256('x'), 'k', 1, 'a')";
+        let stray = "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (3, 'x', sha256('x'), 'k', 1, 'a')";
         run(&mut raw, stray.into()).await.unwrap();
         let mut next = batch(2, 3, "y");
         next.blobs.push(blob("y"));

@@ -47,7 +47,11 @@ async fn write_history(house: &House, store: Arc<dyn Store>) -> Broker {
         for reviewer in people() {
             let decision = ReviewDecision::Approve;
             let comment = Some(format!("seen, {number}"));
-            drop(broker.review(reviewer, &id, digest, decision, comment).await);
+            drop(
+                broker
+                    .review(reviewer, &id, digest, decision, comment)
+                    .await,
+            );
         }
     }
     broker
@@ -91,7 +95,10 @@ impl Scene {
     }
 
     async fn sql(&mut self, text: &str) {
-        self.raw.execute(AssertSqlSafe(text.to_owned())).await.unwrap();
+        self.raw
+            .execute(AssertSqlSafe(text.to_owned()))
+            .await
+            .unwrap();
     }
 
     async fn verify(&self, since: Option<PathBuf>) -> anyhow::Result<VerifiedLedger> {
@@ -184,7 +191,8 @@ fn forged(row: &StoredEntry, change: impl FnOnce(&mut Entry)) -> StoredEntry {
 /// Gives every row the number of its place, in the entry too.
 fn renumbered(rows: &[StoredEntry]) -> Vec<StoredEntry> {
     let rows = (0..).zip(rows);
-    rows.map(|(seq, row)| forged(row, |entry| entry.seq = seq)).collect()
+    rows.map(|(seq, row)| forged(row, |entry| entry.seq = seq))
+        .collect()
 }
 
 /// Gives every row the number of its place, and leaves the entries as they are.
@@ -196,9 +204,15 @@ fn moved(rows: &[StoredEntry]) -> Vec<StoredEntry> {
 #[tokio::test(flavor = "multi_thread")]
 async fn l06_an_append_has_one_signature_and_it_is_the_checkpoints() {
     let scene = Scene::set().await;
-    let signed = scene.rows.iter().filter(|row| row.signature.is_some()).count();
+    let signed = scene
+        .rows
+        .iter()
+        .filter(|row| row.signature.is_some())
+        .count();
     assert!(signed > 5 && signed < scene.rows.len(), "{signed}");
-    let store = SqliteStore::open(&scene.dir.path().join("ledger.db")).await.unwrap();
+    let store = SqliteStore::open(&scene.dir.path().join("ledger.db"))
+        .await
+        .unwrap();
     let head = store.head().await.unwrap();
     let last = scene.rows.last().unwrap().signature.clone().unwrap();
     assert!(head.checkpoint.ends_with(&format!(" {last}\n")), "{head:?}");
@@ -228,18 +242,26 @@ async fn l06_a_flipped_byte_in_any_column_of_any_row_is_named() {
             spoilt.push(format!("{column} = coalesce('x' || {column}, 'x')"));
         }
         if let Some(signature) = &row.signature {
-            let last = if signature.ends_with("A=") { "B=" } else { "A=" };
+            let last = if signature.ends_with("A=") {
+                "B="
+            } else {
+                "A="
+            };
             let other = format!("{}{last}", &signature[..signature.len() - 2]);
             spoilt.push(format!("sig = '{other}'"));
             spoilt.push("sig = 'AAAA'".into());
         }
         for change in spoilt {
             let seq = row.seq;
-            scene.sql(&format!("UPDATE entries SET {change} WHERE seq = {seq}")).await;
+            scene
+                .sql(&format!("UPDATE entries SET {change} WHERE seq = {seq}"))
+                .await;
             let failure = scene.failure().await;
             let named = (failure.first_bad, failure.last_bad);
             assert_eq!(named, (seq, seq), "{change}: {failure}");
-            scene.sql(&format!("DELETE FROM entries WHERE seq = {seq}")).await;
+            scene
+                .sql(&format!("DELETE FROM entries WHERE seq = {seq}"))
+                .await;
             scene.insert(&row).await;
         }
     }
@@ -267,9 +289,15 @@ async fn l06_a_careful_edit_is_named_by_its_append() {
         let words = failure.to_string();
         if first < last {
             together += 1;
-            assert!(words.contains(&format!("one of entries {first} to {last}:")), "{words}");
+            assert!(
+                words.contains(&format!("one of entries {first} to {last}:")),
+                "{words}"
+            );
         } else {
-            assert!(words.contains(&format!("from entry {first} on:")), "{words}");
+            assert!(
+                words.contains(&format!("from entry {first} on:")),
+                "{words}"
+            );
         }
     }
     assert!(together > 5);
@@ -285,12 +313,22 @@ async fn l06_deleted_inserted_and_reordered_rows_are_named() {
         deleted.remove(at);
         scene.replace(&deleted).await;
         let failure = scene.failure().await;
-        assert_eq!((failure.first_bad, failure.last_bad), (at as u64, at as u64), "{failure}");
+        assert_eq!(
+            (failure.first_bad, failure.last_bad),
+            (at as u64, at as u64),
+            "{failure}"
+        );
         let mut inserted = scene.rows.clone();
         let lie = forged(&scene.rows[at], |entry| {
             entry.time = Time::from_millis(entry.time.millis() + 1);
         });
-        inserted.insert(at, StoredEntry { signature: None, ..lie });
+        inserted.insert(
+            at,
+            StoredEntry {
+                signature: None,
+                ..lie
+            },
+        );
         let mut reordered = scene.rows.clone();
         reordered.swap(at, (at + 1) % size);
         let at = if at + 1 == size { 0 } else { at as u64 };
@@ -313,7 +351,11 @@ async fn l06_deleted_inserted_and_reordered_rows_are_named() {
 
 /// The first place at which `rows` are not what was written.
 fn deleted_at(scene: &Scene, rows: &[StoredEntry]) -> u64 {
-    let same = scene.rows.iter().zip(rows).take_while(|(a, b)| a.bytes == b.bytes);
+    let same = scene
+        .rows
+        .iter()
+        .zip(rows)
+        .take_while(|(a, b)| a.bytes == b.bytes);
     same.count() as u64
 }
 
@@ -328,14 +370,18 @@ async fn l06_a_cut_off_end_is_named_and_a_rollback_by_a_remembered_checkpoint() 
         .unwrap();
     fs::write(&remembered, &checkpoint.0).unwrap();
     for left in (1..size).rev() {
-        scene.sql(&format!("DELETE FROM entries WHERE seq >= {left}")).await;
+        scene
+            .sql(&format!("DELETE FROM entries WHERE seq >= {left}"))
+            .await;
         assert_eq!(scene.failure().await.first_bad, left);
         // The head is rolled back, too, with what the rows that are left give away.
         let mut tree = Tree::default();
         let rows = &scene.rows[..usize::try_from(left).unwrap()];
         rows.iter().for_each(|row| tree.append(&row.bytes));
         let edge: String = tree.edge().iter().map(ToString::to_string).collect();
-        scene.sql(&format!("UPDATE head SET size = {left}, edge = x'{edge}'")).await;
+        scene
+            .sql(&format!("UPDATE head SET size = {left}, edge = x'{edge}'"))
+            .await;
         assert_eq!(scene.failure().await.first_bad, left);
         let origin = checkpoint.0.lines().next().unwrap().to_owned();
         let (signature, signed) = match &scene.rows[usize::try_from(left).unwrap() - 1].signature {
@@ -344,15 +390,23 @@ async fn l06_a_cut_off_end_is_named_and_a_rollback_by_a_remembered_checkpoint() 
         };
         let root = base64(&tree.root());
         let note = format!("{origin}\n{left}\n{root}\n\n— {origin} {signature}\n");
-        scene.sql(&format!("UPDATE head SET checkpoint = '{note}'")).await;
+        scene
+            .sql(&format!("UPDATE head SET checkpoint = '{note}'"))
+            .await;
         assert_eq!(
             scene.verify(None).await.is_ok(),
             signed,
             "only an earlier head is consistent in itself"
         );
         let failure = failure(scene.verify(Some(remembered.clone())).await);
-        assert_eq!((failure.first_bad, failure.last_bad), (left, left), "{failure}");
-        scene.sql(&format!("UPDATE head SET checkpoint = '{}'", checkpoint.0)).await;
+        assert_eq!(
+            (failure.first_bad, failure.last_bad),
+            (left, left),
+            "{failure}"
+        );
+        scene
+            .sql(&format!("UPDATE head SET checkpoint = '{}'", checkpoint.0))
+            .await;
     }
 }
 
@@ -365,7 +419,9 @@ fn base64(digest: &Digest) -> String {
 async fn l06_a_changed_head_is_named() {
     let mut scene = Scene::set().await;
     let size = scene.rows.len() as u64;
-    scene.sql("CREATE TEMP TABLE kept AS SELECT * FROM head").await;
+    scene
+        .sql("CREATE TEMP TABLE kept AS SELECT * FROM head")
+        .await;
     for change in [
         "size = size - 1".to_owned(),
         "size = size + 1".into(),
@@ -378,7 +434,10 @@ async fn l06_a_changed_head_is_named() {
         scene.sql(&format!("UPDATE head SET {change}")).await;
         let failure = scene.failure().await;
         assert_eq!(failure.first_bad, size, "{change}: {failure}");
-        assert!(matches!(failure.problem, Problem::Head | Problem::Checkpoint(_)), "{failure}");
+        assert!(
+            matches!(failure.problem, Problem::Head | Problem::Checkpoint(_)),
+            "{failure}"
+        );
         scene.sql("UPDATE head SET size = k.size, edge = k.edge, checkpoint = k.checkpoint FROM kept AS k")
             .await;
     }
@@ -395,17 +454,31 @@ async fn l06_a_changed_text_is_named_and_an_erased_one_is_counted() {
     });
     let texts: Vec<_> = texts.collect();
     assert!(texts.len() > 6, "a bundle, contexts and comments");
-    scene.sql("CREATE TEMP TABLE kept AS SELECT * FROM blobs").await;
+    scene
+        .sql("CREATE TEMP TABLE kept AS SELECT * FROM blobs")
+        .await;
     for (seq, sha256) in &texts {
         let this = format!("WHERE sha256 = x'{sha256}'");
-        for change in ["bytes = bytes || x'20'", "bytes = x''", "salt = zeroblob(16)"] {
-            scene.sql(&format!("UPDATE blobs SET {change} {this}")).await;
+        for change in [
+            "bytes = CAST(bytes || x'20' AS BLOB)",
+            "bytes = x''",
+            "salt = zeroblob(16)",
+        ] {
+            scene
+                .sql(&format!("UPDATE blobs SET {change} {this}"))
+                .await;
             let failure = scene.failure().await;
-            assert_eq!((failure.first_bad, failure.last_bad), (*seq, *seq), "{failure}");
+            assert_eq!(
+                (failure.first_bad, failure.last_bad),
+                (*seq, *seq),
+                "{failure}"
+            );
             assert!(matches!(failure.problem, Problem::Text(text) if text == *sha256));
             scene.sql(&format!("DELETE FROM blobs {this}")).await;
             assert_eq!(scene.verify(None).await.unwrap().texts_erased, Some(1));
-            scene.sql(&format!("INSERT INTO blobs SELECT * FROM kept {this}")).await;
+            scene
+                .sql(&format!("INSERT INTO blobs SELECT * FROM kept {this}"))
+                .await;
         }
     }
     assert_eq!(scene.verify(None).await.unwrap().texts_erased, Some(0));
@@ -438,14 +511,23 @@ async fn l06_an_export_of_a_store_names_what_was_changed() {
     fs::write(&file, export(&scene.rows, &checkpoint, &key)).unwrap();
     let verified = verify(&file, None, None).await.unwrap();
     assert_eq!((verified.key_given, verified.texts_erased), (false, None));
-    assert!(verify(&file, Some(key.clone()), None).await.unwrap().key_given);
+    assert!(
+        verify(&file, Some(key.clone()), None)
+            .await
+            .unwrap()
+            .key_given
+    );
     for at in 1..scene.rows.len() {
         let seq = at as u64;
         let mut rows = scene.rows.clone();
         rows[at].bytes[20] ^= 1;
         fs::write(&file, export(&rows, &checkpoint, &key)).unwrap();
         let careless = failure(verify(&file, None, None).await);
-        assert_eq!((careless.first_bad, careless.last_bad), (seq, seq), "{careless}");
+        assert_eq!(
+            (careless.first_bad, careless.last_bad),
+            (seq, seq),
+            "{careless}"
+        );
         rows[at] = forged(&scene.rows[at], |entry| {
             entry.time = Time::from_millis(entry.time.millis() + 1);
         });
@@ -476,16 +558,34 @@ async fn l06_a_postgres_store_is_verified_through_its_configuration() {
         assert!(verified.size > 10 && verified.texts_erased == Some(0));
         let rows = database.store().await.read(0, usize::MAX).await.unwrap();
         let mut raw = database.raw().await;
-        run(&mut raw, "ALTER TABLE entries DISABLE TRIGGER ALL".into()).await.unwrap();
+        run(&mut raw, "ALTER TABLE entries DISABLE TRIGGER ALL".into())
+            .await
+            .unwrap();
         let bytes = "bytes = set_byte(bytes, 9, get_byte(bytes, 9) # 1)";
         for change in [bytes, "outcome = 'approved'", "sig = 'AAAA'"] {
-            let seq = rows.iter().rfind(|row| row.signature.is_some()).unwrap().seq;
-            run(&mut raw, format!("CREATE TEMP TABLE kept AS SELECT * FROM entries WHERE seq = {seq}"))
-                .await
-                .unwrap();
-            run(&mut raw, format!("UPDATE entries SET {change} WHERE seq = {seq}")).await.unwrap();
+            let seq = rows
+                .iter()
+                .rfind(|row| row.signature.is_some())
+                .unwrap()
+                .seq;
+            run(
+                &mut raw,
+                format!("CREATE TEMP TABLE kept AS SELECT * FROM entries WHERE seq = {seq}"),
+            )
+            .await
+            .unwrap();
+            run(
+                &mut raw,
+                format!("UPDATE entries SET {change} WHERE seq = {seq}"),
+            )
+            .await
+            .unwrap();
             let failure = failure(verify(dir.path(), None, None).await);
-            assert_eq!((failure.first_bad, failure.last_bad), (seq, seq), "{change}: {failure}");
+            assert_eq!(
+                (failure.first_bad, failure.last_bad),
+                (seq, seq),
+                "{change}: {failure}"
+            );
             for back in [
                 format!("DELETE FROM entries WHERE seq = {seq}"),
                 "INSERT INTO entries SELECT * FROM kept".into(),
@@ -494,9 +594,12 @@ async fn l06_a_postgres_store_is_verified_through_its_configuration() {
                 run(&mut raw, back).await.unwrap();
             }
         }
-        run(&mut raw, "UPDATE blobs SET bytes = 'forged' WHERE length(bytes) < 20".into())
-            .await
-            .unwrap();
+        run(
+            &mut raw,
+            "UPDATE blobs SET bytes = 'forged' WHERE length(bytes) < 20".into(),
+        )
+        .await
+        .unwrap();
         let failure = failure(verify(dir.path(), None, None).await);
         assert!(matches!(failure.problem, Problem::Text(_)), "{failure}");
         raw.close().await.unwrap();

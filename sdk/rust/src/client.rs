@@ -257,14 +257,19 @@ impl Client {
 
     /// The newest signed checkpoint, as text.
     pub async fn checkpoint(&self) -> Result<String, Error> {
-        self.plain(Call::get("read the checkpoint", &["v1", "ledger", "checkpoint"]))
-            .await
+        self.plain(Call::get(
+            "read the checkpoint",
+            &["v1", "ledger", "checkpoint"],
+        ))
+        .await
     }
 
     /// The ledger's verifier key (C2SP vkey). It proves something only when it is known from elsewhere, too.
     pub async fn ledger_key(&self) -> Result<String, Error> {
         let path = ["v1", "ledger", "key"];
-        let text = self.plain(Call::get("read the ledger's key", &path)).await?;
+        let text = self
+            .plain(Call::get("read the ledger's key", &path))
+            .await?;
         Ok(text.trim_end().to_owned())
     }
 
