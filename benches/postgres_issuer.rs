@@ -29,7 +29,7 @@ const ROUNDS: usize = 3;
 const PASSWORD: &str = "benchmark";
 
 fn order() -> MintOrder {
-    let now = SystemClock.now();
+    let now = SystemClock::start().now();
     MintOrder {
         lease: LeaseId::draw(now, SystemEntropy.draw()),
         request: RequestId::draw(now, SystemEntropy.draw()),
@@ -57,7 +57,7 @@ fn target(url: &Url, connections: u32) -> PostgresTarget {
 }
 
 fn issuer(target: &PostgresTarget) -> PostgresIssuer {
-    let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock));
+    let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock::start()));
     let password = SecretString::from(PASSWORD);
     PostgresIssuer::new(
         &"bench".parse().unwrap(),

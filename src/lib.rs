@@ -11,14 +11,16 @@
 //! | [`ledger`] | canonical entries, Merkle tree, checkpoints, verification | `domain` |
 //! | [`config`] | `countersign.toml` as a typed tree | `domain` |
 //! | [`system`] | the clock and randomness as values | `domain` |
-//! | [`store`] | where the ledger is kept: SQLite, PostgreSQL, memory | `domain`, `ledger`, `config` |
-//! | [`issuers`] | mint and end credentials: PostgreSQL | `domain`, `config` |
-//! | [`identity`] | agents and people prove who they are | `domain`, `config`, `system`, trait `Store` |
-//! | [`broker`] | the two loops: decide and append; claim, do and record | `domain`, `policy`, `ledger`, `system`, traits |
+//! | [`store`] | where the ledger is kept: SQLite, PostgreSQL, memory | `domain`, `ledger` |
+//! | [`issuers`] | mint and end credentials: PostgreSQL | `domain`, `config`, `system` |
+//! | [`identity`] | agents and people prove who they are | `domain`, `config`, `system`; the port of `store` |
+//! | [`broker`] | the two loops: decide and append; claim, do and record | `domain`, `ledger`, `system`; the ports of `store` and `issuers` |
 //! | [`http`] | the JSON API | `domain`, `broker`, `identity`, `system` |
 //! | [`web`] | the reviewers' pages | `domain`, `broker`, `identity` |
-//! | [`cli`] | the commands | the HTTP API through `countersign-client`; `wiring` to serve |
+//! | [`cli`] | the commands | `wiring` to serve, `system`; the HTTP API through `countersign-client` |
 //! | [`wiring`] | configuration to adapters to a running broker | anything |
+//!
+//! A port is a trait and its plain types, never an adapter behind it. `tests/architecture` enforces this table.
 
 pub mod broker;
 pub mod cli;

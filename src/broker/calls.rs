@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::sequencer::{Envelope, Reply, SequenceError};
+use super::draft::{Envelope, Reply, SequenceError};
 use super::shared::Shared;
 use crate::domain::Command;
 use crate::store::Blob;

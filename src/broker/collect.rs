@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::calls::Calls;
-use super::sequencer::{Reply, SequenceError};
+use super::draft::{Reply, SequenceError};
 use super::{BrokerError, Collected};
 use crate::domain::command::{MintResult, RefusalCode};
 use crate::domain::{AgentName, Command, Digest, Event, LeaseId, Refusal, RequestId};

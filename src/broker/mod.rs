@@ -8,6 +8,7 @@
 
 mod calls;
 mod collect;
+mod draft;
 mod read;
 mod sequencer;
 mod shared;
@@ -22,7 +23,8 @@ use tokio::sync::mpsc;
 pub use self::shared::{BundleLoader, Ports};
 
 use self::calls::Calls;
-use self::sequencer::{Reply, SequenceError, Sequencer};
+use self::draft::{Reply, SequenceError};
+use self::sequencer::Sequencer;
 use self::shared::Shared;
 use self::worker::Worker;
 use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
@@ -487,7 +489,7 @@ impl SequencerTask {
         clippy::disallowed_methods,
         reason = "it ends by itself when its last caller is gone"
     )]
-    fn spawn(sequencer: Sequencer, inbox: mpsc::Receiver<sequencer::Envelope>) {
+    fn spawn(sequencer: Sequencer, inbox: mpsc::Receiver<draft::Envelope>) {
         drop(tokio::spawn(sequencer.run(inbox)));
     }
 }

@@ -1,14 +1,17 @@
 //! The sequencer: one task that owns the way into the ledger.
 //!
 //! Commands that arrive together are decided one after the other on the same world and appended in one
-//! transaction (group commit). The append is a compare-and-swap on the head: when another broker was
-//! first, nothing is written, the world catches up and every command is decided again. When nobody knows
-//! whether the append happened, every caller is told so and the world is read again from the store.
+//! transaction (group commit). While one batch is on its way to the store, the next is decided on the world as
+//! that batch leaves it; nothing of it is told or sent before the first is durable. The append is a
+//! compare-and-swap on the head: when another broker was first, nothing is written, the world catches up
+//! and every command is decided again. When nobody knows whether the append happened, its callers are told
+//! so, the world is read again from the store, and what was decided after it is decided again.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
 use super::shared::Shared;
 use crate::domain::event::BlobRef;
 use crate::domain::{
@@ -22,45 +25,12 @@ use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
 const BATCH_MAX: usize = 256;
 /// Entries read at once while catching up.
 const READ_PAGE: usize = 1000;
-/// Entries between snapshots.
+/// Least number of entries between snapshots.
 const SNAPSHOT_EVERY: u64 = 10_000;
+/// Entries between snapshots for each thing in the world.
+const SNAPSHOT_WEIGHT: u64 = 4;
 
-/// A command on its way to the ledger.
-pub(super) struct Envelope {
-    pub(super) command: Command,
-    /// Texts its entries refer to.
-    pub(super) blobs: Vec<Blob>,
-    pub(super) reply: oneshot::Sender<Result<Reply, SequenceError>>,
-}
-
-/// What a command led to. It is durable and visible when the reply arrives.
-#[derive(Clone, Debug)]
-pub(super) struct Reply {
-    /// Its events; empty when it had been carried out before.
-    pub(super) events: Vec<Event>,
-    /// The request it was about, as it stands right after.
-    pub(super) request: Option<Arc<Request>>,
-}
-
-/// Why a command led to nothing.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum SequenceError {
-    #[error(transparent)]
-    Refused(#[from] Box<Refusal>),
-    #[error("the ledger is unavailable")]
-    Unavailable,
-}
-
-/// A batch being put together.
-#[derive(Default)]
-struct Draft {
-    entries: Vec<StoredEntry>,
-    folded: Vec<Entry>,
-    blobs: Vec<Blob>,
-    results: Vec<Result<Reply, SequenceError>>,
-}
-
-/// The sequencer's own state. `world` may be ahead of what is durable while a batch is appended;
+/// The sequencer's own state. `world` may be ahead of what is durable while batches are drafted and appended;
 /// the published world never is.
 pub(super) struct Sequencer {
     shared: Arc<Shared>,
@@ -97,20 +67,30 @@ impl Sequencer {
         let content = BlobRef {
             sha256: bundle.sha256,
         };
-        let (reply, _) = oneshot::channel();
+        let (reply, opened) = oneshot::channel();
         let open = Envelope {
             command: Command::Open { origin },
             blobs: Vec::new(),
             reply,
         };
-        let (reply, _) = oneshot::channel();
+        let (reply, applied) = oneshot::channel();
         let apply = Envelope {
             command: Command::ApplyBundle { content },
             blobs: vec![bundle],
             reply,
         };
-        for result in sequencer.decide_and_append(&[open, apply]).await? {
-            result.map_err(|error| anyhow::anyhow!("put the bundle in force: {error}"))?;
+        sequencer.reload().await?;
+        let mut draft = Draft::default();
+        sequencer.decide_all(vec![open, apply], &mut draft).await;
+        while let Some(mut flight) = sequencer.send_off(&mut draft) {
+            let outcome = flight.landed().await;
+            sequencer.settle(flight, outcome, &mut draft).await;
+        }
+        for answer in [opened, applied] {
+            answer
+                .await
+                .unwrap_or(Err(SequenceError::Unavailable))
+                .map_err(|error| anyhow::anyhow!("put the bundle in force: {error}"))?;
         }
         sequencer.following = true;
         Ok(sequencer)
@@ -118,18 +98,34 @@ impl Sequencer {
 
     /// Serves commands until all senders are gone.
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Envelope>) {
-        let mut waiting = Vec::with_capacity(BATCH_MAX);
+        let (mut draft, mut flight) = (Draft::default(), None::<Flight>);
+        let mut arrived = Vec::with_capacity(BATCH_MAX);
+        let mut open = true;
         loop {
+            if flight.is_none() {
+                flight = self.send_off(&mut draft);
+            }
+            if flight.is_none() && !open {
+                return;
+            }
+            let room = BATCH_MAX.saturating_sub(draft.envelopes.len());
             tokio::select! {
                 biased;
-                received = inbox.recv_many(&mut waiting, BATCH_MAX) => {
-                    if received == 0 {
-                        return;
+                outcome = async { match &mut flight {
+                    Some(flight) => flight.landed().await,
+                    None => std::future::pending().await,
+                } } => {
+                    if let Some(flight) = flight.take() {
+                        self.settle(flight, outcome, &mut draft).await;
                     }
-                    self.sequence(std::mem::take(&mut waiting)).await;
                 }
-                () = self.shared.store.changed() => {
-                    if let Err(error) = self.catch_up().await {
+                received = inbox.recv_many(&mut arrived, room), if open && room > 0 => {
+                    open = received > 0;
+                    self.decide_all(std::mem::take(&mut arrived), &mut draft).await;
+                }
+                () = self.shared.store.changed(), if flight.is_none() => {
+                    let read = if self.stale { self.reload().await } else { self.catch_up().await };
+                    if let Err(error) = read {
                         self.stale = true;
                         tracing::warn!(%error, "the ledger could not be read; trying again");
                         self.shared.pause().await;
@@ -139,51 +135,77 @@ impl Sequencer {
         }
     }
 
-    /// Decides and appends `envelopes`, again after each conflict, and answers them.
-    async fn sequence(&mut self, envelopes: Vec<Envelope>) {
-        let results = self.decide_and_append(&envelopes).await;
-        if let Err(error) = &results {
-            tracing::error!(%error, "commands could not be appended");
+    /// Decides `envelopes` on the world as everything before them leaves it, and adds them to `draft`.
+    async fn decide_all(&mut self, envelopes: Vec<Envelope>, draft: &mut Draft) {
+        // Only after a failure, and then nothing is in flight.
+        if self.stale
+            && !envelopes.is_empty()
+            && let Err(error) = self.reload().await
+        {
+            tracing::error!(%error, "commands could not be decided");
+            answer_unavailable(envelopes);
+            return;
         }
-        let mut results = results.unwrap_or_default().into_iter();
         for envelope in envelopes {
-            let result = results.next().unwrap_or(Err(SequenceError::Unavailable));
-            // A caller that went away does not undo what was decided.
-            drop(envelope.reply.send(result));
-        }
-    }
-
-    async fn decide_and_append(
-        &mut self,
-        envelopes: &[Envelope],
-    ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
-        loop {
-            if self.stale {
-                self.reload().await?;
-            }
-            // From here the world runs ahead of the store; any way out but success leaves it stale.
-            self.stale = true;
-            let draft = self.draft(envelopes);
-            match self.commit(draft).await {
-                Ok(results) => {
-                    self.stale = false;
-                    return Ok(results);
-                }
-                Err(StoreError::Conflict) => {
-                    tracing::debug!("another broker appended first; deciding again");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn draft(&mut self, envelopes: &[Envelope]) -> Draft {
-        let mut draft = Draft::default();
-        for envelope in envelopes {
-            let result = self.draft_one(envelope, &mut draft);
+            let result = self.draft_one(&envelope, draft);
             draft.results.push(result);
+            draft.envelopes.push(envelope);
         }
-        draft
+    }
+
+    /// Sends the draft to the store; nothing else may be in flight. A draft without entries is answered at once:
+    /// all it rests on is durable.
+    fn send_off(&mut self, draft: &mut Draft) -> Option<Flight> {
+        let mut draft = std::mem::take(draft);
+        let Some(expected_size) = draft.entries.first().map(|first| first.seq) else {
+            answer(draft.envelopes, draft.results);
+            return None;
+        };
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let checkpoint = self.shared.key.sign_head(size, &root);
+        if let Some(last) = draft.entries.last_mut() {
+            last.signature = Some(checkpoint.signature);
+        }
+        let batch = Batch {
+            expected_size,
+            entries: draft.entries,
+            blobs: draft.blobs,
+            head: Head {
+                size,
+                edge: self.tree.edge().to_vec(),
+                checkpoint: checkpoint.note,
+            },
+        };
+        let shared = Arc::clone(&self.shared);
+        let append = async move { shared.store.append(batch).await };
+        Some(Flight {
+            folded: draft.folded,
+            envelopes: draft.envelopes,
+            results: draft.results,
+            append: self.shared.tasks.spawn(append),
+        })
+    }
+
+    /// Takes in what became of a batch. When it was not written, or nobody knows, the world ran ahead of the
+    /// store: it is read again, and what was decided on it in `draft` is decided again.
+    async fn settle(&mut self, flight: Flight, outcome: Result<(), StoreError>, draft: &mut Draft) {
+        let Err(error) = outcome else {
+            self.shared.publish(&flight.folded);
+            self.snapshot_now_and_then();
+            answer(flight.envelopes, flight.results);
+            return;
+        };
+        self.stale = true;
+        let mut again = Vec::new();
+        if matches!(error, StoreError::Conflict) {
+            tracing::debug!("another broker appended first; deciding again");
+            again = flight.envelopes;
+        } else {
+            tracing::error!(%error, "commands could not be appended");
+            answer_unavailable(flight.envelopes);
+        }
+        again.append(&mut std::mem::take(draft).envelopes);
+        self.decide_all(again, draft).await;
     }
 
     /// Decides one command on the world as the commands before it leave it.
@@ -268,36 +290,6 @@ impl Sequencer {
         Ok(closed)
     }
 
-    async fn commit(
-        &mut self,
-        mut draft: Draft,
-    ) -> Result<Vec<Result<Reply, SequenceError>>, StoreError> {
-        let expected_size = match draft.entries.first() {
-            Some(first) => first.seq,
-            None => return Ok(draft.results),
-        };
-        let (size, root) = (self.tree.size(), self.tree.root());
-        let checkpoint = self.shared.key.sign_head(size, &root);
-        if let Some(last) = draft.entries.last_mut() {
-            last.signature = Some(checkpoint.signature);
-        }
-        let head = Head {
-            size,
-            edge: self.tree.edge().to_vec(),
-            checkpoint: checkpoint.note,
-        };
-        let batch = Batch {
-            expected_size,
-            entries: draft.entries,
-            blobs: draft.blobs,
-            head,
-        };
-        self.shared.store.append(batch).await?;
-        self.shared.publish(&draft.folded);
-        self.snapshot_now_and_then();
-        Ok(draft.results)
-    }
-
     /// Drops what may be ahead of the store and reads on from what is published.
     async fn reload(&mut self) -> Result<(), StoreError> {
         let published = self.shared.world(World::clone);
@@ -339,6 +331,12 @@ impl Sequencer {
     async fn catch_up(&mut self) -> Result<(), StoreError> {
         let head = loop {
             let head = self.shared.store.head().await?;
+            if self.world.size > head.size {
+                return Err(StoreError::Damaged(format!(
+                    "the store has {} entries and had {} before; restore it, then start again",
+                    head.size, self.world.size
+                )));
+            }
             while self.world.size < head.size {
                 self.read_page().await?;
             }
@@ -415,12 +413,19 @@ impl Sequencer {
     }
 
     /// A snapshot is a cache: losing it, or failing to write it, costs time at the next start and nothing else.
+    /// The more is open, the longer it takes to write one, so the rarer it is.
     fn snapshot_now_and_then(&mut self) {
-        if self.world.size < self.snapshot_size + SNAPSHOT_EVERY {
+        let due = |world: &World| {
+            let weight = u64::try_from(world.weight()).unwrap_or(u64::MAX);
+            let every = SNAPSHOT_EVERY.max(weight.saturating_mul(SNAPSHOT_WEIGHT));
+            (world.size >= self.snapshot_size.saturating_add(every)).then(|| world.clone())
+        };
+        // The published world: ours may be ahead of what is durable.
+        let Some(world) = self.shared.world(due) else {
             return;
-        }
-        self.snapshot_size = self.world.size;
-        let (world, shared) = (self.world.clone(), Arc::clone(&self.shared));
+        };
+        self.snapshot_size = world.size;
+        let shared = Arc::clone(&self.shared);
         self.shared.tasks.spawn(async move {
             if let Err(error) = write_snapshot(&shared, world).await {
                 tracing::warn!(%error, "the snapshot could not be written");

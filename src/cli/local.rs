@@ -224,14 +224,16 @@ fn report(output: Output, findings: &[Finding]) -> Result<Exit, Failure> {
     Ok(if bad { Exit::Usage } else { Exit::Ok })
 }
 
-/// Verifies a ledger. The failure says which entry or signature does not hold.
+/// Verifies a ledger. The failure says which entry or signature does not hold, or why it could not be looked at.
 pub(crate) async fn verify_ledger(what: VerifyLedger) -> Result<VerifiedLedger, Failure> {
     wiring::verify_ledger(what).await.map_err(|error| {
-        Failure::new(
-            Exit::Failed,
-            "ledger_not_verified",
-            format!("{error:#}"),
-            "keep this copy and the last good checkpoint, and tell the security team",
-        )
+        let text = format!("{error:#}");
+        if error.is::<wiring::NotRead>() {
+            let next = "put that right and verify again; nothing is known of the ledger yet";
+            Failure::new(Exit::Failed, "ledger_not_read", text, next)
+        } else {
+            let next = "keep this copy and the last good checkpoint, and tell the security team";
+            Failure::new(Exit::Failed, "ledger_not_verified", text, next)
+        }
     })
 }

@@ -88,12 +88,18 @@ impl Output {
             return;
         }
         let mut err = std::io::stderr().lock();
+        // Further lines, such as a configuration's mistakes, stand below, where none can pass for one of ours.
+        let mut lines = failure.what.trim_end().lines();
+        let first = lines.next().unwrap_or_default();
         let _ = writeln!(
             err,
             "countersign: {} [{}]",
-            plain(&failure.what),
+            plain(first),
             plain(&failure.code)
         );
+        for line in lines {
+            let _ = writeln!(err, "    {}", plain(line));
+        }
         for mistake in &failure.mistakes {
             let _ = writeln!(
                 err,

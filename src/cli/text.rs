@@ -98,7 +98,7 @@ pub(crate) fn close_to<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -
     let mut ranked: Vec<_> = known
         .map(|word| (distance(wanted, word), word))
         .filter(|(distance, word)| {
-            *distance <= word.len().max(wanted.len()) / 3 + 1 || word.contains(wanted)
+            *distance <= word.len().max(wanted.len()) / 3 || word.contains(wanted)
         })
         .collect();
     ranked.sort();

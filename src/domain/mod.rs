@@ -25,6 +25,7 @@ pub mod world;
 
 pub use action::{Action, ParameterKind, ReviewRule, TtlRule};
 pub use agent::{Agent, AgentProof};
+
 pub use command::{Command, Refusal};
 pub use decide::decide;
 pub use due::{Duty, due};

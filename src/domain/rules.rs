@@ -17,6 +17,10 @@ pub trait Policy: Send + Sync {
     fn action(&self, name: &ActionName) -> Option<&Action>;
     /// All actions, by name.
     fn actions(&self) -> Vec<&Action>;
+    /// The hash of an action's definition: [`Action::definition`], perhaps remembered.
+    fn definition(&self, action: &Action) -> Digest {
+        action.definition()
+    }
     /// Agents it declares.
     fn agents(&self) -> &[Agent];
     /// Asks one question. An evaluation error means no.

@@ -244,6 +244,11 @@ impl World {
             .and_then(|(agent, disabled)| disabled.is_none().then_some(agent))
     }
 
+    /// How many things it holds: what writing it down costs.
+    pub fn weight(&self) -> usize {
+        self.agents.len() + self.requests.len() + self.leases.len() + self.recent_order.len()
+    }
+
     /// Requests the agent has open.
     pub fn open_requests_of(&self, agent: &AgentName) -> usize {
         self.open_by_agent.get(agent).copied().unwrap_or(0)

@@ -226,7 +226,7 @@ impl Trail {
             .at
             .borrow()
             .iter()
-            .fold(String::new(), |all, part| all + "/" + &escape(part));
+            .fold(String::new(), |all, part| all + "/" + escape(part).as_str());
         *self.mistake.borrow_mut() = Some(Mistake {
             pointer,
             code: code.into(),
@@ -357,7 +357,7 @@ mod tests {
 
     #[test]
     fn case_165_depth_is_measured_before_parsing_and_only_outside_strings() {
-        let nested = |n: usize| "[".repeat(n) + &"]".repeat(n);
+        let nested = |n: usize| "[".repeat(n) + "]".repeat(n).as_str();
         assert!(parse(nested(DEPTH_MAX).as_bytes()).is_ok());
         assert_eq!(code(&nested(DEPTH_MAX + 1)).0, "too_deep");
         assert_eq!(code(&"[".repeat(200_000)).0, "too_deep");

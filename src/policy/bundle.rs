@@ -26,7 +26,8 @@ pub struct Bundle {
     bytes: Vec<u8>,
     digest: Digest,
     schema: String,
-    actions: BTreeMap<ActionName, Action>,
+    /// Each with the hash of its definition.
+    actions: BTreeMap<ActionName, (Action, Digest)>,
     agents: Vec<Agent>,
     policies: usize,
     facts: Facts,
@@ -120,11 +121,18 @@ impl Policy for Bundle {
     }
 
     fn action(&self, name: &ActionName) -> Option<&Action> {
-        self.actions.get(name)
+        self.actions.get(name).map(|(action, _)| action)
     }
 
     fn actions(&self) -> Vec<&Action> {
-        self.actions.values().collect()
+        self.actions.values().map(|(action, _)| action).collect()
+    }
+
+    fn definition(&self, action: &Action) -> Digest {
+        match self.actions.get(&action.name) {
+            Some((own, definition)) if std::ptr::eq(own, action) => *definition,
+            _ => action.definition(),
+        }
     }
 
     fn agents(&self) -> &[Agent] {
@@ -205,7 +213,7 @@ pub(super) fn build(
         bytes,
         schema: schema_text,
         actions: catalog
-            .map(|action| (action.name.clone(), action.clone()))
+            .map(|action| (action.name.clone(), (action.clone(), action.definition())))
             .collect(),
         agents: agents
             .into_values()

@@ -49,7 +49,12 @@ pub(super) fn text(path: &Path, largest: usize) -> anyhow::Result<String> {
 
 /// A secret from a file that only its owner may read. One line feed at the end is not part of it.
 pub(super) fn secret(path: &Path) -> anyhow::Result<SecretString> {
-    let metadata = fs::metadata(path).with_context(|| format!("read {}", path.display()))?;
+    let metadata = fs::metadata(path).with_context(|| {
+        format!(
+            "read {}; put the secret into this file, readable by the broker only (chmod 600)",
+            path.display()
+        )
+    })?;
     if metadata.mode() & 0o077 != 0 {
         bail!(
             "{} can be read by others; run `chmod 600 {}`",
@@ -84,7 +89,7 @@ pub(super) fn state_dir(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The key that signs checkpoints, made at the first start.
+/// The key that signs checkpoints, made at the first start. Its public half is kept beside it in `ledger.vkey`.
 pub(super) fn signing_key(
     dir: &Path,
     origin: &str,
@@ -104,6 +109,10 @@ pub(super) fn signing_key(
         "the ledger of this state directory belongs to {name}, but public_url says {origin}; \
          use the former public_url, or another state_dir for a new ledger"
     );
+    // Public, and written anew at each start: for `ledger verify --key` wherever the ledger is checked.
+    let public = dir.join("ledger.vkey");
+    fs::write(&public, format!("{}\n", key.verifying_key()))
+        .with_context(|| format!("write {}", public.display()))?;
     Ok(key)
 }
 

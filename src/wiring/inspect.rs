@@ -47,10 +47,6 @@ pub fn check(dir: &Path) -> anyhow::Result<Vec<Finding>> {
 }
 
 /// The set-up and its bundle, as far as they go; what is wrong with them is added to `findings`.
-#[expect(
-    clippy::type_complexity,
-    reason = "the three things a check finds, each once"
-)]
 fn checked(
     dir: &Path,
     findings: &mut Vec<Finding>,

@@ -6,7 +6,7 @@ use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
@@ -25,17 +25,30 @@ const PAGE: usize = 1000;
 /// The largest checkpoint file.
 const LARGEST_CHECKPOINT: usize = 64 * 1024;
 
+/// The ledger could not be looked at: nothing is known of it, good or bad.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NotRead(String);
+
+fn not_read(what: impl Into<String>) -> NotRead {
+    NotRead(what.into())
+}
+
 /// Verifies an export file or the ledger of a directory, and that its entries follow each other.
 ///
 /// # Errors
-/// What does not verify (a [`Failure`](crate::ledger::Failure) that names the first bad entry), or could not be read.
+/// What does not verify (a [`Failure`](crate::ledger::Failure) that names the first bad entry), or
+/// [`NotRead`] with what could not be read.
 pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger> {
     let since = match &what.since {
-        Some(path) => Some(files::text(path, LARGEST_CHECKPOINT)?),
+        Some(path) => Some(
+            files::text(path, LARGEST_CHECKPOINT)
+                .context(not_read("read the earlier checkpoint"))?,
+        ),
         None => None,
     };
     let given: Option<VerifyingKey> = match &what.key {
-        Some(text) => Some(text.parse().context("read the key")?),
+        Some(text) => Some(text.parse().context(not_read("read the key"))?),
         None => None,
     };
     let key_given = given.is_some();
@@ -60,14 +73,19 @@ fn verify_file(
     given: Option<VerifyingKey>,
     since: Option<&str>,
 ) -> anyhow::Result<Verified> {
-    let file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    let file =
+        fs::File::open(path).with_context(|| not_read(format!("open {}", path.display())))?;
     let reader = ExportReader::new(BufReader::new(file))
         .with_context(|| format!("read {}", path.display()))?;
     let key = match given {
         Some(key) => key,
-        None => reader.claimed_key().parse().context(
-            "read the key the file names; give the log's verifier key with --key instead",
-        )?,
+        None if reader.claimed_key().is_empty() => bail!(not_read(
+            "the file names no key; give the log's own with --key (the broker keeps it in ledger.vkey of its state directory)"
+        )),
+        None => reader
+            .claimed_key()
+            .parse()
+            .context("read the key the file names")?,
     };
     let mut world = World::default();
     Ok(verify(
@@ -94,8 +112,9 @@ async fn verify_directory(
     let key = match given {
         Some(key) => key,
         None => {
-            let text = files::secret(&state_dir.join("ledger.key"))
-                .context("find the log's key; give its verifier key with --key")?;
+            let text = files::secret(&state_dir.join("ledger.key")).context(not_read(
+                "find the log's key; give its verifier key with --key",
+            ))?;
             SigningKey::from_secret_text(text.expose_secret())?
                 .verifying_key()
                 .clone()
@@ -116,9 +135,11 @@ async fn verify_directory(
 async fn store_of(dir: &Path) -> anyhow::Result<(Arc<dyn Store>, PathBuf)> {
     let config = dir.join("countersign.toml");
     let state_dir = if config.exists() {
-        let setup = Setup::read(&config)?;
+        let setup = Setup::read(&config).context(not_read("read countersign.toml"))?;
         if let StoreConfig::Postgres { .. } = setup.config.store {
-            return Ok((setup.store().await?, setup.state_dir()));
+            let store = setup.store().await;
+            let store = store.context(not_read("open the ledger's PostgreSQL"))?;
+            return Ok((store, setup.state_dir()));
         }
         setup.state_dir()
     } else {
@@ -127,12 +148,14 @@ async fn store_of(dir: &Path) -> anyhow::Result<(Arc<dyn Store>, PathBuf)> {
     let path = state_dir.join("ledger.db");
     ensure!(
         path.exists(),
-        "there is no ledger.db in {}; name a state directory, or one with a countersign.toml",
-        state_dir.display()
+        not_read(format!(
+            "there is no ledger.db in {}; name a state directory, or one with a countersign.toml",
+            state_dir.display()
+        ))
     );
-    let store = SqliteStore::open(&path).await.context(
+    let store = SqliteStore::open(&path).await.context(not_read(
         "open the ledger; while its broker runs, verify an export made with `countersign ledger export`",
-    )?;
+    ))?;
     Ok((Arc::new(store), state_dir))
 }
 
@@ -146,7 +169,12 @@ struct StoreAudit<'a> {
 
 impl StoreAudit<'_> {
     async fn run(mut self) -> anyhow::Result<(Verified, u64)> {
-        let head = self.store.head().await?;
+        let head = match self.store.head().await {
+            Err(StoreError::Damaged(text)) => {
+                return Err(self.verifier.fail(0, Problem::Store(text)).into());
+            }
+            head => head.context(not_read("read the store's head"))?,
+        };
         let mut page_size = PAGE;
         loop {
             let from = self.verifier.tree().size();
@@ -161,7 +189,8 @@ impl StoreAudit<'_> {
                     return Err(self.verifier.fail(from, Problem::Store(text)).into());
                 }
                 Err(error) => {
-                    return Err(error).with_context(|| format!("read entry {from} of the store"));
+                    return Err(error)
+                        .with_context(|| not_read(format!("read entry {from} of the store")));
                 }
             };
             // Entries beyond the head are bad, unless a broker that runs has just appended them.
@@ -205,7 +234,7 @@ impl StoreAudit<'_> {
                     let problem = Problem::Text(text.sha256);
                     self.verifier.object(stored.seq, problem);
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error).context(not_read("read a text of the ledger")),
             }
         }
         if let Err(problem) = follow(&mut self.world, &read) {

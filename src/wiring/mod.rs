@@ -12,6 +12,6 @@ mod run;
 mod setup;
 
 pub use inspect::{check, doctor};
-pub use ledger::verify_ledger;
+pub use ledger::{NotRead, verify_ledger};
 pub use log::{LogFormat, start_log};
 pub use run::{dev, serve};

@@ -35,6 +35,11 @@ const DEV_PEOPLE: &str = "dev";
 /// # Errors
 /// What could not be set up, or what failed while running.
 pub async fn serve(config: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
+    ensure!(
+        config.exists(),
+        "there is no {}; name it or its directory with --config, or try things out with `countersign dev`",
+        config.display()
+    );
     let setup = Setup::read(&config)?;
     setup.check_exposure()?;
     ensure!(

@@ -1,3 +1,5 @@
 //! The laws of the design, on the pure core: every test is named after the law it protects.
 
+mod desk;
 mod domain;
+mod random;

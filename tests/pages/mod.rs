@@ -4,6 +4,7 @@ mod browser;
 mod chromium;
 mod decide;
 mod forms;
+mod forwarded;
 mod look;
 mod people;
 mod sessions;

@@ -343,7 +343,7 @@ fn l01_to_l13_hold_under_any_seed() {
 /// before and after it took effect.
 #[test]
 fn l03_case_122_a_crash_at_every_await_point_leaves_nothing_behind() {
-    let mut longest = 0;
+    let (mut longest, mut minted) = (0, 0);
     for seed in 0..6 {
         for after in [false, true] {
             let mut at = 0;
@@ -355,6 +355,7 @@ fn l03_case_122_a_crash_at_every_await_point_leaves_nothing_behind() {
                 calm_life(&house);
                 judge(&house);
                 if !struck {
+                    minted += house.target.minted();
                     break;
                 }
                 at += 1;
@@ -363,8 +364,8 @@ fn l03_case_122_a_crash_at_every_await_point_leaves_nothing_behind() {
         }
     }
     assert!(
-        longest > 30,
-        "the stories are too short to mean anything: {longest} steps"
+        longest >= 15 && minted > 0,
+        "the stories are too short to mean anything: {longest} steps, {minted} mints"
     );
 }
 

@@ -4,6 +4,7 @@ mod conformance;
 mod lost_answers;
 mod memory;
 mod postgres;
+mod scene;
 mod sqlite;
 mod tampered;
 

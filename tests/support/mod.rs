@@ -1,5 +1,4 @@
 //! What several subjects share: the real servers, an injected clock, seeded randomness.
-#![expect(dead_code, reason = "not every subject uses every helper")]
 
 pub mod house;
 pub mod oidc_provider;

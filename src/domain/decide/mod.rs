@@ -139,7 +139,7 @@ fn sealed_now<'a>(request: &Request, rules: &Rules<'a>) -> Option<(&'a Action, S
     let sealed = Sealed {
         agent: old.agent.clone(),
         action: action.name.clone(),
-        definition: action.definition(),
+        definition: rules.policy.definition(action),
         parameters: old.parameters.clone(),
         scope: action.render_scope(&old.parameters),
         target: action.target.clone(),

@@ -6,7 +6,7 @@ use super::super::event::Event;
 use super::super::person::Reviewer;
 use super::super::quorum::quorum;
 use super::super::request::{Ground, Outcome, Request, RequestState, Review, ReviewDecision};
-use super::super::rules::{Question, Rules, is_requesters_side};
+use super::super::rules::{Ask, Question, Rules, is_requesters_side};
 use super::super::time::Time;
 use super::super::world::World;
 use super::{Decision, ask_of, no_such_request, sealed_now};
@@ -86,6 +86,43 @@ pub fn may_review<'a>(
     rules: &Rules<'a>,
     now: Time,
 ) -> Result<(&'a Action, Vec<String>), Box<Refusal>> {
+    waits(request, now)?;
+    let submission = &request.submission;
+    let agent = world.agent(&submission.sealed.agent).ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::AgentDisabled,
+            "the agent is disabled",
+            "There is nothing to decide any more.",
+        )
+    })?;
+    // The owner counts as of the request and as of now.
+    let on_behalf_of = submission.on_behalf_of.as_ref();
+    if is_requesters_side(reviewer, &submission.owner, on_behalf_of)
+        || agent.owner.includes(reviewer)
+    {
+        return Err(Refusal::new(
+            RefusalCode::SelfApproval,
+            "you own this agent or it acts for you, so you may not review its request",
+            "Somebody else from the reviewing groups has to decide.",
+        ));
+    }
+    let (action, sealed) = sealed_now(request, rules).ok_or_else(changed_since)?;
+    if sealed.digest() != submission.digest {
+        return Err(changed_since());
+    }
+    let policies = eligible(reviewer, action, ask_of(agent, action, request, now), rules)?;
+    let again = |review: &Review| review.reviewer.person == reviewer.person;
+    if request.reviews.iter().any(again) {
+        return Err(Refusal::new(
+            RefusalCode::AlreadyReviewed,
+            "you have reviewed this request already",
+            "Somebody else has to give the next review.",
+        ));
+    }
+    Ok((action, policies))
+}
+
+fn waits(request: &Request, now: Time) -> Result<(), Box<Refusal>> {
     if request.state != RequestState::Pending {
         return Err(Refusal::new(
             RefusalCode::NotPending,
@@ -103,57 +140,30 @@ pub fn may_review<'a>(
             "The agent can ask again.",
         ));
     }
-    let submission = &request.submission;
-    if is_requesters_side(
-        reviewer,
-        &submission.owner,
-        submission.on_behalf_of.as_ref(),
-    ) {
-        return Err(Refusal::new(
-            RefusalCode::SelfApproval,
-            "you own this agent or it acts for you, so you may not review its request",
-            "Somebody else from the reviewing groups has to decide.",
-        ));
-    }
-    let agent = world.agent(&submission.sealed.agent).ok_or_else(|| {
-        Refusal::new(
-            RefusalCode::AgentDisabled,
-            "the agent is disabled",
-            "There is nothing to decide any more.",
-        )
-    })?;
-    if agent.owner.includes(reviewer) {
-        return Err(Refusal::new(
-            RefusalCode::SelfApproval,
-            "you own this agent, so you may not review its request",
-            "Somebody else from the reviewing groups has to decide.",
-        ));
-    }
-    let (action, sealed) = sealed_now(request, rules).ok_or_else(changed_since)?;
-    if sealed.digest() != submission.digest {
-        return Err(changed_since());
-    }
+    Ok(())
+}
+
+/// The policies that let `reviewer` review; a reviewing group is needed besides.
+fn eligible(
+    reviewer: &Reviewer,
+    action: &Action,
+    ask: Ask<'_>,
+    rules: &Rules<'_>,
+) -> Result<Vec<String>, Box<Refusal>> {
+    let groups = &action.review.groups;
     if !reviewer
         .groups
         .iter()
-        .any(|group| action.review.groups.contains_key(group))
+        .any(|group| groups.contains_key(group))
     {
-        let groups: Vec<_> = action
-            .review
-            .groups
-            .keys()
-            .map(|group| group.as_str())
-            .collect();
+        let groups: Vec<_> = groups.keys().map(|group| group.as_str()).collect();
         return Err(Refusal::new(
             RefusalCode::NotAReviewer,
             format!("this request is reviewed by {}", groups.join(" and ")),
             "Ask somebody from these groups.",
         ));
     }
-    let ruling = rules.policy.ask(&Question::Review(
-        reviewer,
-        ask_of(agent, action, request, now),
-    ));
+    let ruling = rules.policy.ask(&Question::Review(reviewer, ask));
     if !ruling.permitted || !ruling.errors.is_empty() {
         return Err(Refusal::new(
             RefusalCode::NotAReviewer,
@@ -161,18 +171,7 @@ pub fn may_review<'a>(
             "Ask somebody whom policy permits, or the platform team.",
         ));
     }
-    if request
-        .reviews
-        .iter()
-        .any(|review| review.reviewer.person == reviewer.person)
-    {
-        return Err(Refusal::new(
-            RefusalCode::AlreadyReviewed,
-            "you have reviewed this request already",
-            "Somebody else has to give the next review.",
-        ));
-    }
-    Ok((action, ruling.policies))
+    Ok(ruling.policies)
 }
 
 fn changed_since() -> Box<Refusal> {

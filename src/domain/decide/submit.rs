@@ -68,7 +68,7 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
     let sealed = Sealed {
         agent: agent.name.clone(),
         action: action.name.clone(),
-        definition: action.definition(),
+        definition: rules.policy.definition(action),
         parameters: submit.parameters.clone(),
         scope,
         target: action.target.clone(),

@@ -1,0 +1,186 @@
+//! What the benches share: a broker on a real store, the shop's bundle, and a table of what was measured.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use countersign::broker::{Broker, NewRequest, Ports};
+use countersign::config::Config;
+use countersign::domain::rules::Limits;
+use countersign::domain::{Digest, Policy, TargetName, Targets};
+use countersign::issuers::postgres::PostgresIssuer;
+use countersign::issuers::{Issuer, IssuerSet};
+use countersign::ledger::SigningKey;
+use countersign::policy::{Bundle, is_bundle_file};
+use countersign::store::Store;
+use countersign::system::{Entropy, SystemClock, SystemEntropy};
+use serde_json::{Map, json};
+use tokio::time::Instant;
+
+/// The log's origin.
+pub const ORIGIN: &str = "bench.example/ledger";
+
+/// The repository.
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A directory on the disk the build is on, not one that is memory in disguise.
+pub fn directory() -> anyhow::Result<tempfile::TempDir> {
+    Ok(tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?)
+}
+
+/// A signing key.
+pub fn key() -> anyhow::Result<SigningKey> {
+    Ok(SigningKey::generate(ORIGIN, |seed| {
+        SystemEntropy.fill(seed);
+    })?)
+}
+
+/// The shop's target, as its configuration says; nothing connects to it.
+fn targets() -> anyhow::Result<Arc<dyn Targets>> {
+    let text = std::fs::read_to_string(root().join("examples/shop/countersign.toml"))?;
+    let config = Config::parse(&text)?;
+    let mut issuers: BTreeMap<TargetName, Arc<dyn Issuer>> = BTreeMap::new();
+    for (name, target) in config.targets {
+        let countersign::config::TargetConfig::Postgres(target) = target;
+        let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock::start()));
+        let issuer = PostgresIssuer::new(&name, &target, "unused".into(), None, entropy, clock);
+        issuers.insert(name, Arc::new(issuer.map_err(anyhow::Error::msg)?));
+    }
+    Ok(Arc::new(IssuerSet(issuers)))
+}
+
+fn shop_files() -> anyhow::Result<BTreeMap<String, String>> {
+    let shop = root().join("examples/shop");
+    let mut files = BTreeMap::new();
+    for folder in ["catalog", "policies"] {
+        for file in std::fs::read_dir(shop.join(folder))? {
+            let path = file?.path();
+            let name = path.strip_prefix(&shop)?.to_string_lossy().into_owned();
+            if is_bundle_file(&name) && !name.ends_with("tests.toml") {
+                files.insert(name, std::fs::read_to_string(path)?);
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The shop's bundle with `more` policies about other agents: half of them about the very action the
+/// bench asks for, the rest about a hundred other actions.
+fn with_more_policies(files: &mut BTreeMap<String, String>, more: usize) {
+    let (mut catalog, mut policies) = (String::new(), String::new());
+    for n in 0..100.min(more) {
+        catalog.push_str(&format!(
+            "[actions.\"job.n{n}\"]\ntitle = \"Job {n}\"\ndescription = \"One of many jobs.\"\ntarget = \"shop\"\n\
+             ttl = {{ default = \"5m\", longest = \"10m\" }}\nscope = {{ roles = [\"countersign_orders_ro\"] }}\n\
+             review = {{ groups = {{ support-leads = 1 }} }}\n\
+             [agents.bot-{n}]\nowner = \"dev:ana\"\n[agents.bot-{n}.proof]\nkind = \"api_key_sha256\"\nhash = \"{}\"\n",
+            Digest::of(format!("bot-{n}").as_bytes()),
+        ));
+    }
+    for n in 0..more {
+        let question = if n % 4 < 2 { "request" } else { "routine" };
+        let action = match n % 2 {
+            0 => "orders.report".to_owned(),
+            _ => format!("job.n{}", n % 100),
+        };
+        policies.push_str(&format!(
+            "@id(\"more-{n}\")\npermit (principal == Agent::\"bot-{}\", action == Action::\"{question}:{action}\", \
+             resource) when {{ context.ttl_seconds <= {} }};\n",
+            n / 2 % 100,
+            300 + n,
+        ));
+    }
+    files.insert("catalog/more.toml".into(), catalog);
+    files.insert("policies/more.cedar".into(), policies);
+}
+
+/// The parts of a broker on `store` with the shop's bundle, grown to at least `policies` policies.
+pub fn ports(store: Arc<dyn Store>, policies: usize) -> anyhow::Result<(Ports, usize)> {
+    let people = BTreeMap::from([("dev".to_owned(), "https://people.example".to_owned())]);
+    let targets = targets()?;
+    let mut files = shop_files()?;
+    let compile = |files: &_| {
+        Bundle::compile(files, targets.as_ref(), &people)
+            .map_err(|mistakes| anyhow!("the bundle has mistakes: {mistakes:#?}"))
+    };
+    let mut bundle = compile(&files)?;
+    if let Some(more) = policies
+        .checked_sub(bundle.policy_count())
+        .filter(|more| *more > 0)
+    {
+        with_more_policies(&mut files, more);
+        bundle = compile(&files)?;
+    }
+    let count = bundle.policy_count();
+    let bundle_bytes = bundle.bytes().to_vec();
+    let policy: Arc<dyn Policy> = Arc::new(bundle);
+    let loaded = Arc::clone(&policy);
+    let ports = Ports {
+        store,
+        policy,
+        bundle_bytes,
+        load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),
+        issuers: BTreeMap::new(),
+        targets,
+        clock: Arc::new(SystemClock::start()),
+        entropy: Arc::new(SystemEntropy),
+        key: key()?,
+        limits: Limits {
+            open_requests_per_agent: usize::MAX,
+            ..Limits::default()
+        },
+        name: "bench".into(),
+    };
+    Ok((ports, count))
+}
+
+/// What an agent sends for a routine report: reason and task, an idempotency key of its own.
+fn routine() -> anyhow::Result<NewRequest> {
+    let key = format!("{:032x}", SystemEntropy.draw());
+    Ok(NewRequest {
+        on_behalf_of: None,
+        action: "orders.report".parse()?,
+        parameters: Map::new(),
+        ttl: None,
+        context: Some(json!({
+            "reason": "the weekly report of orders for the finance team, as every Monday",
+            "task": "FIN-2041",
+        })),
+        fingerprint: Digest::of(key.as_bytes()),
+        idempotency_key: Some(key),
+    })
+}
+
+/// Asks for a routine report and makes sure that it went through; how long that took.
+pub async fn ask(broker: &Broker) -> anyhow::Result<Duration> {
+    let (agent, asked) = ("reporter".parse()?, routine()?);
+    let started = Instant::now();
+    let (request, replayed) = broker.submit(&agent, asked).await?;
+    let took = started.elapsed();
+    anyhow::ensure!(
+        request.state.word() == "approved" && !replayed,
+        "the request is {}, not approved",
+        request.state.word()
+    );
+    Ok(took)
+}
+
+/// How many in how long.
+#[expect(clippy::cast_precision_loss, reason = "a rate is a rounded thing")]
+pub fn rate(count: usize, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64()
+}
+
+/// One line of the table: what, measured, against, ratio and bar.
+pub fn row(what: &str, measured: &str, against: &str, verdict: &str) {
+    println!("| {what} | {measured} | {against} | {verdict} |");
+}
+
+/// The head of a table.
+pub fn table(title: &str) {
+    println!("\n### {title}\n\n| what | measured | against | ratio and bar |\n|---|---|---|---|");
+}

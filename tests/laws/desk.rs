@@ -1,0 +1,243 @@
+//! A ledger without a store: what the broker does, without its I/O.
+
+use countersign::domain::command::MintResult;
+use countersign::domain::command::{GiveReview, RefusalCode, Submit};
+use countersign::domain::event::BlobRef;
+use countersign::domain::request::{Outcome, ReviewDecision};
+use countersign::domain::rules::Limits;
+use countersign::domain::{
+    Command, Digest, Duty, Entry, Event, LeaseId, Policy, Request, RequestId, Rules, Seconds, Time,
+    World, decide, due,
+};
+use serde_json::{Map, json};
+
+use crate::support::oracle::{check_fold, check_laws};
+use crate::support::rules::{AnyTargets, ShopPolicy};
+
+/// A ledger without a store: what the broker does, without its I/O.
+pub struct Desk {
+    pub policy: ShopPolicy,
+    pub targets: AnyTargets,
+    pub world: World,
+    pub entries: Vec<Entry>,
+    pub now: Time,
+    ids: u128,
+}
+
+impl Desk {
+    pub fn new() -> Self {
+        let mut desk = Self {
+            policy: ShopPolicy::new(),
+            targets: AnyTargets {
+                longest: Seconds(43_200),
+            },
+            world: World::default(),
+            entries: Vec::new(),
+            now: Time::from_millis(1_795_343_400_000),
+            ids: 0,
+        };
+        desk.tell(&Command::Open {
+            origin: "countersign.example".into(),
+        })
+        .unwrap();
+        let content = BlobRef {
+            sha256: Digest::of(b"bundle"),
+        };
+        desk.tell(&Command::ApplyBundle { content }).unwrap();
+        desk
+    }
+
+    /// Decides, appends and folds. A refusal's record is folded too.
+    pub fn tell(&mut self, command: &Command) -> Result<Vec<Event>, RefusalCode> {
+        let limits = Limits::default();
+        let rules = Rules {
+            policy: &self.policy,
+            targets: &self.targets,
+            limits,
+        };
+        let decision = decide(&self.world, command, &rules, self.now);
+        let (events, refusal) = match decision {
+            Ok(events) => (events, None),
+            Err(refusal) => (refusal.record.clone(), Some(refusal.code)),
+        };
+        for event in &events {
+            let entry = Entry {
+                v: 1,
+                seq: self.world.size,
+                time: self.now,
+                actor: command.actor(),
+                event: event.clone(),
+            };
+            self.world
+                .apply(&entry)
+                .expect("what decide emits always applies");
+            self.entries.push(entry);
+        }
+        refusal.map_or(Ok(events), Err)
+    }
+
+    pub fn draw(&mut self) -> u128 {
+        self.ids += 1;
+        self.ids
+    }
+
+    pub fn submit(&mut self, agent: &str, action: &str) -> Result<RequestId, RefusalCode> {
+        self.submit_with(agent, action, |_| {})
+    }
+
+    pub fn submit_with(
+        &mut self,
+        agent: &str,
+        action: &str,
+        change: impl FnOnce(&mut Submit),
+    ) -> Result<RequestId, RefusalCode> {
+        let mut parameters = Map::new();
+        if action == "customers.export" {
+            parameters.insert("country".into(), json!("de"));
+        }
+        let request = RequestId::draw(self.now, self.draw());
+        let mut submit = Submit {
+            request: request.clone(),
+            agent: agent.parse().unwrap(),
+            on_behalf_of: None,
+            action: action.parse().unwrap(),
+            parameters,
+            ttl: None,
+            context: None,
+            idempotency_key: None,
+            fingerprint: Digest::of(action.as_bytes()),
+        };
+        change(&mut submit);
+        self.tell(&Command::Submit(Box::new(submit)))
+            .map(|_| request)
+    }
+
+    pub fn review(
+        &mut self,
+        request: &RequestId,
+        who: &countersign::domain::Reviewer,
+        decision: ReviewDecision,
+    ) -> Result<Vec<Event>, RefusalCode> {
+        let digest = self.open(request).map(|r| r.submission.digest);
+        let digest = digest.unwrap_or(Digest::of(b""));
+        self.tell(&Command::Review(Box::new(GiveReview {
+            reviewer: who.clone(),
+            request: request.clone(),
+            digest,
+            decision,
+            comment: None,
+        })))
+    }
+
+    pub fn collect(
+        &mut self,
+        agent: &str,
+        request: &RequestId,
+        key: &str,
+    ) -> Result<LeaseId, RefusalCode> {
+        let lease = LeaseId::draw(self.now, self.draw());
+        let agent = agent.parse().unwrap();
+        let key = Digest::of(key.as_bytes());
+        let request = request.clone();
+        let events = self.tell(&Command::Collect {
+            agent,
+            request,
+            lease,
+            key,
+        })?;
+        Ok(events.iter().find_map(Event::lease).unwrap().clone())
+    }
+
+    pub fn minted(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        self.tell(&Command::RecordMint {
+            lease: lease.clone(),
+            result: MintResult::Minted,
+        })
+    }
+
+    pub fn end(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        let broker = "b1".to_owned();
+        self.tell(&Command::ClaimEnd {
+            lease: lease.clone(),
+            broker: broker.clone(),
+        })?;
+        let result = Ok(vec!["no_role".into()]);
+        self.tell(&Command::RecordEnd {
+            lease: lease.clone(),
+            broker,
+            result,
+        })
+    }
+
+    pub fn open(&self, request: &RequestId) -> Option<&Request> {
+        self.world.requests.get(request).map(AsRef::as_ref)
+    }
+
+    pub fn outcome(&self, request: &RequestId) -> Option<Outcome> {
+        self.entries
+            .iter()
+            .rev()
+            .find_map(|entry| match &entry.event {
+                Event::RequestClosed {
+                    request: id,
+                    outcome,
+                } if id == request => Some(*outcome),
+                Event::LeaseEnded {
+                    request: id,
+                    outcome,
+                    ..
+                }
+                | Event::LeaseFailed {
+                    request: id,
+                    outcome,
+                    ..
+                } if id == request => *outcome,
+                _ => None,
+            })
+    }
+
+    pub fn check(&self) {
+        check_laws(&self.entries, &self.policy);
+        check_fold(&self.entries, &self.world);
+    }
+}
+
+impl Desk {
+    pub fn policy_digest(&self) -> Digest {
+        self.policy.bundle()
+    }
+
+    pub fn change_policy(&mut self, change: u8) {
+        self.policy.edition += 1;
+        match change {
+            0 => self.policy.ttl_at_most = Some(Seconds(100)),
+            1 => self.policy.ttl_at_most = None,
+            2 => {
+                self.policy
+                    .denied
+                    .insert("customers.export".parse().unwrap());
+            }
+            _ => self.policy.denied.clear(),
+        }
+    }
+}
+
+/// Does what is due until nothing is, with every end proven.
+pub fn settle(desk: &mut Desk) {
+    for _ in 0..10_000 {
+        let duties = due(&desk.world, desk.now);
+        if duties.is_empty() {
+            match desk.world.next_deadline() {
+                Some(next) => desk.now = desk.now.max(next),
+                None => return,
+            }
+        }
+        for duty in duties {
+            match duty {
+                Duty::Lapse { request } => drop(desk.tell(&Command::Lapse { request })),
+                Duty::End { lease, .. } => drop(desk.end(&lease)),
+            }
+        }
+    }
+    panic!("duties never end");
+}

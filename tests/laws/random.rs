@@ -1,0 +1,334 @@
+//! The laws under random commands.
+
+use std::sync::Arc;
+
+use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCode, Revoker};
+use countersign::domain::event::{BlobRef, Freeze};
+use countersign::domain::request::ReviewDecision;
+use countersign::domain::{Actor, Command, Digest, Event, LeaseId, LeaseState, RequestId, Seconds};
+use proptest::prelude::*;
+use serde_json::Map;
+
+use super::desk::{Desk, settle};
+use crate::support::rules::{people, reviewer};
+
+/// One random step. Indexes pick among what exists; they may also pick what does not fit, which must be refused.
+#[derive(Clone, Debug)]
+enum Step {
+    Submit {
+        agent: usize,
+        action: usize,
+        ttl: Option<u64>,
+        on_behalf_of: Option<usize>,
+        key: Option<u8>,
+    },
+    Review {
+        request: usize,
+        person: usize,
+        approve: bool,
+        wrong_digest: bool,
+    },
+    Withdraw {
+        request: usize,
+        agent: usize,
+    },
+    Collect {
+        request: usize,
+        agent: usize,
+        key: u8,
+    },
+    Mint {
+        lease: usize,
+        result: u8,
+    },
+    Finish {
+        request: usize,
+        agent: usize,
+    },
+    Revoke {
+        request: usize,
+        by: u8,
+    },
+    Claim {
+        lease: usize,
+        broker: u8,
+    },
+    End {
+        lease: usize,
+        broker: u8,
+        proven: bool,
+    },
+    Lapse {
+        request: usize,
+    },
+    Freeze {
+        what: u8,
+        on: bool,
+    },
+    Disable {
+        agent: usize,
+    },
+    Apply {
+        change: u8,
+    },
+    Wait {
+        seconds: u64,
+    },
+}
+
+const AGENTS: [&str; 3] = ["reporter", "fixer", "stranger"];
+const ACTIONS: [&str; 4] = [
+    "orders.report",
+    "customers.export",
+    "schema.migrate",
+    "no.such",
+];
+
+fn step() -> impl Strategy<Value = Step> {
+    let ttl = prop_oneof![
+        Just(None),
+        prop_oneof![Just(0), Just(1), Just(u64::MAX), Just(1 << 62), 1..5000u64].prop_map(Some)
+    ];
+    prop_oneof![
+        4 => (0..3usize, 0..4usize, ttl, proptest::option::weighted(0.2, 0..5usize), proptest::option::of(0..4u8))
+            .prop_map(|(agent, action, ttl, on_behalf_of, key)| Step::Submit { agent, action, ttl, on_behalf_of, key }),
+        6 => (0..12usize, 0..5usize, any::<bool>(), proptest::bool::weighted(0.1))
+            .prop_map(|(request, person, approve, wrong_digest)| Step::Review { request, person, approve: approve || person % 2 == 0, wrong_digest }),
+        1 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Withdraw { request, agent }),
+        6 => (0..12usize, 0..3usize, 0..2u8).prop_map(|(request, agent, key)| Step::Collect { request, agent, key }),
+        5 => (0..12usize, 0..4u8).prop_map(|(lease, result)| Step::Mint { lease, result }),
+        2 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Finish { request, agent }),
+        2 => (0..12usize, 0..4u8).prop_map(|(request, by)| Step::Revoke { request, by }),
+        4 => (0..12usize, 0..2u8).prop_map(|(lease, broker)| Step::Claim { lease, broker }),
+        5 => (0..12usize, 0..2u8, any::<bool>()).prop_map(|(lease, broker, proven)| Step::End { lease, broker, proven }),
+        3 => (0..12usize).prop_map(|request| Step::Lapse { request }),
+        1 => (0..4u8, any::<bool>()).prop_map(|(what, on)| Step::Freeze { what, on }),
+        1 => (0..3usize).prop_map(|agent| Step::Disable { agent }),
+        1 => (0..4u8).prop_map(|change| Step::Apply { change }),
+        4 => prop_oneof![Just(0), Just(1), 1..40u64, Just(900), Just(3600)].prop_map(|seconds| Step::Wait { seconds }),
+    ]
+}
+
+/// Requests and leases ever made, so that steps can also name what is over.
+#[derive(Default)]
+struct Known {
+    requests: Vec<RequestId>,
+    leases: Vec<LeaseId>,
+}
+
+fn pick<T: Clone>(from: &[T], index: usize) -> Option<T> {
+    (!from.is_empty()).then(|| from[index % from.len()].clone())
+}
+
+fn command(desk: &mut Desk, known: &Known, step: &Step) -> Option<Command> {
+    Some(match step {
+        Step::Withdraw { request, agent } => Command::Withdraw {
+            agent: AGENTS[*agent].parse().unwrap(),
+            request: pick(&known.requests, *request)?,
+        },
+        Step::Collect {
+            request,
+            agent,
+            key,
+        } => Command::Collect {
+            agent: AGENTS[*agent].parse().unwrap(),
+            request: pick(&known.requests, *request)?,
+            lease: LeaseId::draw(desk.now, desk.draw()),
+            key: Digest::of(&[*key]),
+        },
+        Step::Mint { lease, result } => Command::RecordMint {
+            lease: pick(&known.leases, *lease)?,
+            result: match result {
+                0 | 1 => MintResult::Minted,
+                2 => MintResult::Unknown,
+                _ => MintResult::Failed {
+                    code: "target_unavailable".into(),
+                    retryable: lease % 2 == 0,
+                },
+            },
+        },
+        Step::Finish { request, agent } => Command::Finish {
+            agent: AGENTS[*agent].parse().unwrap(),
+            request: pick(&known.requests, *request)?,
+            report: Map::new(),
+        },
+        Step::Revoke { request, by } => Command::Revoke {
+            by: match by {
+                0 => Revoker::Operator,
+                1 => Revoker::Agent("reporter".parse().unwrap()),
+                2 => Revoker::Person(Box::new(reviewer("chloe", &["security"]))),
+                _ => Revoker::Person(Box::new(reviewer("eve", &[]))),
+            },
+            request: pick(&known.requests, *request)?,
+        },
+        Step::Claim { lease, broker } => Command::ClaimEnd {
+            lease: pick(&known.leases, *lease)?,
+            broker: format!("b{broker}"),
+        },
+        Step::End {
+            lease,
+            broker,
+            proven,
+        } => Command::RecordEnd {
+            lease: pick(&known.leases, *lease)?,
+            broker: format!("b{broker}"),
+            result: if *proven {
+                Ok(vec!["no_role".into()])
+            } else {
+                Err(EndFailure {
+                    code: "target_unavailable".into(),
+                    retry_in: Seconds(7),
+                })
+            },
+        },
+        Step::Lapse { request } => Command::Lapse {
+            request: pick(&known.requests, *request)?,
+        },
+        Step::Freeze { what, on } => Command::SetFreeze {
+            by: Actor::Operator,
+            freeze: match what {
+                0 => Freeze::Everything,
+                1 => Freeze::Agent("reporter".parse().unwrap()),
+                2 => Freeze::Action("customers.export".parse().unwrap()),
+                _ => Freeze::Target("shop".parse().unwrap()),
+            },
+            on: *on,
+        },
+        Step::Disable { agent } => Command::DisableAgent {
+            agent: AGENTS[*agent].parse().unwrap(),
+        },
+        Step::Apply { .. } => Command::ApplyBundle {
+            content: BlobRef {
+                sha256: desk.policy_digest(),
+            },
+        },
+        Step::Submit { .. } | Step::Review { .. } | Step::Wait { .. } => return None,
+    })
+}
+
+fn take(desk: &mut Desk, known: &mut Known, step: &Step) {
+    if let Step::Apply { change } = step {
+        desk.change_policy(*change);
+    }
+    match step {
+        Step::Wait { seconds } => desk.now = desk.now.plus(Seconds(*seconds)),
+        Step::Submit {
+            agent,
+            action,
+            ttl,
+            on_behalf_of,
+            key,
+        } => {
+            let submitted = desk.submit_with(AGENTS[*agent], ACTIONS[*action], |submit| {
+                submit.ttl = ttl.map(Seconds);
+                submit.on_behalf_of = on_behalf_of.map(|i| people()[i].person.clone());
+                submit.idempotency_key = key.map(|key| Digest::of(&[key]));
+            });
+            if let Ok(request) = submitted {
+                known.requests.push(request);
+            }
+        }
+        Step::Review {
+            request,
+            person,
+            approve,
+            wrong_digest,
+        } => {
+            let Some(id) = pick(&known.requests, *request) else {
+                return;
+            };
+            let decision = if *approve {
+                ReviewDecision::Approve
+            } else {
+                ReviewDecision::Deny
+            };
+            let who = &people()[*person];
+            if *wrong_digest {
+                let digest = Digest::of(b"something else");
+                let review = GiveReview {
+                    reviewer: who.clone(),
+                    request: id,
+                    digest,
+                    decision,
+                    comment: None,
+                };
+                let refused = desk.tell(&Command::Review(Box::new(review)));
+                assert!(
+                    refused.is_err(),
+                    "a review of another digest counts for nothing"
+                );
+            } else {
+                drop(desk.review(&id, who, decision));
+            }
+        }
+        other => {
+            let Some(command) = command(desk, known, other) else {
+                return;
+            };
+            if let Ok(events) = desk.tell(&command) {
+                known
+                    .leases
+                    .extend(events.iter().filter_map(|event| match event {
+                        Event::LeaseIntended { lease, .. } => Some(lease.clone()),
+                        _ => None,
+                    }));
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// L1, L2, L4, L5, L9, L11, L12, L13 after any sequence of commands, and no duty is ever stuck.
+    #[test]
+    fn l01_l02_l05_l12_l13_hold_after_any_commands(steps in prop::collection::vec(step(), 1..120)) {
+        let (mut desk, mut known) = (Desk::new(), Known::default());
+        for step in &steps {
+            take(&mut desk, &mut known, step);
+        }
+        desk.check();
+        settle(&mut desk);
+        desk.check();
+        prop_assert!(desk.world.leases.is_empty(), "every lease ends when its duties are done");
+        prop_assert!(desk.world.requests.is_empty(), "every request closes");
+    }
+
+    /// L11: whatever is asked and wherever the bounds lie, the lifetime is no longer than any of them.
+    #[test]
+    fn l11_ttl_only_shrinks(
+        asked in prop_oneof![Just(None), prop_oneof![Just(0), Just(u64::MAX), any::<u64>()].prop_map(Some)],
+        default in any::<u64>(),
+        longest in any::<u64>(),
+        target in prop_oneof![Just(0), Just(u64::MAX), any::<u64>()],
+        policy in proptest::option::of(prop_oneof![Just(0), any::<u64>()]),
+    ) {
+        let mut desk = Desk::new();
+        desk.policy.edition += 1;
+        desk.policy.actions[0].ttl.default = Seconds(default);
+        desk.policy.actions[0].ttl.longest = Seconds(longest);
+        desk.policy.ttl_at_most = policy.map(Seconds);
+        desk.targets.longest = Seconds(target);
+        let content = BlobRef { sha256: Digest::of(b"other") };
+        desk.tell(&Command::ApplyBundle { content }).unwrap();
+        let submitted = desk.submit_with("reporter", "orders.report", |s| s.ttl = asked.map(Seconds));
+        let least = asked.unwrap_or(default).min(longest).min(target).min(policy.unwrap_or(u64::MAX));
+        match submitted {
+            Err(code) => {
+                prop_assert_eq!(code, RefusalCode::InvalidTtl);
+                prop_assert_eq!(least, 0);
+            }
+            Ok(request) => {
+                let lease = desk.collect("reporter", &request, "k").unwrap();
+                let lease = Arc::clone(&desk.world.leases[&lease]);
+                prop_assert_eq!(lease.ttl_seconds, Seconds(least));
+                prop_assert!(least > 0);
+                let LeaseState::Issuing { expires, .. } = lease.state else {
+                    panic!("issuing")
+                };
+                prop_assert!(expires <= desk.now.plus(Seconds(least)));
+            }
+        }
+        desk.check();
+    }
+}
