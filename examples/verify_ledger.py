@@ -80,13 +80,15 @@ def verify(export, key, remembered):
         require(size is not None, "no checkpoint at the end")
     except Exception as error:
         problem = str(error) or type(error).__name__
-    if problem:  # the first entry whose signature is not over the entries up to it
-        low, high = 0, len(signatures)
+    if problem:  # it is after the last signature over the entries up to it, and not after the next signature
+        signed = [at for at, signature in enumerate(signatures) if signature]
+        low, high = 0, len(signed)
         while low < high:
             middle = (low + high) // 2
-            good = signatures[middle] and key.signed(key.text(middle + 1, roots[middle + 1]), signatures[middle])
-            low, high = (middle + 1, high) if good else (low, middle)
-        return "FAILED from entry %d on: %s" % (low, problem), 1
+            at = signed[middle]
+            low, high = (middle + 1, high) if key.signed(key.text(at + 1, roots[at + 1]), signatures[at]) else (low, middle)
+        first, last = signed[low - 1] + 1 if low else 0, signed[low] if low < len(signed) else len(signatures)
+        return "FAILED, first bad entry %s: %s" % (first if first == last else "%d to %d" % (first, last), problem), 1
     if remembered and (remembered[0] > size or roots[remembered[0]] != remembered[1]):
         return "FAILED: this is not a continuation of the remembered checkpoint of %d entries" % remembered[0], 1
     return "OK: %d entries of %s, root %s" % (size, key.name, roots[size].hex()), 0

@@ -11,6 +11,7 @@
 mod api;
 mod architecture;
 mod cli;
+mod e2e;
 mod identity;
 mod issuers;
 mod laws;

@@ -8,10 +8,13 @@ CREATE TABLE head (
 
 INSERT INTO head (id, size, edge, checkpoint) VALUES (1, 0, '', '');
 
--- The entries. The columns after bytes are derived from it, for queries.
+-- The entries. leaf is the leaf hash of bytes; sig, on the last entry of each append, the signature of the
+-- checkpoint up to it. The columns after them are derived from bytes, for queries.
 CREATE TABLE entries (
     seq     BIGINT NOT NULL PRIMARY KEY,
     bytes   BYTEA  NOT NULL CHECK (length(bytes) BETWEEN 1 AND 32768),
+    leaf    BYTEA  NOT NULL CHECK (length(leaf) = 32),
+    sig     TEXT,
     kind    TEXT   NOT NULL,
     time    BIGINT NOT NULL,
     request TEXT,

@@ -17,10 +17,13 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: the head only grows'); END
 CREATE TRIGGER head_is_one BEFORE INSERT ON head
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: INSERT on head is refused'); END;
 
--- The entries. The columns after bytes are derived from it, for queries.
+-- The entries. leaf is the leaf hash of bytes; sig, on the last entry of each append, the signature of the
+-- checkpoint up to it. The columns after them are derived from bytes, for queries.
 CREATE TABLE entries (
     seq     INTEGER NOT NULL PRIMARY KEY,
     bytes   BLOB    NOT NULL CHECK (length(bytes) BETWEEN 1 AND 32768),
+    leaf    BLOB    NOT NULL CHECK (length(leaf) = 32),
+    sig     TEXT,
     kind    TEXT    NOT NULL,
     time    INTEGER NOT NULL,
     request TEXT,

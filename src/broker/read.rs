@@ -3,7 +3,7 @@
 use super::{Broker, BrokerError, ledger_unavailable};
 use crate::domain::event::BlobRef;
 use crate::domain::{Agent, AgentName, Entry, Lease, LeaseId, Request, RequestId, Time, World};
-use crate::ledger::entry;
+use crate::ledger::{VerifyingKey, entry};
 use crate::store::{Query, StoreError, StoredEntry};
 
 /// Entries of one request read at a time.
@@ -205,6 +205,11 @@ impl Broker {
             .await
             .map_err(unavailable)?
             .checkpoint)
+    }
+
+    /// The key that checkpoints are verified with.
+    pub fn verifying_key(&self) -> &VerifyingKey {
+        self.calls.shared.key.verifying_key()
     }
 
     /// Entries from index `from`, as stored.

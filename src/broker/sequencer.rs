@@ -17,6 +17,7 @@ use crate::domain::event::BlobRef;
 use crate::domain::{
     Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
 };
+use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
 use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
 
@@ -155,23 +156,24 @@ impl Sequencer {
     /// Sends the draft to the store; nothing else may be in flight. A draft without entries is answered at once:
     /// all it rests on is durable.
     fn send_off(&mut self, draft: &mut Draft) -> Option<Flight> {
-        let draft = std::mem::take(draft);
-        let Some(first) = draft.entries.first() else {
+        let mut draft = std::mem::take(draft);
+        let Some(expected_size) = draft.entries.first().map(|first| first.seq) else {
             answer(draft.envelopes, draft.results);
             return None;
         };
-        let checkpoint = self
-            .shared
-            .key
-            .sign_checkpoint(self.tree.size(), &self.tree.root());
+        let (size, root) = (self.tree.size(), self.tree.root());
+        let checkpoint = self.shared.key.sign_head(size, &root);
+        if let Some(last) = draft.entries.last_mut() {
+            last.signature = Some(checkpoint.signature);
+        }
         let batch = Batch {
-            expected_size: first.seq,
+            expected_size,
             entries: draft.entries,
             blobs: draft.blobs,
             head: Head {
-                size: self.tree.size(),
+                size,
                 edge: self.tree.edge().to_vec(),
-                checkpoint,
+                checkpoint: checkpoint.note,
             },
         };
         let shared = Arc::clone(&self.shared);
@@ -274,9 +276,12 @@ impl Sequencer {
                 tracing::error!(%error, "a decision does not fit the world it was made on");
                 SequenceError::Unavailable
             })?;
-            self.tree.append(&bytes);
+            let leaf = leaf_hash(&bytes);
+            self.tree.append_leaf(leaf);
             draft.entries.push(StoredEntry {
                 seq: entry.seq,
+                leaf,
+                signature: None,
                 index: entry::index(&entry),
                 bytes,
             });

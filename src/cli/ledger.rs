@@ -24,8 +24,8 @@ pub(crate) enum Ledger {
 /// `countersign ledger verify`.
 #[derive(Args, Debug)]
 pub(crate) struct Verify {
-    /// An export, or a broker's state directory.
-    #[arg(value_name = "FILE|STATE_DIR")]
+    /// An export, a broker's state directory, or the directory of its countersign.toml.
+    #[arg(value_name = "FILE|DIR")]
     source: PathBuf,
     /// The log's verifier key (C2SP vkey), known from elsewhere.
     #[arg(long, value_name = "VKEY")]
@@ -41,9 +41,9 @@ pub(crate) struct Export {
     /// Write to this new file instead of stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// The log's verifier key (C2SP vkey), noted in the export for whoever reads it.
-    #[arg(long, value_name = "VKEY", default_value = "")]
-    key: String,
+    /// The log's verifier key (C2SP vkey), known from elsewhere; a broker with another key is refused.
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
 }
 
 impl Ledger {
@@ -58,6 +58,7 @@ impl Ledger {
 impl Verify {
     async fn run(self, global: &Global) -> Result<Exit, Failure> {
         let output = global.output();
+        let of_store = self.source.is_dir();
         let verified = verify_ledger(VerifyLedger {
             source: self.source,
             key: self.key,
@@ -68,10 +69,15 @@ impl Verify {
             output.object(&verified)?;
             return Ok(Exit::Ok);
         }
-        let signature = if verified.key_given {
-            "checked with the given key"
-        } else {
-            "checked with the key found beside it"
+        let signature = match (verified.key_given, of_store) {
+            (true, _) => "checked with the given key",
+            (false, true) => {
+                "checked with the key in the state directory; --key names one from elsewhere"
+            }
+            (false, false) => {
+                "checked with the key the file itself names, which anybody could have put there; \
+                 give the log's own with --key"
+            }
         };
         let mut facts = vec![
             ("ledger", "verified".to_owned()),
@@ -85,6 +91,11 @@ impl Verify {
                 .since_size
                 .map(|size| ("continues", format!("the checkpoint of {size} entries"))),
         );
+        let erased = verified.texts_erased.filter(|erased| *erased > 0);
+        facts.extend(erased.map(|erased| {
+            let text = format!("{erased} erased, all others as they were written");
+            ("texts", text)
+        }));
         output.facts(&facts)?;
         Ok(Exit::Ok)
     }
@@ -98,12 +109,17 @@ impl Export {
         // The checkpoint first: entries only ever follow, so all it covers can be read afterwards.
         let checkpoint = client.checkpoint().await?;
         let size = covered(&checkpoint)?;
+        let key = client.ledger_key().await?;
+        if let Some(expected) = self.key.as_ref().filter(|expected| **expected != key) {
+            return Err(Failure::new(
+                Exit::Failed,
+                "other_key",
+                format!("the broker's ledger has the key {key}, not {expected}"),
+                "check that the address is the right broker's; if it is, tell the security team",
+            ));
+        }
         let mut out = self.open()?;
-        writeln!(
-            out,
-            "{}",
-            json!({"countersign_ledger": 1, "vkey": self.key})
-        )?;
+        writeln!(out, "{}", json!({"countersign_ledger": 1, "vkey": key}))?;
         let mut next = Some(0);
         let mut written = 0;
         while let Some(from) = next.filter(|from| *from < size) {
@@ -114,11 +130,11 @@ impl Export {
                         "entry {written} is missing from the broker's answer"
                     )));
                 }
-                writeln!(
-                    out,
-                    "{}",
-                    json!({"seq": entry.seq, "entry": entry.entry, "leaf": leaf(&entry.entry)})
-                )?;
+                let mut line = json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
+                if let Some(sig) = &entry.sig {
+                    line["sig"] = json!(sig);
+                }
+                writeln!(out, "{line}")?;
                 written += 1;
             }
             next = after.filter(|after| *after > from);
@@ -168,14 +184,6 @@ fn covered(checkpoint: &str) -> Result<u64, Failure> {
                 next,
             )
         })
-}
-
-/// The entry's leaf hash (RFC 6962), in hexadecimal.
-fn leaf(entry: &str) -> String {
-    let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    context.update(&[0]);
-    context.update(entry.as_bytes());
-    hex::encode(context.finish())
 }
 
 fn damaged(what: String) -> Failure {

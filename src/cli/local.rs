@@ -41,9 +41,9 @@ pub struct Finding {
 /// What to verify a ledger against.
 #[derive(Clone, Debug)]
 pub struct VerifyLedger {
-    /// An export file, or a broker's state directory.
+    /// An export file, a broker's state directory, or a directory with a `countersign.toml`.
     pub source: PathBuf,
-    /// The checkpoints' verifier key (C2SP vkey); the state directory's own when absent.
+    /// The checkpoints' verifier key (C2SP vkey); the one found beside the ledger when absent.
     pub key: Option<String>,
     /// A checkpoint kept from earlier, which the ledger must continue.
     pub since: Option<PathBuf>,
@@ -63,6 +63,9 @@ pub struct VerifiedLedger {
     /// The size of the earlier checkpoint it continues, if one was given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub since_size: Option<u64>,
+    /// How many texts that entries refer to were erased; only a store can tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub texts_erased: Option<u64>,
 }
 
 /// `countersign serve`.

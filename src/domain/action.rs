@@ -1,7 +1,9 @@
 //! Named actions: what the catalog says an agent may ask for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{LazyLock, PoisonError, RwLock};
 
+use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -193,8 +195,7 @@ impl ParameterKind {
             ) => {
                 text.chars().count() <= *max_length
                     && !text.chars().any(char::is_control)
-                    && regex_lite::Regex::new(&format!("^(?:{pattern})$"))
-                        .is_ok_and(|regex| regex.is_match(text))
+                    && matches(pattern, text)
             }
             (ParameterKind::Choice { values }, Value::String(text)) => values.contains(text),
             (ParameterKind::Integer { min, max }, Value::Number(number)) => {
@@ -219,6 +220,28 @@ impl ParameterKind {
             ParameterKind::Boolean => "true or false".into(),
         }
     }
+}
+
+/// Compiled patterns. They come from catalogs, so there are few; a pure function of the pattern, remembered.
+static PATTERNS: LazyLock<RwLock<HashMap<String, Option<Regex>>>> = LazyLock::new(RwLock::default);
+/// Patterns remembered at most.
+const PATTERNS_MAX: usize = 4096;
+
+/// Whether the whole of `text` matches `pattern`; nothing matches a pattern that is none.
+fn matches(pattern: &str, text: &str) -> bool {
+    let known = PATTERNS.read().unwrap_or_else(PoisonError::into_inner);
+    if let Some(regex) = known.get(pattern) {
+        return regex.as_ref().is_some_and(|regex| regex.is_match(text));
+    }
+    drop(known);
+    let regex = Regex::new(&format!("^(?:{pattern})$")).ok();
+    let fits = regex.as_ref().is_some_and(|regex| regex.is_match(text));
+    let mut known = PATTERNS.write().unwrap_or_else(PoisonError::into_inner);
+    if known.len() >= PATTERNS_MAX {
+        known.clear();
+    }
+    known.insert(pattern.to_owned(), regex);
+    fits
 }
 
 #[cfg(test)]

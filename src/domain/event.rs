@@ -357,6 +357,16 @@ impl Event {
         }
     }
 
+    /// The text outside the ledger that it refers to.
+    pub fn text(&self) -> Option<&BlobRef> {
+        match self {
+            Event::BundleApplied { content, .. } => Some(content),
+            Event::RequestSubmitted { submission } => submission.context.as_ref(),
+            Event::ReviewGiven { review, .. } => review.comment.as_ref(),
+            _ => None,
+        }
+    }
+
     /// The lease it belongs to, when it names one.
     pub fn lease(&self) -> Option<&LeaseId> {
         match self {

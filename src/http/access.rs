@@ -89,6 +89,7 @@ pub const ROUTES: &[Route] = &[
     get("/readyz", &[], &[(503, "not_ready")]),
     get("/openapi.json", &[], &[]),
     get("/v1/ledger/checkpoint", &[], &[(503, "not_ready")]),
+    get("/v1/ledger/key", &[], &[]),
     post("/v1/token", &[], &[]),
     get("/v1/actions", &[Agent, Operator], &[]),
     get("/v1/requests", &[Agent, Operator], LIST),

@@ -48,10 +48,29 @@ impl Checkpoint {
     }
 }
 
+/// A checkpoint and its signature, both from one act of signing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedCheckpoint {
+    /// The signed note.
+    pub note: String,
+    /// Key id and signature in base64, as in the note's last line.
+    pub signature: String,
+}
+
 impl SigningKey {
     /// The checkpoint of the log's first `size` entries, whose root is `root`, as a signed note.
     pub fn sign_checkpoint(&self, size: u64, root: &Digest) -> String {
-        self.sign(&self.checkpoint(size, root).text())
+        self.sign_head(size, root).note
+    }
+
+    /// As [`SigningKey::sign_checkpoint`], with the signature on its own beside the note.
+    pub fn sign_head(&self, size: u64, root: &Digest) -> SignedCheckpoint {
+        let text = self.checkpoint(size, root).text();
+        let signature = self.signature(&text);
+        SignedCheckpoint {
+            note: self.note(&text, &signature),
+            signature,
+        }
     }
 
     pub(super) fn checkpoint(&self, size: u64, root: &Digest) -> Checkpoint {

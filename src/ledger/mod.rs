@@ -6,13 +6,14 @@
 //! * [`note`], [`checkpoint`]: C2SP signed notes and checkpoints, and their keys
 //! * [`blob`]: erasable texts by salted hash
 //! * [`tiles`]: the log as C2SP tlog-tiles files
-//! * [`export`]: the whole log in one file; [`verify`](verify()) checks it, naming the first bad entry
+//! * [`export`]: the whole log in one file; [`verify`](verify()) checks it, naming the first bad entry: a [`failure`]
 //! * [`stored`]: the head and the entries as a store keeps them
 
 pub mod blob;
 pub mod checkpoint;
 pub mod entry;
 pub mod export;
+pub mod failure;
 pub mod note;
 pub mod stored;
 pub mod tiles;
@@ -20,10 +21,11 @@ pub mod tree;
 pub mod verify;
 
 pub use blob::Blob;
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, SignedCheckpoint};
 pub use entry::{EntryError, decode, encode, index};
 pub use export::{ExportError, ExportReader, ExportWriter};
+pub use failure::{Failure, Problem};
 pub use note::{NoteError, SigningKey, VerifyingKey};
 pub use stored::{EntryIndex, Head, StoredEntry};
 pub use tree::Tree;
-pub use verify::{Failure, Problem, Verified, Verifier, verify};
+pub use verify::{Verified, Verifier, verify};

@@ -277,9 +277,8 @@ impl SigningKey {
         STANDARD.encode(bytes)
     }
 
-    /// `text`, which ends with a line feed, as a note signed by this key.
-    pub(super) fn sign(&self, text: &str) -> String {
-        let signature = self.signature(text);
+    /// `text`, which ends with a line feed, as a note under this key's `signature`.
+    pub(super) fn note(&self, text: &str, signature: &str) -> String {
         format!("{text}\n— {} {signature}\n", self.verifying.name)
     }
 }

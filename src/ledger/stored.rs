@@ -20,6 +20,11 @@ pub struct StoredEntry {
     pub seq: u64,
     /// The canonical bytes (RFC 8785), at most 32 KiB.
     pub bytes: Vec<u8>,
+    /// Their leaf hash (RFC 6962), kept beside them so that a change to the bytes alone shows at once.
+    pub leaf: Digest,
+    /// Key id and signature over the checkpoint up to and including this entry, in base64. Only the last entry
+    /// of an append has one: the signature of the checkpoint that was the head then.
+    pub signature: Option<String>,
     /// Columns for queries, derived from the bytes.
     pub index: EntryIndex,
 }

@@ -4,19 +4,24 @@
 //! The promise: a ledger verifies only if its entries are exactly those the signed checkpoint covers,
 //! every one reads as an entry of this format at its place, and the remembered checkpoint is one of
 //! its past. Anything else is a [`Failure`] that names the first bad entry. Memory use is constant.
+//!
+//! Signatures beside entries, each over everything up to its entry, are what lets it name one: exactly where
+//! each entry has one, and between two of them where only the last entry of each append has.
 
-use std::fmt;
 use std::io::BufRead;
 
 use super::checkpoint::Checkpoint;
-use super::entry::{self, EntryError};
-use super::export::{ExportReader, ExportedEntry, Line, ReadError};
-use super::note::{NoteError, VerifyingKey};
+use super::entry;
+use super::export::{ExportReader, ExportedEntry, Line};
+use super::failure::{Failure, Problem};
+use super::note::VerifyingKey;
 use super::tree::{Tree, leaf_hash};
 use crate::domain::{Digest, Entry, Event, Seconds, Time};
 
 /// After so many entries one signature is checked. Others are looked at only to find the first bad entry.
 const WINDOW: usize = 256;
+/// Entries looked at together at most, when none of them has a signature.
+const WINDOW_MAX: usize = 16 * WINDOW;
 
 /// A ledger that verified.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -38,107 +43,6 @@ pub struct SetBack {
     pub by: Seconds,
 }
 
-/// Why a ledger does not verify, and from where.
-#[derive(Debug)]
-pub struct Failure {
-    /// The first entry that is bad; where an entry is missing, its index.
-    pub first_bad: u64,
-    /// Entries before this one are proven by a signature to be the log's own. When it is less than
-    /// `first_bad`, an earlier entry may be bad too, and the file has nothing left to tell by.
-    pub proven: u64,
-    /// What is wrong there.
-    pub problem: Problem,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            first_bad,
-            proven,
-            problem,
-        } = self;
-        write!(
-            f,
-            "the ledger does not verify from entry {first_bad} on: {problem}"
-        )?;
-        if proven < first_bad {
-            write!(
-                f,
-                " (what comes before is proven for the first {proven} entries only)"
-            )?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for Failure {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        // The problem itself is in the message already.
-        self.problem.source()
-    }
-}
-
-/// What is wrong with a ledger.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// The file is broken at this place.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// The file says it belongs to another log.
-    #[error("the export is of another log or key ({0}); verify it with that log's key")]
-    OtherKey(String),
-    /// Lines are missing, doubled or in another order.
-    #[error("the line there is numbered {0}: entries were removed, added or reordered")]
-    Order(u64),
-    /// Text and hash differ.
-    #[error("the entry's text does not have the leaf hash beside it")]
-    Leaf,
-    /// Not an entry.
-    #[error(transparent)]
-    Entry(#[from] EntryError),
-    /// An entry at another place than its own.
-    #[error("the entry itself says it is number {0}")]
-    Place(u64),
-    /// A log opens with `ledger.opened` for its own origin, once.
-    #[error("a ledger opens with one ledger.opened entry of its own origin")]
-    Opening,
-    /// The signature beside the entry is not over these entries.
-    #[error("the entry is not the one that was signed for at this place")]
-    Signature,
-    /// The checkpoint is no good.
-    #[error("the checkpoint at the end: {0}")]
-    Checkpoint(#[source] NoteError),
-    /// No checkpoint.
-    #[error("the export ends here without its checkpoint")]
-    CutOff,
-    /// Entries are missing at the end.
-    #[error("the export ends here, but its checkpoint covers {0} entries")]
-    Truncated(u64),
-    /// Entries were added at the end.
-    #[error("the checkpoint does not cover this entry")]
-    NotCovered,
-    /// Something was changed, and nothing tells where.
-    #[error("the entries do not have the signed root")]
-    Root,
-    /// Something follows the checkpoint.
-    #[error("something follows the checkpoint")]
-    Trailing,
-    /// The checkpoint given as remembered is no good.
-    #[error("the remembered checkpoint: {0}")]
-    Remembered(#[source] NoteError),
-    /// Entries that were there are gone.
-    #[error("the ledger was rolled back: a remembered checkpoint covers {0} entries")]
-    RolledBack(u64),
-    /// A history other than the remembered one.
-    #[error(
-        "the first {0} entries are not those of the remembered checkpoint: one of them was changed, or the log has two histories"
-    )]
-    Forked(u64),
-    /// The caller objects to what the entry says.
-    #[error("{0}")]
-    Refused(String),
-}
-
 /// Checks entries one by one, then the checkpoint. [`verify`] drives it over an export.
 pub struct Verifier<'a> {
     key: &'a VerifyingKey,
@@ -149,8 +53,15 @@ pub struct Verifier<'a> {
     base: Tree,
     /// Leaf hash and signature of the latest entries.
     window: Vec<(Digest, Option<String>)>,
-    /// The first entry that has a signature which is not over it, while none later proves it.
-    suspect: Option<u64>,
+    /// The entries after the proven ones up to the first that has a signature which is not over them, while
+    /// none later proves them.
+    suspect: Option<(u64, u64)>,
+    /// Whether every signature is checked, and what is wrong with one is a failure.
+    strict: bool,
+    /// The first entry that was proven by a later signature and not by its own.
+    spoilt: Option<u64>,
+    /// The first entry that something is wrong with beside its bytes, and what.
+    objection: Option<(u64, Problem)>,
     /// Whether no signature of the last full window was right, so that looking closely is a waste of time.
     lost: bool,
     latest: Time,
@@ -168,6 +79,7 @@ impl<'a> Verifier<'a> {
             key,
             since: since.map_err(|error| Failure {
                 first_bad: 0,
+                last_bad: 0,
                 proven: 0,
                 problem: Problem::Remembered(error),
             })?,
@@ -176,10 +88,41 @@ impl<'a> Verifier<'a> {
             base: Tree::default(),
             window: Vec::new(),
             suspect: None,
+            strict: false,
+            spoilt: None,
+            objection: None,
             lost: false,
             latest: Time::default(),
             set_back: None,
         })
+    }
+
+    /// From here on checks every signature. A changed one is then a failure, too, although the entry beside it
+    /// is proven by the others: for a store, in which nothing is ever changed.
+    #[must_use]
+    pub fn strict(self) -> Self {
+        Self {
+            strict: true,
+            ..self
+        }
+    }
+
+    /// Notes that something is wrong with entry `at` that does not show in its bytes. The ledger is read on: what
+    /// follows may prove that this is the first bad entry, or show that it comes from an earlier one.
+    pub fn object(&mut self, at: u64, problem: Problem) {
+        if self.objection.is_none() {
+            self.objection = Some((at, problem));
+        }
+    }
+
+    /// Whether [`Verifier::object`] was called.
+    pub fn objected(&self) -> bool {
+        self.objection.is_some()
+    }
+
+    /// The tree over the entries so far.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
     }
 
     /// Takes the next entry and returns what it says.
@@ -207,12 +150,32 @@ impl<'a> Verifier<'a> {
         }
         self.note_time(&entry);
         self.tree.append_leaf(leaf);
+        if self.strict {
+            self.check_signature(line.signature.as_deref());
+            self.compare_with_remembered()?;
+            return Ok(entry);
+        }
+        let signed = line.signature.is_some();
         self.window.push((leaf, line.signature));
         self.compare_with_remembered()?;
-        if self.window.len() == WINDOW {
+        // Best closed where a signature proves all of it.
+        if self.window.len() >= if signed { WINDOW } else { WINDOW_MAX } {
             self.close_window();
         }
         Ok(entry)
+    }
+
+    /// Checks the signature over the entries so far at once.
+    fn check_signature(&mut self, signature: Option<&str>) {
+        let Some(signature) = signature else { return };
+        let size = self.tree.size();
+        if self.signed(&self.tree, signature) {
+            self.proven = size;
+            let own = self.suspect.take().map(|(_, last)| last);
+            self.spoilt = self.spoilt.or(own);
+        } else if self.suspect.is_none() {
+            self.suspect = Some((self.proven, size - 1));
+        }
     }
 
     fn note_time(&mut self, entry: &Entry) {
@@ -240,6 +203,7 @@ impl<'a> Verifier<'a> {
             // Every entry is signed for, and still it is not what was remembered: it can be any of them.
             Problem::Forked(_) => Failure {
                 first_bad: 0,
+                last_bad: size.saturating_sub(1),
                 proven: 0,
                 ..failure
             },
@@ -288,23 +252,41 @@ impl<'a> Verifier<'a> {
             }
             if self.signed(&tree, signature) {
                 proven = tree.size();
-            } else if tree.size() == proven + 1 {
-                suspect = Some(proven);
+            } else if suspect.is_none_or(|(first, _)| first != proven) {
+                suspect = Some((proven, tree.size() - 1));
             }
         }
         (self.proven, self.suspect) = (proven, suspect);
     }
 
     /// The failure for a `problem` seen at entry `at`, unless signatures show that an earlier one is bad.
-    fn fail(&mut self, at: u64, problem: Problem) -> Failure {
+    pub fn fail(&mut self, at: u64, problem: Problem) -> Failure {
         self.search_window();
-        let suspect = self.suspect.filter(|seq| *seq == self.proven && *seq <= at);
-        let (first_bad, problem) = match suspect {
-            Some(seq) => (seq, Problem::Signature),
-            None => (at, problem),
+        let suspect = self
+            .suspect
+            .filter(|(first, _)| *first == self.proven && *first <= at);
+        // An entry that is not in its place may have been pushed there by one that was added before.
+        let displaced = matches!(
+            problem,
+            Problem::Order(_) | Problem::Place(_) | Problem::Opening
+        );
+        let (first_bad, last_bad, problem) = match suspect {
+            Some((first, last)) => (first, last, Problem::Signature),
+            None if displaced => (self.proven.min(at), at, problem),
+            None => (at, at, problem),
         };
+        if let Some((seq, objection)) = self.objection.take_if(|(seq, _)| *seq < first_bad) {
+            let first_bad = seq.min(self.proven);
+            return Failure {
+                first_bad,
+                last_bad: seq,
+                proven: first_bad,
+                problem: objection,
+            };
+        }
         Failure {
             first_bad,
+            last_bad,
             proven: self.proven.min(first_bad),
             problem,
         }
@@ -332,7 +314,22 @@ impl<'a> Verifier<'a> {
         }
         if checkpoint.root != self.tree.root() {
             self.search_window();
-            return Err(self.fail(self.proven, Problem::Root));
+            let mut failure = self.fail(self.proven, Problem::Root);
+            if matches!(failure.problem, Problem::Root) {
+                failure.last_bad = failure.first_bad.max(size.saturating_sub(1));
+            }
+            return Err(failure);
+        }
+        let own = self.suspect.map(|(_, last)| last);
+        let spoilt = self.spoilt.or(own).filter(|_| self.strict);
+        let spoilt = spoilt.map(|seq| (seq, Problem::SpoiltSignature));
+        if let Some((seq, problem)) = self.objection.or(spoilt) {
+            return Err(Failure {
+                first_bad: seq,
+                last_bad: seq,
+                proven: seq,
+                problem,
+            });
         }
         Ok(Verified {
             checkpoint,
@@ -343,7 +340,7 @@ impl<'a> Verifier<'a> {
 }
 
 /// Verifies an export against `key` and, if given, a remembered checkpoint. `visit` sees each entry in order, before
-/// the checkpoint has vouched for it, and may object.
+/// the checkpoint has vouched for it, until it objects to one.
 ///
 /// # Errors
 /// The first bad entry and what is wrong with it. Whatever happens to the file, an error is all it can lead to.
@@ -366,7 +363,11 @@ pub fn verify(
         match reader.next_line() {
             Ok(Some(Line::Entry(line))) => {
                 let entry = verifier.entry(line)?;
-                visit(&entry).map_err(|text| verifier.fail(at, Problem::Refused(text)))?;
+                if !verifier.objected()
+                    && let Err(text) = visit(&entry)
+                {
+                    verifier.object(at, Problem::Refused(text));
+                }
             }
             Ok(Some(Line::Checkpoint(note))) => {
                 // What follows the checkpoint is looked at first: `finish` takes the verifier.

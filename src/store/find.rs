@@ -5,8 +5,7 @@ use super::{FIND_LIMIT, Query};
 use crate::domain::Time;
 
 /// A search that restricts nothing, before its order and limit.
-pub(super) const FIND: &str =
-    "SELECT seq, bytes, kind, time, request, lease, agent, action, actor, outcome FROM entries";
+pub(super) const FIND: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome FROM entries";
 
 /// A value for a placeholder.
 pub(super) enum Value<'a> {

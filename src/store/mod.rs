@@ -105,7 +105,8 @@ impl Batch {
             if entry.bytes.is_empty() || entry.bytes.len() > ENTRY_BYTES_MAX {
                 return Err(refused("an entry has no bytes or more than 32 KiB"));
             }
-            if index_texts(&entry.index).any(|text| text.contains('\0')) {
+            let mut texts = index_texts(&entry.index).chain(entry.signature.as_deref());
+            if texts.any(|text| text.contains('\0')) {
                 return Err(refused("a text has a NUL character"));
             }
             size += 1;

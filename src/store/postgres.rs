@@ -29,15 +29,15 @@ const CHANNEL: &str = "countersign_store";
 const APPEND: &str = "WITH moved AS ( \
         UPDATE head SET size = $2, edge = $3, checkpoint = $4 WHERE size = $1 RETURNING size \
     ), written AS ( \
-        INSERT INTO entries (seq, bytes, kind, time, request, lease, agent, action, actor, outcome) \
-        SELECT entry.* FROM moved, UNNEST($5::bigint[], $6::bytea[], $7::text[], $8::bigint[], \
-            $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::text[]) AS entry \
+        INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome) \
+        SELECT entry.* FROM moved, UNNEST($5::bigint[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], \
+            $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[]) AS entry \
     ), kept AS ( \
         INSERT INTO blobs (sha256, salt, bytes) \
-        SELECT blob.* FROM moved, UNNEST($15::bytea[], $16::bytea[], $17::bytea[]) AS blob \
+        SELECT blob.* FROM moved, UNNEST($17::bytea[], $18::bytea[], $19::bytea[]) AS blob \
         ON CONFLICT (sha256) DO NOTHING \
     ) \
-    SELECT pg_notify($18, $19) IS NULL FROM moved";
+    SELECT pg_notify($20, $21) IS NULL FROM moved";
 const SCHEMA_EXISTS: &str = "SELECT to_regnamespace($1) IS NOT NULL";
 const CREATE_SCHEMA: &str = "CREATE SCHEMA IF NOT EXISTS countersign_store";
 const NUMBER: &str = "SELECT nextval('broker_number')";
@@ -179,6 +179,8 @@ impl PostgresStore {
             .bind(batch.head.checkpoint)
             .bind(columns.seq)
             .bind(columns.bytes)
+            .bind(columns.leaf)
+            .bind(columns.signature)
             .bind(columns.kind)
             .bind(columns.time)
             .bind(columns.request)
@@ -273,6 +275,8 @@ impl Dialect for PostgresStore {
 struct Columns {
     seq: Vec<i64>,
     bytes: Vec<Vec<u8>>,
+    leaf: Vec<Vec<u8>>,
+    signature: Vec<Option<String>>,
     kind: Vec<String>,
     time: Vec<i64>,
     request: Vec<Option<String>>,
@@ -288,6 +292,8 @@ impl Columns {
         let index = entry.index;
         self.seq.push(to_sql(entry.seq));
         self.bytes.push(entry.bytes);
+        self.leaf.push(entry.leaf.0.to_vec());
+        self.signature.push(entry.signature);
         self.kind.push(index.kind);
         self.time.push(index.time.millis());
         self.request.push(index.request.map(|id| id.to_string()));

@@ -23,7 +23,7 @@ const SQLITE_IOERR: u32 = 10;
 const SQLITE_FULL: u32 = 13;
 
 const HEAD: &str = "SELECT size, edge, checkpoint FROM head";
-const READ: &str = "SELECT seq, bytes, kind, time, request, lease, agent, action, actor, outcome \
+const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome \
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
@@ -186,6 +186,8 @@ type HeadRow = (i64, Vec<u8>, String);
 type EntryRow = (
     i64,
     Vec<u8>,
+    Vec<u8>,
+    Option<String>,
     String,
     i64,
     Option<String>,
@@ -246,11 +248,14 @@ fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
 }
 
 fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
-    let (seq, bytes, kind, time, request, lease, agent, action, actor, outcome) = row;
+    let (seq, bytes, leaf, signature, kind, time, request, lease, agent, action, actor, outcome) =
+        row;
     let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
     Ok(StoredEntry {
         seq: u64::try_from(seq).map_err(|_| damaged("an entry has a negative index"))?,
         bytes,
+        leaf: digest_of(&leaf, "a leaf hash is no hash")?,
+        signature,
         index: EntryIndex {
             kind,
             time: Time::from_millis(time),

@@ -31,9 +31,9 @@ const RUNS: [usize; 6] = [256, 64, 16, 4, 3, 1];
 
 static ENTRIES: LazyLock<[(usize, String); 6]> = LazyLock::new(|| {
     RUNS.map(|rows| {
-        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
         let text = format!(
-            "INSERT INTO entries (seq, bytes, kind, time, request, lease, agent, action, actor, outcome) \
+            "INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome) \
              VALUES {values}"
         );
         (rows, text)
@@ -240,6 +240,8 @@ async fn insert_entries(
                 query = query
                     .bind(to_sql(entry.seq))
                     .bind(entry.bytes)
+                    .bind(entry.leaf.0.to_vec())
+                    .bind(entry.signature)
                     .bind(index.kind)
                     .bind(index.time.millis())
                     .bind(index.request.map(|id| id.to_string()))
@@ -405,7 +407,7 @@ fn start_lock(path: &Path) -> Result<File, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Time;
+    use crate::domain::{Digest, Time};
     use crate::store::{EntryIndex, Head, Store};
 
     #[test]
@@ -426,6 +428,8 @@ mod tests {
             entries: vec![StoredEntry {
                 seq: 0,
                 bytes: b"{}".to_vec(),
+                leaf: Digest::of(b"leaf"),
+                signature: None,
                 index: EntryIndex {
                     time: Time::from_millis(1),
                     ..EntryIndex::default()

@@ -1,8 +1,10 @@
-//! Verifying a ledger: an export file, or the store in a state directory whose broker does not run.
+//! Verifying a ledger: an export file, the store in a state directory whose broker does not run, or the store
+//! that a `countersign.toml` names.
 
 use std::fs;
 use std::io::BufReader;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 use base64::Engine;
@@ -10,12 +12,13 @@ use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
 use super::files;
+use super::setup::Setup;
 use crate::cli::local::{VerifiedLedger, VerifyLedger};
+use crate::config::StoreConfig;
 use crate::domain::{Entry, World};
 use crate::ledger::export::{ExportReader, ExportedEntry};
-use crate::ledger::tree::leaf_hash;
-use crate::ledger::{SigningKey, Verified, Verifier, VerifyingKey, verify};
-use crate::store::{SqliteStore, Store};
+use crate::ledger::{Problem, SigningKey, Tree, Verified, Verifier, VerifyingKey, entry, verify};
+use crate::store::{SqliteStore, Store, StoreError, StoredEntry};
 
 /// Entries read at once.
 const PAGE: usize = 1000;
@@ -31,10 +34,11 @@ fn not_read(what: impl Into<String>) -> NotRead {
     NotRead(what.into())
 }
 
-/// Verifies an export file or the ledger of a state directory, and that its entries follow each other.
+/// Verifies an export file or the ledger of a directory, and that its entries follow each other.
 ///
 /// # Errors
-/// What does not verify, or [`NotRead`] with what could not be read.
+/// What does not verify (a [`Failure`](crate::ledger::Failure) that names the first bad entry), or
+/// [`NotRead`] with what could not be read.
 pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger> {
     let since = match &what.since {
         Some(path) => Some(
@@ -48,13 +52,11 @@ pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger>
         None => None,
     };
     let key_given = given.is_some();
-    let mut world = World::default();
-    // The fold is part of the proof: entries that are signed but cannot follow each other are no history.
-    let mut follow = |entry: &Entry| world.apply(entry).map(drop).map_err(|e| e.to_string());
-    let verified = if what.source.is_dir() {
-        verify_store(&what.source, given, since.as_deref(), &mut follow).await?
+    let (verified, texts_erased) = if what.source.is_dir() {
+        let (verified, erased) = verify_directory(&what.source, given, since.as_deref()).await?;
+        (verified, Some(erased))
     } else {
-        verify_file(&what.source, given, since.as_deref(), &mut follow)?
+        (verify_file(&what.source, given, since.as_deref())?, None)
     };
     Ok(VerifiedLedger {
         size: verified.checkpoint.size,
@@ -62,16 +64,14 @@ pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger>
         origin: verified.checkpoint.origin,
         key_given,
         since_size: verified.continues,
+        texts_erased,
     })
 }
-
-type Follow<'a> = &'a mut dyn FnMut(&Entry) -> Result<(), String>;
 
 fn verify_file(
     path: &Path,
     given: Option<VerifyingKey>,
     since: Option<&str>,
-    follow: Follow<'_>,
 ) -> anyhow::Result<Verified> {
     let file =
         fs::File::open(path).with_context(|| not_read(format!("open {}", path.display())))?;
@@ -87,60 +87,159 @@ fn verify_file(
             .parse()
             .context("read the key the file names")?,
     };
+    let mut world = World::default();
     Ok(verify(
         BufReader::new(fs::File::open(path)?),
         &key,
         since,
-        follow,
+        |entry| follow(&mut world, entry),
     )?)
 }
 
-async fn verify_store(
+/// The fold is part of the proof: entries that are signed but cannot follow each other are no history.
+fn follow(world: &mut World, entry: &Entry) -> Result<(), String> {
+    let followed = world.apply(entry).map(drop);
+    followed.map_err(|error| error.to_string())
+}
+
+/// Verifies the store of a directory. Also tells how many texts were erased.
+async fn verify_directory(
     dir: &Path,
     given: Option<VerifyingKey>,
     since: Option<&str>,
-    follow: Follow<'_>,
-) -> anyhow::Result<Verified> {
-    let path = dir.join("ledger.db");
-    ensure!(
-        path.exists(),
-        not_read(format!("there is no ledger.db in {}", dir.display()))
-    );
+) -> anyhow::Result<(Verified, u64)> {
+    let (store, state_dir) = store_of(dir).await?;
     let key = match given {
         Some(key) => key,
         None => {
-            let text = files::secret(&dir.join("ledger.key")).context(not_read("read the key"))?;
+            let text = files::secret(&state_dir.join("ledger.key")).context(not_read(
+                "find the log's key; give its verifier key with --key",
+            ))?;
             SigningKey::from_secret_text(text.expose_secret())?
                 .verifying_key()
                 .clone()
         }
     };
+    let verifier = Verifier::new(&key, since)?.strict();
+    StoreAudit {
+        store,
+        verifier,
+        world: World::default(),
+        erased: 0,
+    }
+    .run()
+    .await
+}
+
+/// The store of a directory, which has a `countersign.toml` or is a state directory itself; and that directory.
+async fn store_of(dir: &Path) -> anyhow::Result<(Arc<dyn Store>, PathBuf)> {
+    let config = dir.join("countersign.toml");
+    let state_dir = if config.exists() {
+        let setup = Setup::read(&config).context(not_read("read countersign.toml"))?;
+        if let StoreConfig::Postgres { .. } = setup.config.store {
+            let store = setup.store().await;
+            let store = store.context(not_read("open the ledger's PostgreSQL"))?;
+            return Ok((store, setup.state_dir()));
+        }
+        setup.state_dir()
+    } else {
+        dir.to_owned()
+    };
+    let path = state_dir.join("ledger.db");
+    ensure!(
+        path.exists(),
+        not_read(format!(
+            "there is no ledger.db in {}; name a state directory, or one with a countersign.toml",
+            state_dir.display()
+        ))
+    );
     let store = SqliteStore::open(&path).await.context(not_read(
         "open the ledger; while its broker runs, verify an export made with `countersign ledger export`",
     ))?;
-    let head = store.head().await?;
-    let mut verifier = Verifier::new(&key, since)?;
-    let mut from = 0;
-    loop {
-        let page = store.read(from, PAGE).await?;
-        for stored in &page {
-            let line = ExportedEntry {
-                seq: stored.seq,
-                entry: String::from_utf8_lossy(&stored.bytes).into_owned(),
-                leaf: leaf_hash(&stored.bytes),
-                signature: None,
-            };
-            let entry = verifier.entry(line)?;
-            if let Err(problem) = follow(&entry) {
-                bail!(
-                    "the ledger does not verify from entry {} on: {problem}",
-                    entry.seq
-                );
+    Ok((Arc::new(store), state_dir))
+}
+
+/// A store being verified: every row, every text that is still there, and the head.
+struct StoreAudit<'a> {
+    store: Arc<dyn Store>,
+    verifier: Verifier<'a>,
+    world: World,
+    erased: u64,
+}
+
+impl StoreAudit<'_> {
+    async fn run(mut self) -> anyhow::Result<(Verified, u64)> {
+        let head = match self.store.head().await {
+            Err(StoreError::Damaged(text)) => {
+                return Err(self.verifier.fail(0, Problem::Store(text)).into());
             }
-            from = stored.seq + 1;
+            head => head.context(not_read("read the store's head"))?,
+        };
+        let mut page_size = PAGE;
+        loop {
+            let from = self.verifier.tree().size();
+            let page = match self.store.read(from, page_size).await {
+                Ok(page) => page,
+                // One by one, to verify what comes before the place that cannot be read.
+                Err(_) if page_size > 1 => {
+                    page_size = 1;
+                    continue;
+                }
+                Err(StoreError::Damaged(text)) => {
+                    return Err(self.verifier.fail(from, Problem::Store(text)).into());
+                }
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| not_read(format!("read entry {from} of the store")));
+                }
+            };
+            // Entries beyond the head are bad, unless a broker that runs has just appended them.
+            let beyond = from + page.len() as u64 > head.size;
+            let running = beyond && self.store.head().await?.size > head.size;
+            for stored in &page {
+                if running && stored.seq == head.size {
+                    break;
+                }
+                self.entry(stored).await?;
+            }
+            if running || page.len() < page_size {
+                break;
+            }
         }
-        if page.len() < PAGE {
-            return Ok(verifier.finish(&head.checkpoint)?);
+        let size = self.verifier.tree().size();
+        if Tree::from_head(&head).ok().as_ref() != Some(self.verifier.tree()) {
+            self.verifier.object(size, Problem::Head);
         }
+        Ok((self.verifier.finish(&head.checkpoint)?, self.erased))
+    }
+
+    async fn entry(&mut self, stored: &StoredEntry) -> anyhow::Result<()> {
+        let read = self.verifier.entry(ExportedEntry {
+            seq: stored.seq,
+            entry: String::from_utf8_lossy(&stored.bytes).into_owned(),
+            leaf: stored.leaf,
+            signature: stored.signature.clone(),
+        })?;
+        if self.verifier.objected() {
+            return Ok(());
+        }
+        if entry::index(&read) != stored.index {
+            self.verifier.object(stored.seq, Problem::Columns);
+        }
+        if let Some(text) = read.event.text() {
+            match self.store.blob(&text.sha256).await {
+                Ok(Some(blob)) if blob.is_intact() => {}
+                Ok(None) => self.erased += 1,
+                Ok(Some(_)) | Err(StoreError::Damaged(_)) => {
+                    let problem = Problem::Text(text.sha256);
+                    self.verifier.object(stored.seq, problem);
+                }
+                Err(error) => return Err(error).context(not_read("read a text of the ledger")),
+            }
+        }
+        if let Err(problem) = follow(&mut self.world, &read) {
+            self.verifier.object(stored.seq, Problem::Refused(problem));
+        }
+        Ok(())
     }
 }

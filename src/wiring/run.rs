@@ -135,6 +135,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let bundle = setup.bundle(&IssuerSet(issuers.clone()))?;
     let gates = gates(issuers, &bundle);
     let store = setup.store().await?;
+    signed_with(&key, store.as_ref()).await?;
     let mut background = tokio::task::JoinSet::new();
     for gate in gates.values() {
         if !gate.try_open().await {
@@ -174,6 +175,20 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     broker.stop().await;
     background.shutdown().await;
     served.context("serve")
+}
+
+/// A ledger has one key: two would be two histories to whoever verifies it.
+async fn signed_with(key: &crate::ledger::SigningKey, store: &dyn Store) -> anyhow::Result<()> {
+    let head = store.head().await?;
+    if head.size > 0 {
+        key.verifying_key()
+            .open_checkpoint(&head.checkpoint)
+            .context(
+                "this broker's key did not sign the ledger in the store; \
+                 copy ledger.key from the state directory of the broker that began it",
+            )?;
+    }
+    Ok(())
 }
 
 fn ports(

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use countersign::identity::keys::TokenKind;
+use countersign::ledger::VerifyingKey;
+use countersign::ledger::tree::leaf_hash;
 use serde_json::json;
 
 use super::bench::{BOT, Bench, CANARY, LEAD, OPERATOR, nobody, text};
@@ -329,6 +331,13 @@ async fn actions_health_and_the_ledger_are_there_to_read() {
     let note = bench.get("/v1/ledger/checkpoint").send().await;
     assert!(note.text.starts_with("countersign.example\n"), "{note:?}");
     assert_eq!(note.header("content-type"), "text/plain; charset=utf-8");
+    let key = bench.get("/v1/ledger/key").send().await;
+    assert_eq!(key.header("content-type"), "text/plain; charset=utf-8");
+    let key: VerifyingKey = key.text.trim_end().parse().unwrap();
+    assert_eq!(
+        key.open_checkpoint(&note.text).unwrap().origin,
+        "countersign.example"
+    );
     let page = bench
         .get("/v1/ledger/entries?from=1&limit=2")
         .bearer(OPERATOR)
@@ -340,6 +349,9 @@ async fn actions_health_and_the_ledger_are_there_to_read() {
         (Some(1), Some(3))
     );
     assert!(text(&page["data"][0], "entry").starts_with('{'));
+    let leaf = leaf_hash(text(&page["data"][0], "entry").as_bytes());
+    assert_eq!(text(&page["data"][0], "leaf"), leaf.to_string());
+    assert!(page["data"][0]["sig"].is_null() || page["data"][0]["sig"].is_string());
     let end = bench
         .get("/v1/ledger/entries?from=9999")
         .bearer(OPERATOR)

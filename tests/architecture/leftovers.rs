@@ -5,6 +5,10 @@ use super::source::{code, files_below, read};
 /// Tests that may sleep, and why.
 const SLEEPERS: &[(&str, &str)] = &[
     (
+        "tests/e2e/mod.rs",
+        "asks again until a condition holds, with a deadline",
+    ),
+    (
         "tests/api/slow.rs",
         "tokio's time, which stands still and jumps",
     ),

@@ -483,41 +483,6 @@ async fn a_new_api_key_is_shown_once_or_goes_to_a_file() {
 }
 
 #[tokio::test]
-async fn an_export_ends_with_the_checkpoint_that_covers_it() {
-    let fake = Fake::start("approved").await;
-    fake.can("GET /v1/ledger/checkpoint", 200, json!("x"));
-    let ran = run(countersign(&fake, &["ledger", "export"])).await;
-    assert_eq!(ran.code, Some(8), "{ran:?}");
-    let entries = json!({"data": [{"seq": 0, "entry": "{\"v\":1}"}, {"seq": 1, "entry": "{}"}, {"seq": 2, "entry": "later"}], "next": null});
-    fake.can("GET /v1/ledger/entries", 200, entries);
-    fake.tell(|script| {
-        script.checkpoint = Some("broker.example/log\n2\nAAAA\n\n— broker.example/log sig\n".into())
-    });
-    let ran = run(countersign(&fake, &["ledger", "export"])).await;
-    assert_eq!(ran.code, Some(0), "{ran:?}");
-    let lines: Vec<Value> = ran
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
-    assert_eq!(lines.len(), 4);
-    assert_eq!(lines[0]["countersign_ledger"], 1);
-    assert_eq!(
-        (&lines[2]["seq"], &lines[2]["entry"]),
-        (&json!(1), &json!("{}"))
-    );
-    assert!(
-        lines[3]["checkpoint"]
-            .as_str()
-            .unwrap()
-            .starts_with("broker.example/log\n2\n")
-    );
-    fake.tell(|script| script.checkpoint = Some("broker.example/log\n5\nAAAA\n".into()));
-    let ran = run(countersign(&fake, &["ledger", "export"])).await;
-    assert_eq!(ran.code, Some(1), "too few entries are no export: {ran:?}");
-}
-
-#[tokio::test]
 async fn help_and_version_are_data_and_a_wrong_command_line_is_2() {
     let fake = Fake::start("approved").await;
     let ran = run(countersign(&fake, &["--help"])).await;

@@ -208,6 +208,9 @@ fn act(script: &mut Script, call: &Call) -> Response {
     if let (true, Some(text)) = (call.what == "GET /v1/ledger/checkpoint", &script.checkpoint) {
         return Response::new(Body::from(text.clone()));
     }
+    if call.what == "GET /v1/ledger/key" {
+        return Response::new(Body::from("broker.example/log+00000000+KEY=\n"));
+    }
     if let Some((status, body)) = script.canned.get(&call.what) {
         return reply(*status, body);
     }

@@ -3,6 +3,7 @@
 mod commands;
 mod exec;
 mod fake;
+mod ledger;
 mod terminal;
 
 use std::process::{Output, Stdio};

@@ -47,7 +47,7 @@ async fn enter(browser: &Browser) {
 }
 
 /// What a reviewer does, whoever signs them in: `sign_in` is called on the provider's page of a started sign-in.
-async fn approve_from_the_inbox<F: Future<Output = ()>>(
+pub async fn approve_from_the_inbox<F: Future<Output = ()>>(
     browser: &Browser,
     base: &str,
     comment: &str,

@@ -1,7 +1,7 @@
 //! The reviewers' pages, as a browser gets them: over a real broker, with sign-in and target played.
 
-mod browser;
-mod chromium;
+pub mod browser;
+pub mod chromium;
 mod decide;
 mod forms;
 mod forwarded;

@@ -149,7 +149,7 @@ async fn l06_no_reader_sees_a_gap_or_half_a_batch(store: Arc<dyn Store>) {
 
 async fn a_malformed_batch_is_refused_whole(store: Arc<dyn Store>) {
     type Spoil = fn(&mut Batch);
-    let spoils: [(&str, Spoil); 7] = [
+    let spoils: [(&str, Spoil); 8] = [
         ("no entries", |b| b.entries.clear()),
         ("a gap", |b| b.entries[1].seq = 9),
         ("a head that does not cover it", |b| b.head.size = 2),
@@ -158,6 +158,9 @@ async fn a_malformed_batch_is_refused_whole(store: Arc<dyn Store>) {
             b.entries[2].bytes = vec![b'x'; ENTRY_BYTES_MAX + 1];
         }),
         ("a NUL", |b| b.entries[2].index.actor = "a\0b".into()),
+        ("a NUL in a signature", |b| {
+            b.entries[1].signature = Some("a\0b".into());
+        }),
         ("a NUL in the checkpoint", |b| {
             b.head.checkpoint = "\0".into()
         }),

@@ -4,7 +4,9 @@ mod conformance;
 mod lost_answers;
 mod memory;
 mod postgres;
+mod scene;
 mod sqlite;
+mod tampered;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -148,6 +150,8 @@ fn entry(seq: u64, text: &str) -> StoredEntry {
     StoredEntry {
         seq,
         bytes: format!(r#"{{"n":{seq},"text":"{text}"}}"#).into_bytes(),
+        leaf: Digest::of(format!("leaf {seq} {text}").as_bytes()),
+        signature: seq.is_multiple_of(3).then(|| format!("signature {seq}")),
         index: EntryIndex {
             kind: "submitted".into(),
             time: Time::from_millis(1_000_000 + i64::try_from(seq).unwrap()),

@@ -116,7 +116,7 @@ async fn l06_the_database_refuses_to_change_history() {
             "DELETE FROM entries",
             "TRUNCATE entries",
             "TRUNCATE entries, blobs CASCADE",
-            "INSERT INTO entries (seq, bytes, kind, time, actor) VALUES (4, 'x', 'k', 1, 'a') \
+            "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (4, 'x', sha256('x'), 'k', 1, 'a') \
              ON CONFLICT (seq) DO UPDATE SET actor = 'a'",
             "UPDATE head SET size = 4",
             "UPDATE head SET checkpoint = 'another'",
@@ -147,8 +147,7 @@ async fn a_batch_that_fails_half_way_leaves_nothing() {
         let store = database.store().await;
         store.append(batch(0, 2, "x")).await.unwrap();
         let mut raw = database.raw().await;
-        let stray =
-            "INSERT INTO entries (seq, bytes, kind, time, actor) VALUES (3, 'x', 'k', 1, 'a')";
+        let stray = "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (3, 'x', sha256('x'), 'k', 1, 'a')";
         run(&mut raw, stray.into()).await.unwrap();
         let mut next = batch(2, 3, "y");
         next.blobs.push(blob("y"));

@@ -182,8 +182,8 @@ async fn l06_the_database_refuses_to_change_history() {
         "UPDATE entries SET actor = 'broker'",
         "DELETE FROM entries WHERE seq = 4",
         "DELETE FROM entries",
-        "REPLACE INTO entries (seq, bytes, kind, time, actor) VALUES (4, x'00', 'k', 1, 'a')",
-        "INSERT INTO entries (seq, bytes, kind, time, actor) VALUES (9, x'00', 'k', 1, 'a')",
+        "REPLACE INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (4, x'00', zeroblob(32), 'k', 1, 'a')",
+        "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (9, x'00', zeroblob(32), 'k', 1, 'a')",
         "UPDATE head SET size = 4",
         "UPDATE head SET checkpoint = 'another'",
         "DELETE FROM head",
@@ -203,7 +203,7 @@ async fn a_batch_that_fails_half_way_leaves_nothing() {
     store.append(batch(0, 2, "x")).await.unwrap();
     let mut raw = raw(&directory).await;
     raw.execute(
-        "INSERT INTO entries (seq, bytes, kind, time, actor) VALUES (2, x'00', 'k', 1, 'a')",
+        "INSERT INTO entries (seq, bytes, leaf, kind, time, actor) VALUES (2, x'00', zeroblob(32), 'k', 1, 'a')",
     )
     .await
     .unwrap();

@@ -257,11 +257,27 @@ impl Client {
 
     /// The newest signed checkpoint, as text.
     pub async fn checkpoint(&self) -> Result<String, Error> {
-        let call = Call::get("read the checkpoint", &["v1", "ledger", "checkpoint"]);
+        self.plain(Call::get(
+            "read the checkpoint",
+            &["v1", "ledger", "checkpoint"],
+        ))
+        .await
+    }
+
+    /// The ledger's verifier key (C2SP vkey). It proves something only when it is known from elsewhere, too.
+    pub async fn ledger_key(&self) -> Result<String, Error> {
+        let path = ["v1", "ledger", "key"];
+        let text = self
+            .plain(Call::get("read the ledger's key", &path))
+            .await?;
+        Ok(text.trim_end().to_owned())
+    }
+
+    async fn plain(&self, call: Call<'_>) -> Result<String, Error> {
         let body = self.answer(&call).await?;
         String::from_utf8(body.to_vec()).map_err(|_| Error::Unexpected {
             operation: call.operation,
-            what: "the checkpoint is not text".into(),
+            what: "the answer is not text".into(),
         })
     }
 

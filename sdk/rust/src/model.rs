@@ -420,6 +420,11 @@ pub struct LedgerEntryView {
     pub seq: u64,
     /// Its canonical text.
     pub entry: String,
+    /// Its leaf hash (RFC 6962), in hexadecimal.
+    pub leaf: String,
+    /// Key id and signature over the checkpoint up to and including it, in base64, where it has one.
+    #[serde(default)]
+    pub sig: Option<String>,
 }
 
 #[cfg(test)]

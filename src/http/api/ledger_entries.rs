@@ -11,17 +11,22 @@ use crate::http::{Api, Problem};
 
 /// One entry.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"seq": 0, "entry": "{\"actor\":{\"kind\":\"broker\"},…}"}))]
+#[schema(example = json!({"seq": 0, "entry": "{\"actor\":{\"kind\":\"broker\"},…}", "leaf": "5f1c…", "sig": null}))]
 pub struct EntryView {
     /// Its index, from 0.
     seq: u64,
     /// Its canonical JSON, exactly the bytes that are hashed into the tree.
     entry: String,
+    /// Its leaf hash (RFC 6962), in hexadecimal.
+    leaf: String,
+    /// Key id and signature over the checkpoint up to and including it, in base64. Only the last entry that was
+    /// written at once has one; null otherwise.
+    sig: Option<String>,
 }
 
 /// Entries in order.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({"data": [{"seq": 0, "entry": "{\"actor\":{\"kind\":\"broker\"},…}"}], "next": 1}))]
+#[schema(example = json!({"data": [{"seq": 0, "entry": "{\"actor\":{\"kind\":\"broker\"},…}", "leaf": "5f1c…", "sig": null}], "next": 1}))]
 pub struct EntriesView {
     /// The entries.
     data: Vec<EntryView>,
@@ -50,6 +55,8 @@ pub async fn list(State(api): State<Api>, parts: Parts) -> Result<Json<EntriesVi
     let data = entries.into_iter().map(|stored| EntryView {
         seq: stored.seq,
         entry: String::from_utf8_lossy(&stored.bytes).into_owned(),
+        leaf: stored.leaf.to_string(),
+        sig: stored.signature,
     });
     Ok(Json(EntriesView {
         data: data.collect(),

@@ -20,6 +20,7 @@ pub mod give_review;
 pub mod health;
 pub mod ledger_checkpoint;
 pub mod ledger_entries;
+pub mod ledger_key;
 pub mod list_actions;
 pub mod list_agents;
 pub mod list_leases;
@@ -52,6 +53,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_agents::list, enroll_agent::enroll))
         .routes(routes!(disable_agent::disable))
         .routes(routes!(ledger_checkpoint::show))
+        .routes(routes!(ledger_key::show))
         .routes(routes!(ledger_entries::list))
 }
 
