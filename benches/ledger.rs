@@ -16,6 +16,7 @@ use anyhow::Context;
 use common::{ask, key, ports, rate, row, table};
 use countersign::broker::Broker;
 use countersign::domain::{Digest, Entry, Event, RequestId, Time};
+use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{ExportWriter, SigningKey, Tree, entry, verify};
 use countersign::store::{Batch, Head, MemoryStore, SqliteStore, Store, StoredEntry};
 use countersign::system::{Entropy, SystemEntropy};
@@ -81,6 +82,8 @@ fn write(entries: &[Entry]) -> anyhow::Result<(Vec<StoredEntry>, Tree)> {
         stored.push(StoredEntry {
             seq: entry.seq,
             index: entry::index(entry),
+            leaf: leaf_hash(&bytes),
+            signature: None,
             bytes,
         });
     }

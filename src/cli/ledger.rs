@@ -131,8 +131,8 @@ impl Export {
                     )));
                 }
                 let mut line = json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
-                if let Some(sig) = &entry.sig {
-                    line["sig"] = json!(sig);
+                if let (Some(sig), Some(members)) = (&entry.sig, line.as_object_mut()) {
+                    members.insert("sig".into(), json!(sig));
                 }
                 writeln!(out, "{line}")?;
                 written += 1;

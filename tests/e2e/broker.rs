@@ -78,7 +78,6 @@ impl Broker {
         .await;
     }
 
-
     /// SIGKILL, in the middle of whatever it does.
     pub async fn kill(&mut self) {
         self.child.kill().await.unwrap();

@@ -16,10 +16,15 @@ async fn l09_a_reviewer_signs_in_reads_and_approves_in_a_browser() {
     let body = json!({"action": "customers.export", "parameters": {"country": "de"}, "reason": "Berlin campaign"});
     let export = broker.ask(REPORTER, &body).await;
     let browser = Browser::start(Setup::default()).await;
-    approve_from_the_inbox(&browser, &broker.base, "Agreed with the Berlin team", async || {
-        browser.says("Who are you today?").await;
-        browser.press("button[value='dmitri']").await;
-    })
+    approve_from_the_inbox(
+        &browser,
+        &broker.base,
+        "Agreed with the Berlin team",
+        async || {
+            browser.says("Who are you today?").await;
+            browser.press("button[value='dmitri']").await;
+        },
+    )
     .await;
     browser.says("country = de").await;
     browser.says("Berlin campaign").await;
