@@ -16,6 +16,7 @@ use anyhow::Context;
 use common::{ask, key, ports, rate, row, table};
 use countersign::broker::Broker;
 use countersign::domain::{Digest, Entry, Event, RequestId, Time};
+use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{ExportWriter, SigningKey, Tree, entry, verify};
 use countersign::store::{Batch, Head, MemoryStore, SqliteStore, Store, StoredEntry};
 use countersign::system::{Entropy, SystemEntropy};
@@ -77,9 +78,12 @@ fn write(entries: &[Entry]) -> anyhow::Result<(Vec<StoredEntry>, Tree)> {
     let mut stored = Vec::with_capacity(entries.len());
     for entry in entries {
         let bytes = entry::encode(entry)?;
-        tree.append(&bytes);
+        let leaf = leaf_hash(&bytes);
+        tree.append_leaf(leaf);
         stored.push(StoredEntry {
             seq: entry.seq,
+            leaf,
+            signature: None,
             index: entry::index(entry),
             bytes,
         });

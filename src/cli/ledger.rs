@@ -130,11 +130,7 @@ impl Export {
                         "entry {written} is missing from the broker's answer"
                     )));
                 }
-                let mut line = json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
-                if let Some(sig) = &entry.sig {
-                    line["sig"] = json!(sig);
-                }
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", json!(entry))?;
                 written += 1;
             }
             next = after.filter(|after| *after > from);
