@@ -78,9 +78,12 @@ fn write(entries: &[Entry]) -> anyhow::Result<(Vec<StoredEntry>, Tree)> {
     let mut stored = Vec::with_capacity(entries.len());
     for entry in entries {
         let bytes = entry::encode(entry)?;
-        tree.append(&bytes);
+        let leaf = leaf_hash(&bytes);
+        tree.append_leaf(leaf);
         stored.push(StoredEntry {
             seq: entry.seq,
+            leaf,
+            signature: None,
             index: entry::index(entry),
             leaf: leaf_hash(&bytes),
             signature: None,

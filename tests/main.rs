@@ -4,8 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::too_many_lines,
-    reason = "a test fails by panicking, and a table of cases is as long as it is"
+    reason = "a test fails by panicking"
 )]
 
 mod api;

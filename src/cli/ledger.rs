@@ -130,11 +130,7 @@ impl Export {
                         "entry {written} is missing from the broker's answer"
                     )));
                 }
-                let mut line = json!({"seq": entry.seq, "entry": entry.entry, "leaf": entry.leaf});
-                if let (Some(sig), Some(members)) = (&entry.sig, line.as_object_mut()) {
-                    members.insert("sig".into(), json!(sig));
-                }
-                writeln!(out, "{line}")?;
+                writeln!(out, "{}", json!(entry))?;
                 written += 1;
             }
             next = after.filter(|after| *after > from);

@@ -277,7 +277,7 @@ async fn l06_a_changed_text_is_named_and_an_erased_one_is_counted() {
         for change in [
             "bytes = CAST(bytes || x'20' AS BLOB)",
             "bytes = x''",
-            "salt = zeroblob(16)",
+            "salt = x'0123456789abcdef0123456789abcdef'",
         ] {
             scene
                 .sql(&format!("UPDATE blobs SET {change} {this}"))

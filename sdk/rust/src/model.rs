@@ -423,7 +423,7 @@ pub struct LedgerEntryView {
     /// Its leaf hash (RFC 6962), in hexadecimal.
     pub leaf: String,
     /// Key id and signature over the checkpoint up to and including it, in base64, where it has one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sig: Option<String>,
 }
 
