@@ -85,8 +85,6 @@ fn write(entries: &[Entry]) -> anyhow::Result<(Vec<StoredEntry>, Tree)> {
             leaf,
             signature: None,
             index: entry::index(entry),
-            leaf: leaf_hash(&bytes),
-            signature: None,
             bytes,
         });
     }

@@ -103,7 +103,7 @@ fn bad_asks() -> Vec<(&'static str, Value)> {
 async fn every_bad_input_is_answered_as_committed() {
     let bench = Bench::start().await;
     let before = bench.size().await;
-    let mut found = serde_json::Map::new();
+    let mut found = Found::new();
     for (name, body) in bad_asks() {
         let answer = bench
             .post("/v1/requests")
@@ -113,6 +113,17 @@ async fn every_bad_input_is_answered_as_committed() {
             .await;
         found.insert(format!("ask: {name}"), golden(&answer));
     }
+    bad_bodies(&bench, &mut found).await;
+    bad_queries(&bench, &mut found).await;
+    bad_agents(&bench, &mut found).await;
+    bad_calls(&bench, &mut found).await;
+    assert_eq!(bench.size().await, before, "nothing of it was recorded");
+    same_as_committed(&Value::Object(found));
+}
+
+type Found = serde_json::Map<String, Value>;
+
+async fn bad_bodies(bench: &Bench, found: &mut Found) {
     let raw: [(&str, &str, &[u8]); 8] = [
         ("no media type", "", b"{}"),
         ("another media type", "text/plain", b"{}"),
@@ -140,6 +151,9 @@ async fn every_bad_input_is_answered_as_committed() {
         };
         found.insert(format!("body: {name}"), golden(&call.send().await));
     }
+}
+
+async fn bad_queries(bench: &Bench, found: &mut Found) {
     for (name, query) in [
         ("unknown parameter", "?page=2"),
         ("limit zero", "?limit=0"),
@@ -156,6 +170,9 @@ async fn every_bad_input_is_answered_as_committed() {
             .await;
         found.insert(format!("query: {name}"), golden(&answer));
     }
+}
+
+async fn bad_agents(bench: &Bench, found: &mut Found) {
     let agent = |owner: &str, proof: Value| json!({"name": "a", "owner": owner, "proof": proof});
     for (name, body) in [
         (
@@ -193,6 +210,9 @@ async fn every_bad_input_is_answered_as_committed() {
             .await;
         found.insert(format!("agent: {name}"), golden(&answer));
     }
+}
+
+async fn bad_calls(bench: &Bench, found: &mut Found) {
     for (name, call) in [
         ("unknown path", bench.get("/v1/nothing")),
         (
@@ -213,21 +233,20 @@ async fn every_bad_input_is_answered_as_committed() {
     ] {
         found.insert(format!("call: {name}"), golden(&call.send().await));
     }
-    assert_eq!(bench.size().await, before, "nothing of it was recorded");
-    same_as_committed(&Value::Object(found));
+}
+
+fn expect(answer: Answer, status: u16, code: &str) {
+    assert_eq!(
+        (answer.status.as_u16(), answer.code().as_str()),
+        (status, code),
+        "{answer:?}"
+    );
+    assert!(!answer.text.contains(CANARY));
 }
 
 #[tokio::test]
-async fn every_wrong_moment_has_its_own_code() {
+async fn every_wrong_moment_before_a_lease_has_its_own_code() {
     let bench = Bench::start().await;
-    let expect = |answer: Answer, status: u16, code: &str| {
-        assert_eq!(
-            (answer.status.as_u16(), answer.code().as_str()),
-            (status, code),
-            "{answer:?}"
-        );
-        assert!(!answer.text.contains(CANARY));
-    };
     let denied = bench.post("/v1/requests").bearer(BOT);
     let denied = denied
         .json(&json!({"action": "orders.wipe", "parameters": {"country": "de"}}))
@@ -290,7 +309,11 @@ async fn every_wrong_moment_has_its_own_code() {
         "not_pending",
     );
     expect(bench.collect(BOT, &pending, "k").await, 410, "gone");
+}
 
+#[tokio::test]
+async fn every_wrong_moment_of_a_lease_has_its_own_code() {
+    let bench = Bench::start().await;
     let live = bench.live(BOT).await;
     expect(
         bench.collect(BOT, &live["request"], "another").await,

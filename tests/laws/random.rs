@@ -152,6 +152,13 @@ fn command(desk: &mut Desk, known: &Known, step: &Step) -> Option<Command> {
             request: pick(&known.requests, *request)?,
             report: Map::new(),
         },
+        other => return duty(desk, known, other),
+    })
+}
+
+/// What ends things, and what the broker does by itself.
+fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
+    Some(match step {
         Step::Revoke { request, by } => Command::Revoke {
             by: match by {
                 0 => Revoker::Operator,
@@ -202,7 +209,7 @@ fn command(desk: &mut Desk, known: &Known, step: &Step) -> Option<Command> {
                 sha256: desk.policy_digest(),
             },
         },
-        Step::Submit { .. } | Step::Review { .. } | Step::Wait { .. } => return None,
+        _ => return None,
     })
 }
 

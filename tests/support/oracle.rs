@@ -94,6 +94,12 @@ fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>, po
             }
             seen.granted = true;
         }
+        _ => check_lease(entry, seen, ended),
+    }
+}
+
+fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
+    match &entry.event {
         Event::LeaseIntended {
             lease,
             digest,
