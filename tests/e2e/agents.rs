@@ -30,9 +30,17 @@ pub fn let_bot_ask(place: &Place) {
 pub async fn add_with_key(place: &Place, broker: &Broker, name: &str) {
     let file = place.dir.join(name);
     let add = [
-        "agent", "add", name, "--owner", "dev:ana", "--new-key-file", file.to_str().unwrap(),
+        "agent",
+        "add",
+        name,
+        "--owner",
+        "dev:ana",
+        "--new-key-file",
+        file.to_str().unwrap(),
     ];
-    run(countersign(&broker.base, &place.operator(), &add)).await.fine();
+    run(countersign(&broker.base, &place.operator(), &add))
+        .await
+        .fine();
 }
 
 /// A signed assertion of that agent.
@@ -79,14 +87,36 @@ async fn an_added_agent_is_told_its_key_once_and_runs_a_command_with_it() {
     let added = run(countersign(&broker.base, &operator, &add)).await.fine();
     let key = added.out.trim();
     assert!(key.starts_with("csk_"), "{added:?}");
-    let listed = run(countersign(&broker.base, &operator, &["agent", "ls", "--json"])).await.fine();
-    assert!(listed.out.contains("\"bot\"") && !listed.out.contains(key), "{listed:?}");
+    let listed = run(countersign(
+        &broker.base,
+        &operator,
+        &["agent", "ls", "--json"],
+    ))
+    .await
+    .fine();
+    assert!(
+        listed.out.contains("\"bot\"") && !listed.out.contains(key),
+        "{listed:?}"
+    );
 
     let query = "SELECT count(*) FROM shop.orders";
-    let exec = ["exec", "orders.report", "--reason", "weekly", "--", "psql", "-Atqc", query];
+    let exec = [
+        "exec",
+        "orders.report",
+        "--reason",
+        "weekly",
+        "--",
+        "psql",
+        "-Atqc",
+        query,
+    ];
     let ran = run(countersign(&broker.base, key, &exec)).await.fine();
     assert_eq!(ran.out, "200\n");
-    assert!(ran.err.contains("access has ended, proven at the target (completed)"), "{ran:?}");
+    assert!(
+        ran.err
+            .contains("access has ended, proven at the target (completed)"),
+        "{ran:?}"
+    );
     assert_eq!(place.credentials().await, Vec::<String>::new());
 
     let others = run(countersign(&broker.base, key, &["agent", "ls"])).await;
@@ -103,8 +133,18 @@ async fn an_agent_with_a_key_pair_proves_itself_and_an_assertion_is_good_once() 
     add_with_key(&place, &broker, "signer").await;
     let file = place.dir.join("signer");
     let exec = [
-        "--agent", "signer", "--key-file", file.to_str().unwrap(), "exec", "orders.report", "--reason", "weekly", "--",
-        "psql", "-Atqc", "SELECT count(*) FROM shop.orders",
+        "--agent",
+        "signer",
+        "--key-file",
+        file.to_str().unwrap(),
+        "exec",
+        "orders.report",
+        "--reason",
+        "weekly",
+        "--",
+        "psql",
+        "-Atqc",
+        "SELECT count(*) FROM shop.orders",
     ];
     let ran = run(countersign(&broker.base, "", &exec)).await.fine();
     assert_eq!(ran.out, "200\n");
@@ -113,7 +153,10 @@ async fn an_agent_with_a_key_pair_proves_itself_and_an_assertion_is_good_once() 
     let (status, answer) = exchange(&broker, &assertion).await;
     assert_eq!(status, StatusCode::OK, "{answer}");
     let (status, answer) = exchange(&broker, &assertion).await;
-    assert!(status.is_client_error(), "a second use was accepted: {answer}");
+    assert!(
+        status.is_client_error(),
+        "a second use was accepted: {answer}"
+    );
     let (status, answer) = exchange(&broker, &assertion.replace('.', "x")).await;
     assert!(status.is_client_error(), "{answer}");
 }
@@ -125,7 +168,9 @@ async fn case_077_a_disabled_agent_loses_what_it_holds() {
     let broker = Broker::dev(&place).await;
     add_with_key(&place, &broker, "signer").await;
     let token = access_token(&place, &broker, "signer").await;
-    let request = broker.ask(&token, &json!({"action": "orders.report"})).await;
+    let request = broker
+        .ask(&token, &json!({"action": "orders.report"}))
+        .await;
     let collected = broker.collect(&token, &request).await;
     let mut session = place.log_in(&collected.body["credential"]).await.unwrap();
     let export = json!({"action": "customers.export", "parameters": {"country": "de"}});
@@ -133,10 +178,14 @@ async fn case_077_a_disabled_agent_loses_what_it_holds() {
 
     let operator = place.operator();
     let disable = ["agent", "disable", "signer"];
-    run(countersign(&broker.base, &operator, &disable)).await.fine();
+    run(countersign(&broker.base, &operator, &disable))
+        .await
+        .fine();
     let answer = broker.get("/v1/actions", &token).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{answer:?}");
-    let outcome = broker.closed(Duration::from_secs(60), &operator, &request).await;
+    let outcome = broker
+        .closed(Duration::from_secs(60), &operator, &request)
+        .await;
     assert_eq!(outcome, "revoked");
     assert!(column(&mut session, "SELECT 1::text").await.is_err());
     assert!(place.log_in(&collected.body["credential"]).await.is_err());

@@ -32,6 +32,19 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl Drop for Broker {
+    /// What a failed test is understood by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = read(&self.log);
+            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            for line in lines.into_iter().rev() {
+                eprintln!("broker: {line}");
+            }
+        }
+    }
+}
+
 impl Broker {
     /// Starts `countersign dev` and waits until it serves and the target is enabled.
     pub async fn dev(place: &Place) -> Self {
@@ -77,7 +90,6 @@ impl Broker {
         })
         .await;
     }
-
 
     /// SIGKILL, in the middle of whatever it does.
     pub async fn kill(&mut self) {

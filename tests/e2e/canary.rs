@@ -38,7 +38,9 @@ fn spellings(secret: &str) -> Vec<String> {
 }
 
 fn contains(haystack: &[u8], needle: &str) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle.as_bytes())
+    haystack
+        .windows(needle.len())
+        .any(|window| window == needle.as_bytes())
 }
 
 /// The whole story; what must not be found afterwards, by name.
@@ -49,12 +51,17 @@ async fn live_through(place: &Place, broker: &mut Broker) -> BTreeMap<&'static s
     let key = added.out.trim().to_owned();
     add_with_key(place, broker, "signer").await;
     let token = access_token(place, broker, "signer").await;
-    assert_eq!(broker.get("/v1/actions", &token).await.status, StatusCode::OK);
+    assert_eq!(
+        broker.get("/v1/actions", &token).await.status,
+        StatusCode::OK
+    );
 
     let routine = broker.ask(&key, &json!({"action": "orders.report"})).await;
     let first = broker.collect(&key, &routine).await.body["credential"].clone();
     let mut session = place.log_in(&first).await.unwrap();
-    column(&mut session, "SELECT count(*)::text FROM shop.orders").await.unwrap();
+    column(&mut session, "SELECT count(*)::text FROM shop.orders")
+        .await
+        .unwrap();
     let wrong = json!({"user": first["user"], "password": "canary-wrong", "host": first["host"],
         "port": first["port"], "database": first["database"]});
     assert!(place.log_in(&wrong).await.is_err());
@@ -75,7 +82,8 @@ async fn live_through(place: &Place, broker: &mut Broker) -> BTreeMap<&'static s
     let bad = broker.get("/v1/actions", &format!("{key}x")).await;
     assert_eq!(bad.status, StatusCode::UNAUTHORIZED);
 
-    let password = |credential: &serde_json::Value| credential["password"].as_str().unwrap().to_owned();
+    let password =
+        |credential: &serde_json::Value| credential["password"].as_str().unwrap().to_owned();
     BTreeMap::from([
         ("the first password", password(&first)),
         ("the second password", password(&second)),
@@ -96,16 +104,26 @@ async fn l07_case_157_no_secret_is_in_any_byte_that_was_written() {
     let secrets = live_through(&place, &mut broker).await;
     let export = place.dir.join("../export.jsonl");
     let arguments = ["ledger", "export", "--out", export.to_str().unwrap()];
-    run(countersign(&broker.base, &place.operator(), &arguments)).await.fine();
+    run(countersign(&broker.base, &place.operator(), &arguments))
+        .await
+        .fine();
 
     // Before it stops, while the write-ahead log is still there, and after.
     let mut written = BTreeMap::new();
     files(&place.dir.join("state"), &mut written);
-    assert!(written.keys().any(|file| file.ends_with("-wal")), "{:?}", written.keys());
+    assert!(
+        written.keys().any(|file| file.ends_with("-wal")),
+        "{:?}",
+        written.keys()
+    );
     assert!(broker.stop().await.success());
     let mut after = BTreeMap::new();
     files(&place.dir.join("state"), &mut after);
-    written.extend(after.into_iter().map(|(file, bytes)| (format!("{file} after the end"), bytes)));
+    written.extend(
+        after
+            .into_iter()
+            .map(|(file, bytes)| (format!("{file} after the end"), bytes)),
+    );
     written.retain(|file, _| !file.contains("operator.token"));
     written.insert("the export".into(), fs::read(export).unwrap());
     written.insert("the broker's output".into(), fs::read(&broker.log).unwrap());
@@ -119,7 +137,10 @@ async fn l07_case_157_no_secret_is_in_any_byte_that_was_written() {
     for (name, secret) in &secrets {
         assert!(secret.len() >= 20, "{name} is too short to search for");
         for (file, bytes) in &written {
-            if spellings(secret).iter().any(|spelling| contains(bytes, spelling)) {
+            if spellings(secret)
+                .iter()
+                .any(|spelling| contains(bytes, spelling))
+            {
                 found.push(format!("{name} is in {file}"));
             }
         }

@@ -9,7 +9,10 @@ use super::{MIGRATOR, REPORTER};
 /// All of these words, in stdout or stderr.
 fn says(ran: &Ran, words: &[&str]) {
     for word in words {
-        assert!(ran.out.contains(word) || ran.err.contains(word), "{word:?} is missing in {ran:?}");
+        assert!(
+            ran.out.contains(word) || ran.err.contains(word),
+            "{word:?} is missing in {ran:?}"
+        );
     }
 }
 
@@ -17,22 +20,48 @@ fn says(ran: &Ran, words: &[&str]) {
 async fn a_request_is_asked_for_shown_waited_for_and_run() {
     let place = Place::open().await;
     let broker = Broker::dev(&place).await;
-    let ask = async |token: &str, arguments: &[&str]| run(countersign(&broker.base, token, arguments)).await;
+    let ask = async |token: &str, arguments: &[&str]| {
+        run(countersign(&broker.base, token, arguments)).await
+    };
     let actions = ask(REPORTER, &["actions"]).await.fine();
-    says(&actions, &["customers.export", "1 of dba, 1 of security", "15m, at most 1h"]);
+    says(
+        &actions,
+        &[
+            "customers.export",
+            "1 of dba, 1 of security",
+            "15m, at most 1h",
+        ],
+    );
     let action = ask(REPORTER, &["actions", "customers.export"]).await.fine();
     says(&action, &["country: one of de, fr, es"]);
 
-    let request = ["request", "customers.export", "--param", "country=de", "--reason", "Berlin", "--json"];
+    let request = [
+        "request",
+        "customers.export",
+        "--param",
+        "country=de",
+        "--reason",
+        "Berlin",
+        "--json",
+    ];
     let request = ask(REPORTER, &request).await.fine().json();
     let name = id(&request);
     let listed = ask(REPORTER, &["ls"]).await.fine();
-    says(&listed, &[name, "pending", "country=de", "1 of support-leads"]);
+    says(
+        &listed,
+        &[name, "pending", "country=de", "1 of support-leads"],
+    );
     let shown = ask(REPORTER, &["show", name]).await.fine();
-    says(&shown, &["only rows where country = de", "review at", "waits until"]);
+    says(
+        &shown,
+        &["only rows where country = de", "review at", "waits until"],
+    );
     let waited = ask(REPORTER, &["wait", name, "--timeout", "1s"]).await;
     assert_eq!(waited.code, Some(6));
-    says(&waited, &["nobody has decided yet [pending]", "countersign exec req_"]);
+    says(
+        &waited,
+        &["nobody has decided yet [pending]", "countersign exec req_"],
+    );
     let foreign = ask(MIGRATOR, &["show", name]).await;
     assert_eq!(foreign.code, Some(1));
     says(&foreign, &["there is nothing here for you"]);
@@ -44,7 +73,9 @@ async fn a_request_is_asked_for_shown_waited_for_and_run() {
     });
     says(&waited.fine(), &["approved"]);
     let query = "SELECT name FROM shop.customers ORDER BY id";
-    let ran = ask(REPORTER, &["exec", name, "--", "psql", "-Atqc", query]).await.fine();
+    let ran = ask(REPORTER, &["exec", name, "--", "psql", "-Atqc", query])
+        .await
+        .fine();
     assert_eq!(ran.out, "Anja Vogel\nBernd Krause\n");
     let shown = ask(REPORTER, &["show", name]).await.fine();
     says(&shown, &["closed, completed"]);
@@ -56,15 +87,47 @@ async fn a_request_is_asked_for_shown_waited_for_and_run() {
 async fn refusals_say_what_to_do() {
     let place = Place::open().await;
     let broker = Broker::dev(&place).await;
-    let ask = async |token: &str, arguments: &[&str]| run(countersign(&broker.base, token, arguments)).await;
+    let ask = async |token: &str, arguments: &[&str]| {
+        run(countersign(&broker.base, token, arguments)).await
+    };
     let cases: [(&str, &[&str], i32, &[&str]); 7] = [
-        (REPORTER, &["request", "customers.export", "--param", "country=it"], 2, &["give one of de, fr, es"]),
-        (REPORTER, &["request", "customers.exprt"], 2, &["did you mean customers.export?"]),
-        (REPORTER, &["request", "schema.migrate"], 5, &["no policy permits it [policy_denied]"]),
-        (REPORTER, &["agent", "ls"], 3, &["[operator_only]"]),
+        (
+            REPORTER,
+            &["request", "customers.export", "--param", "country=it"],
+            2,
+            &["give one of de, fr, es"],
+        ),
+        (
+            REPORTER,
+            &["request", "customers.exprt"],
+            2,
+            &["did you mean customers.export?"],
+        ),
+        (
+            REPORTER,
+            &["request", "schema.migrate"],
+            5,
+            &["no policy permits it [policy_denied]"],
+        ),
+        (
+            REPORTER,
+            &["agent", "ls"],
+            3,
+            &["[forbidden]", "This is for the operator"],
+        ),
         ("csk_wrong", &["ls"], 3, &["[unauthenticated]"]),
-        (REPORTER, &["exec", "orders.report", "--", "no-such-command"], 127, &["no-such-command"]),
-        (MIGRATOR, &["exec", "schema.migrate", "--no-wait", "--", "true"], 125, &["[pending]"]),
+        (
+            REPORTER,
+            &["exec", "orders.report", "--", "no-such-command"],
+            127,
+            &["no-such-command"],
+        ),
+        (
+            MIGRATOR,
+            &["exec", "schema.migrate", "--no-wait", "--", "true"],
+            125,
+            &["[pending]"],
+        ),
     ];
     for (token, arguments, code, words) in cases {
         let mut arguments = arguments.to_vec();
@@ -86,13 +149,30 @@ async fn refusals_say_what_to_do() {
 async fn check_and_doctor_find_a_good_set_up_good_and_say_what_is_missing() {
     let place = Place::open().await;
     let check = local(&["check", "."], &place.dir).await.fine();
-    says(&check, &["3 actions, 2 agents, 8 policies; 10 policy tests pass"]);
+    says(
+        &check,
+        &["3 actions, 2 agents, 8 policies; 10 policy tests pass"],
+    );
     let doctor = local(&["doctor", "."], &place.dir).await.fine();
-    says(&doctor, &["target shop: PostgreSQL", "the rehearsal passed"]);
+    says(
+        &doctor,
+        &["target shop: PostgreSQL", "the rehearsal passed"],
+    );
     assert_eq!(place.credentials().await, Vec::<String>::new());
 
-    place.run_sql("shop", "REVOKE countersign_orders_ro FROM countersign_broker").await;
+    place
+        .run_sql(
+            "shop",
+            "REVOKE countersign_orders_ro FROM countersign_broker",
+        )
+        .await;
     let doctor = local(&["doctor", "."], &place.dir).await;
     assert_eq!(doctor.code, Some(2), "{doctor:?}");
-    says(&doctor, &["error    target shop", "GRANT \"countersign_orders_ro\" TO \"countersign_broker\""]);
+    says(
+        &doctor,
+        &[
+            "error    target shop",
+            "GRANT \"countersign_orders_ro\" TO \"countersign_broker\"",
+        ],
+    );
 }

@@ -14,7 +14,10 @@ async fn l03_case_122_killed_between_mint_and_record_nothing_is_left_after_the_r
     let target = place.superuser.port().unwrap();
     let relay = Relay::to(([127, 0, 0, 1], target).into()).await;
     place.edit("countersign.toml", |text| {
-        text.replace(&format!("port = {target}"), &format!("port = {}", relay.port))
+        text.replace(
+            &format!("port = {target}"),
+            &format!("port = {}", relay.port),
+        )
     });
     let mut broker = Broker::dev(&place).await;
     let request = broker.ask_for_report(300).await;
@@ -38,15 +41,22 @@ async fn l03_case_122_killed_between_mint_and_record_nothing_is_left_after_the_r
         place.credentials().await.is_empty().then_some(())
     })
     .await;
-    let outcome = broker.closed(Duration::from_secs(10), REPORTER, &request).await;
+    let outcome = broker
+        .closed(Duration::from_secs(10), REPORTER, &request)
+        .await;
     assert_eq!(outcome, "failed");
     let ledger = broker.ledger(&place.operator()).await;
     // Intent, with the lease the role is named after, came before the target was called.
     let lease = role.strip_prefix("jit_").unwrap();
     let intended = ledger.iter().find(|entry| entry.contains("lease.intended"));
-    assert!(intended.unwrap().contains(&format!("lse_{lease}")), "{role}: {ledger:#?}");
+    assert!(
+        intended.unwrap().contains(&format!("lse_{lease}")),
+        "{role}: {ledger:#?}"
+    );
     assert!(broker.stop().await.success());
-    let verified = local(&["ledger", "verify", "state"], &place.dir).await.fine();
+    let verified = local(&["ledger", "verify", "state"], &place.dir)
+        .await
+        .fine();
     assert!(verified.out.contains("verified"), "{verified:?}");
 }
 
@@ -62,5 +72,7 @@ async fn l03_a_broker_killed_while_it_serves_comes_back_with_a_ledger_that_verif
     assert_eq!(closed["outcome"], "completed");
     assert!(place.log_in(&credential).await.is_err());
     broker.kill().await;
-    local(&["ledger", "verify", "state"], &place.dir).await.fine();
+    local(&["ledger", "verify", "state"], &place.dir)
+        .await
+        .fine();
 }

@@ -23,13 +23,21 @@ async fn l04_after_finish_an_open_session_is_dead_and_login_is_refused() {
     let mut idle = place.log_in(&credential).await.unwrap();
     let mut busy = place.log_in(&credential).await.unwrap();
     assert!(works(&mut idle).await);
-    let sleeps = column(&mut busy, "SET statement_timeout = 0; SELECT pg_sleep(600)::text");
+    let sleeps = column(
+        &mut busy,
+        "SET statement_timeout = 0; SELECT pg_sleep(600)::text",
+    );
     let (slept, closed) = tokio::join!(sleeps, broker.finish(REPORTER, &request));
     assert_eq!(closed["state"], "closed", "{closed}");
     assert!(slept.is_err(), "a running statement went on");
     assert!(!works(&mut idle).await, "an open session went on");
     let refused = place.log_in(&credential).await.unwrap_err();
-    assert!(refused.to_string().contains("password authentication failed"), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains("password authentication failed"),
+        "{refused}"
+    );
     assert_eq!(place.credentials().await, Vec::<String>::new());
 }
 
@@ -40,7 +48,9 @@ async fn l04_at_the_end_of_its_time_a_lease_ends_by_itself() {
     let (request, credential) = broker.live(3).await;
     let mut session = place.log_in(&credential).await.unwrap();
     assert!(works(&mut session).await);
-    let outcome = broker.closed(Duration::from_secs(15), REPORTER, &request).await;
+    let outcome = broker
+        .closed(Duration::from_secs(15), REPORTER, &request)
+        .await;
     assert_eq!(outcome, "expired");
     assert!(!works(&mut session).await, "an open session went on");
     assert!(place.log_in(&credential).await.is_err());
@@ -53,9 +63,20 @@ async fn l04_a_revocation_ends_a_command_that_runs() {
     let broker = Broker::dev(&place).await;
     let look = "psql -Atqc 'SELECT current_user'; exec sleep 600";
     let arguments = [
-        "exec", "orders.report", "--reason", "nightly", "--poll", "1s", "--", "sh", "-c", look,
+        "exec",
+        "orders.report",
+        "--reason",
+        "nightly",
+        "--poll",
+        "1s",
+        "--",
+        "sh",
+        "-c",
+        look,
     ];
-    let mut command = countersign(&broker.base, REPORTER, &arguments).spawn().unwrap();
+    let mut command = countersign(&broker.base, REPORTER, &arguments)
+        .spawn()
+        .unwrap();
     let mut out = BufReader::new(command.stdout.take().unwrap());
     let mut user = String::new();
     let said = tokio::time::timeout(Duration::from_secs(30), out.read_line(&mut user));
@@ -65,15 +86,25 @@ async fn l04_a_revocation_ends_a_command_that_runs() {
     let lease = id(&leases["data"][0]).to_owned();
     assert_eq!(place.credentials().await, [user.trim()]);
 
-    let revoked = run(countersign(&broker.base, &operator, &["revoke", &lease])).await.fine();
-    assert!(revoked.err.contains("access has ended, proven at the target (revoked)"), "{revoked:?}");
+    let revoked = run(countersign(&broker.base, &operator, &["revoke", &lease]))
+        .await
+        .fine();
+    assert!(
+        revoked
+            .err
+            .contains("access has ended, proven at the target (revoked)"),
+        "{revoked:?}"
+    );
     let ended = tokio::time::timeout(Duration::from_secs(30), command.wait()).await;
     let status = ended.expect("the command goes on").unwrap();
     assert_eq!(status.code(), Some(143));
     let mut said = String::new();
     let mut err = command.stderr.take().unwrap();
     err.read_to_string(&mut said).await.unwrap();
-    assert!(said.contains("access was ended early (revoked); ending the command"), "{said}");
+    assert!(
+        said.contains("access was ended early (revoked); ending the command"),
+        "{said}"
+    );
     assert_eq!(place.credentials().await, Vec::<String>::new());
 }
 
@@ -82,12 +113,28 @@ async fn l04_an_agent_killed_with_its_credential_loses_it_at_its_time() {
     let place = Place::open().await;
     let broker = Broker::dev(&place).await;
     let arguments = [
-        "exec", "orders.report", "--reason", "nightly", "--ttl", "4s", "--", "sleep", "600",
+        "exec",
+        "orders.report",
+        "--reason",
+        "nightly",
+        "--ttl",
+        "4s",
+        "--",
+        "sleep",
+        "600",
     ];
-    let mut command = countersign(&broker.base, REPORTER, &arguments).spawn().unwrap();
-    until("the credential exists", async || (!place.credentials().await.is_empty()).then_some(())).await;
+    let mut command = countersign(&broker.base, REPORTER, &arguments)
+        .spawn()
+        .unwrap();
+    until("the credential exists", async || {
+        (!place.credentials().await.is_empty()).then_some(())
+    })
+    .await;
     command.kill().await.unwrap();
-    until("the credential is gone", async || place.credentials().await.is_empty().then_some(())).await;
+    until("the credential is gone", async || {
+        place.credentials().await.is_empty().then_some(())
+    })
+    .await;
     let closed = broker.get("/v1/requests?state=closed", REPORTER).await.body;
     assert_eq!(closed["data"][0]["outcome"], "expired", "{closed}");
 }
@@ -104,7 +151,9 @@ async fn sigterm_stops_cleanly_and_a_restart_goes_on() {
     assert!(status.success(), "{status}");
     // A lease that is not over survives the restart; one that ran out meanwhile is ended by it.
     broker.start_again().await;
-    let outcome = broker.closed(Duration::from_secs(20), REPORTER, &short).await;
+    let outcome = broker
+        .closed(Duration::from_secs(20), REPORTER, &short)
+        .await;
     assert_eq!(outcome, "expired");
     assert_eq!(broker.request(REPORTER, &long).await["state"], "live");
     assert_eq!(broker.request(REPORTER, &pending).await["state"], "pending");

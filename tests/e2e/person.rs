@@ -36,7 +36,10 @@ impl Person {
         };
         let sign_in = person.base.join("/sign-in").unwrap();
         let page = person.browse(Method::GET, &sign_in, "").await;
-        assert!(page.text.contains(&format!("/sign-in/{people}")), "{page:?}");
+        assert!(
+            page.text.contains(&format!("/sign-in/{people}")),
+            "{page:?}"
+        );
         let begin = person.base.join(&format!("/sign-in/{people}")).unwrap();
         let left = person.browse(Method::POST, &begin, "return_to=%2F").await;
         let mut url = left.location.expect("the broker sends us to the provider");
@@ -72,7 +75,11 @@ impl Person {
 
     /// One step of a browser, at whatever site.
     async fn browse(&mut self, method: Method, url: &Url, form: &str) -> Page {
-        let jar: Vec<_> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let jar: Vec<_> = self
+            .cookies
+            .iter()
+            .map(|(n, v)| format!("{n}={v}"))
+            .collect();
         let mut call = self.http.request(method.clone(), url.clone());
         call = call.header(header::COOKIE, jar.join("; "));
         if method == Method::POST {

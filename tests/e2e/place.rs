@@ -88,7 +88,6 @@ impl Place {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-
     /// Changes a file of the directory.
     pub fn edit(&self, file: &str, change: impl FnOnce(String) -> String) {
         let path = self.dir.join(file);
@@ -195,7 +194,10 @@ fn copy(from: &Path, to: &Path) {
 
 /// Where `scripts/test` looks for servers a killed run left; the system's temporary directory without it.
 fn runs_directory() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "tests learn of their servers this way")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests learn of their servers this way"
+    )]
     let run = std::env::var_os("COUNTERSIGN_TEST_RUN");
     run.map_or_else(std::env::temp_dir, PathBuf::from)
 }
@@ -217,7 +219,9 @@ fn postgres_script(arguments: &[&str]) -> Output {
 async fn start_server(dir: &Path) -> Url {
     let newest = postgres_servers().pop().unwrap();
     let mut connection = PgConnection::connect(newest.url.as_str()).await.unwrap();
-    let data = column(&mut connection, "SHOW data_directory").await.unwrap();
+    let data = column(&mut connection, "SHOW data_directory")
+        .await
+        .unwrap();
     let programs = fs::read_to_string(Path::new(&data[0]).join("../bindir")).expect(
         "the server of COUNTERSIGN_TEST_POSTGRES was not started by scripts/support/postgres.sh",
     );

@@ -82,7 +82,8 @@ async fn carry(client: TcpStream, target: SocketAddr, rules: Arc<watch::Sender<R
         while let Ok(length @ 1..) = from_client.read(&mut bytes).await {
             let message = &bytes[..length];
             let marker = rules.borrow().hold_after;
-            let caught = marker.is_some_and(|marker| message.windows(marker.len()).any(|w| w == marker));
+            let caught =
+                marker.is_some_and(|marker| message.windows(marker.len()).any(|w| w == marker));
             if caught {
                 hold.send_replace(true);
             }

@@ -17,7 +17,10 @@ use super::{REPORTER, until};
 fn configure(place: &Place, name: &str, port: u16) -> PathBuf {
     let text = fs::read_to_string(place.dir.join("countersign.toml")).unwrap();
     let text = text
-        .replace(&format!("listen = \"127.0.0.1:{}\"", place.port), &format!("listen = \"127.0.0.1:{port}\""))
+        .replace(
+            &format!("listen = \"127.0.0.1:{}\"", place.port),
+            &format!("listen = \"127.0.0.1:{port}\""),
+        )
         .replace("state_dir = \"state\"", &format!("state_dir = \"{name}\""));
     let path = place.dir.join(format!("{name}.toml"));
     let more = "\n[store]\nkind = \"postgres\"\nurl_file = \"store-url\"\n\
@@ -28,7 +31,10 @@ fn configure(place: &Place, name: &str, port: u16) -> PathBuf {
 
 async fn prepare_store(place: &Place) {
     let mut connection = place.superuser("postgres").await;
-    for sql in ["CREATE ROLE ledger LOGIN PASSWORD 'ledger'", "CREATE DATABASE ledger OWNER ledger"] {
+    for sql in [
+        "CREATE ROLE ledger LOGIN PASSWORD 'ledger'",
+        "CREATE DATABASE ledger OWNER ledger",
+    ] {
         try_sql(&mut connection, sql).await.unwrap();
     }
     let port = place.superuser.port().unwrap();
@@ -39,7 +45,12 @@ async fn prepare_store(place: &Place) {
 /// Asks, collects and finishes, whichever broker answers which call.
 async fn errand(brokers: [&Broker; 2], number: usize) -> String {
     let [one, other] = [brokers[number % 2], brokers[(number + 1) % 2]];
-    let request = one.ask(REPORTER, &json!({"action": "orders.report", "ttl_seconds": 60})).await;
+    let request = one
+        .ask(
+            REPORTER,
+            &json!({"action": "orders.report", "ttl_seconds": 60}),
+        )
+        .await;
     // A broker that has not read so far yet says so; then it is asked again.
     let collected = until("the other broker knows the request", async || {
         let answer = other.collect(REPORTER, &request).await;
@@ -58,7 +69,9 @@ async fn errand(brokers: [&Broker; 2], number: usize) -> String {
 }
 
 fn events(ledger: &[String], kind: &str) -> Vec<Value> {
-    let entries = ledger.iter().map(|entry| serde_json::from_str::<Value>(entry).unwrap());
+    let entries = ledger
+        .iter()
+        .map(|entry| serde_json::from_str::<Value>(entry).unwrap());
     entries
         .map(|entry| entry["event"].clone())
         .filter(|event| event["kind"] == kind)
@@ -69,7 +82,10 @@ fn events(ledger: &[String], kind: &str) -> Vec<Value> {
 async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each() {
     let place = Place::open().await;
     prepare_store(&place).await;
-    let (left, right) = (configure(&place, "left", place.port), configure(&place, "right", place.port + 1));
+    let (left, right) = (
+        configure(&place, "left", place.port),
+        configure(&place, "right", place.port + 1),
+    );
     let base = |port: u16| format!("http://127.0.0.1:{port}");
     let left = Broker::serve(&left, base(place.port), &place.dir.join("../left.log")).await;
     // Replicas sign one log with one key and have one operator.
@@ -79,7 +95,12 @@ async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each(
         private_file(&place.dir.join("right").join(name), &text);
     }
     chmod_private(&place.dir.join("right"));
-    let right = Broker::serve(&right, base(place.port + 1), &place.dir.join("../right.log")).await;
+    let right = Broker::serve(
+        &right,
+        base(place.port + 1),
+        &place.dir.join("../right.log"),
+    )
+    .await;
 
     let errands = (0..100).map(|number| errand([&left, &right], number));
     let done: BTreeSet<String> = join_all(errands).await.into_iter().collect();
@@ -95,23 +116,47 @@ async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each(
     assert_eq!(place.credentials().await, Vec::<String>::new());
 
     let ledger = left.ledger(&operator).await;
-    for kind in ["request.submitted", "grant.made", "lease.intended", "lease.live", "lease.ending", "lease.ended"] {
+    for kind in [
+        "request.submitted",
+        "grant.made",
+        "lease.intended",
+        "lease.live",
+        "lease.ending",
+        "lease.ended",
+    ] {
         let of_requests = events(&ledger, kind);
         let about: BTreeSet<_> = of_requests
             .iter()
-            .map(|event| event["request"].as_str().or(event["submission"]["request"].as_str()).unwrap().to_owned())
+            .map(|event| {
+                event["request"]
+                    .as_str()
+                    .or(event["submission"]["request"].as_str())
+                    .unwrap()
+                    .to_owned()
+            })
             .collect();
         assert_eq!((of_requests.len(), about.len()), (100, 100), "{kind}");
         assert_eq!(about, done, "{kind}");
     }
-    let acted: BTreeSet<_> = events(&ledger, "lease.end_claimed").iter().map(|e| e["broker"].to_string()).collect();
+    let acted: BTreeSet<_> = events(&ledger, "lease.end_claimed")
+        .iter()
+        .map(|e| e["broker"].to_string())
+        .collect();
     assert!(!acted.is_empty());
     assert!(events(&ledger, "orphan.found").is_empty());
     let export = place.dir.join("../export.jsonl");
     let arguments = ["ledger", "export", "--out", export.to_str().unwrap()];
-    run(countersign(&right.base, &operator, &arguments)).await.fine();
+    run(countersign(&right.base, &operator, &arguments))
+        .await
+        .fine();
     let key = fs::read_to_string(place.dir.join("left/ledger.vkey")).unwrap();
-    let verify = ["ledger", "verify", export.to_str().unwrap(), "--key", key.trim()];
+    let verify = [
+        "ledger",
+        "verify",
+        export.to_str().unwrap(),
+        "--key",
+        key.trim(),
+    ];
     local(&verify, &place.dir).await.fine();
 }
 

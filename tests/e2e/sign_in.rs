@@ -39,7 +39,10 @@ async fn people_of_a_certified_provider_sign_in_and_approve() {
     let approved = broker.request(REPORTER, &export).await;
     assert_eq!(approved["state"], "approved");
     let reviewer = &approved["reviews"][0]["reviewer"];
-    assert_eq!(reviewer, &json!({"issuer": provider.issuer, "subject": "ben"}));
+    assert_eq!(
+        reviewer,
+        &json!({"issuer": provider.issuer, "subject": "ben"})
+    );
     let collected = broker.collect(REPORTER, &export).await;
     assert_eq!(collected.status, StatusCode::OK, "{collected:?}");
     broker.finish(REPORTER, &export).await;
