@@ -37,7 +37,8 @@ impl Drop for Broker {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = read(&self.log);
-            let lines: Vec<_> = log.lines().rev().take(40).collect();
+            let told = log.lines().rev().filter(|line| !line.contains("answered"));
+            let lines: Vec<_> = told.take(40).collect();
             for line in lines.into_iter().rev() {
                 eprintln!("broker: {line}");
             }
