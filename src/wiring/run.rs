@@ -136,6 +136,14 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let gates = gates(issuers, &bundle);
     let store = setup.store().await?;
     signed_with(&key, store.as_ref()).await?;
+    let identity = identity::Ports {
+        store: Arc::clone(&store),
+        clock: Arc::clone(&setup.clock),
+        entropy: Arc::clone(&setup.entropy),
+    };
+    // Before anything is put in force: a mistake in [people] must leave no trace.
+    let public_url = &setup.config.server.public_url;
+    let reviewers = Reviewers::new(identity.clone(), setup.providers()?, public_url)?;
     let mut background = tokio::task::JoinSet::new();
     for gate in gates.values() {
         if !gate.try_open().await {
@@ -148,8 +156,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
         .collect();
     let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
     background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
-    let (authenticator, sign_in) = doors(&setup, &broker, store, operator)?;
-    let public_url = &setup.config.server.public_url;
+    let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);
     let api = Api::new(
         broker.clone(),
@@ -223,26 +230,14 @@ fn ports(
 fn doors(
     setup: &Setup,
     broker: &Broker,
-    store: Arc<dyn Store>,
+    ports: identity::Ports,
+    reviewers: Reviewers,
     operator: crate::domain::Digest,
 ) -> anyhow::Result<(Arc<dyn Authenticator>, Arc<dyn SignIn>)> {
-    let (clock, entropy) = (Arc::clone(&setup.clock), Arc::clone(&setup.entropy));
-    let ports = identity::Ports {
-        store,
-        clock,
-        entropy,
-    };
     let public_url = &setup.config.server.public_url;
     let directory = Arc::new(Directory(broker.clone()));
     let workloads = &setup.config.workloads;
-    let agents = Agents::new(
-        ports.clone(),
-        directory,
-        workloads,
-        public_url,
-        Some(operator),
-    )?;
-    let reviewers = Reviewers::new(ports, setup.providers()?, public_url)?;
+    let agents = Agents::new(ports, directory, workloads, public_url, Some(operator))?;
     let gate = Gate {
         agents: Arc::new(agents),
         sessions: reviewers.sessions().clone(),

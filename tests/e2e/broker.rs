@@ -32,6 +32,20 @@ pub struct Answer {
     pub body: Value,
 }
 
+impl Drop for Broker {
+    /// What a failed test is understood by.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = read(&self.log);
+            let told = log.lines().rev().filter(|line| !line.contains("answered"));
+            let lines: Vec<_> = told.take(40).collect();
+            for line in lines.into_iter().rev() {
+                eprintln!("broker: {line}");
+            }
+        }
+    }
+}
+
 impl Broker {
     /// Starts `countersign dev` and waits until it serves and the target is enabled.
     pub async fn dev(place: &Place) -> Self {

@@ -109,7 +109,12 @@ async fn refusals_say_what_to_do() {
             5,
             &["no policy permits it [policy_denied]"],
         ),
-        (REPORTER, &["agent", "ls"], 3, &["[operator_only]"]),
+        (
+            REPORTER,
+            &["agent", "ls"],
+            3,
+            &["[forbidden]", "This is for the operator"],
+        ),
         ("csk_wrong", &["ls"], 3, &["[unauthenticated]"]),
         (
             REPORTER,

@@ -66,15 +66,15 @@ async fn case_121_nothing_crosses_a_network_in_clear() {
             "use verify_full",
         ],
     );
+    assert!(
+        !place.dir.join("state/ledger.db").exists(),
+        "a ledger was made all the same"
+    );
     let ran = serve(&place, |text| {
         text.replace("http://127.0.0.1:1\"", "http://idp.example\"")
     })
     .await;
     refused(&ran, &["http://idp.example", "https"]);
-    assert!(
-        !place.dir.join("state/ledger.db").exists(),
-        "a ledger was made all the same"
-    );
 
     // The target has no certificate: verified is the default, so it is not enabled and nothing is minted.
     place.edit("countersign.toml", set("tls", ""));

@@ -42,7 +42,7 @@ async fn within<T>(deadline: Duration, what: &str, mut look: impl AsyncFnMut() -
             if let Some(seen) = look().await {
                 return seen;
             }
-            tokio::time::sleep(Duration::from_millis(25)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     let seen = tokio::time::timeout(deadline, seen).await;
