@@ -116,28 +116,7 @@ async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each(
     assert_eq!(place.credentials().await, Vec::<String>::new());
 
     let ledger = left.ledger(&operator).await;
-    for kind in [
-        "request.submitted",
-        "grant.made",
-        "lease.intended",
-        "lease.live",
-        "lease.ending",
-        "lease.ended",
-    ] {
-        let of_requests = events(&ledger, kind);
-        let about: BTreeSet<_> = of_requests
-            .iter()
-            .map(|event| {
-                event["request"]
-                    .as_str()
-                    .or(event["submission"]["request"].as_str())
-                    .unwrap()
-                    .to_owned()
-            })
-            .collect();
-        assert_eq!((of_requests.len(), about.len()), (100, 100), "{kind}");
-        assert_eq!(about, done, "{kind}");
-    }
+    once_each(&ledger, &done);
     let acted: BTreeSet<_> = events(&ledger, "lease.end_claimed")
         .iter()
         .map(|e| e["broker"].to_string())
@@ -158,6 +137,32 @@ async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each(
         key.trim(),
     ];
     local(&verify, &place.dir).await.fine();
+}
+
+/// Every request went through each of these exactly once.
+fn once_each(ledger: &[String], done: &BTreeSet<String>) {
+    for kind in [
+        "request.submitted",
+        "grant.made",
+        "lease.intended",
+        "lease.live",
+        "lease.ending",
+        "lease.ended",
+    ] {
+        let of_requests = events(ledger, kind);
+        let about: BTreeSet<_> = of_requests
+            .iter()
+            .map(|event| {
+                event["request"]
+                    .as_str()
+                    .or(event["submission"]["request"].as_str())
+                    .unwrap()
+                    .to_owned()
+            })
+            .collect();
+        assert_eq!((of_requests.len(), about.len()), (100, 100), "{kind}");
+        assert_eq!(&about, done, "{kind}");
+    }
 }
 
 /// A second broker with a key of its own would sign the same history in another name.
