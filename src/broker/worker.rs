@@ -11,8 +11,11 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::calls::Calls;
+use super::draft::SequenceError;
 use crate::domain::command::EndFailure;
-use crate::domain::{Command, Duty, LeaseId, LeaseState, Seconds, TargetName, due};
+use crate::domain::{
+    Command, Duty, LeaseId, LeaseState, RequestId, RequestState, Seconds, TargetName, due,
+};
 use crate::issuers::{EndError, Issuer};
 
 /// Leases ended at one target at the same time.
@@ -23,8 +26,19 @@ const BACKOFF_MAX_SECONDS: u64 = 60;
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// How soon a sweep that failed is tried again.
 const SWEEP_RETRY: Duration = Duration::from_secs(15);
+/// How soon the worker looks again while what is due is under way.
+const BREATH: Duration = Duration::from_millis(200);
 /// Longest sleep: also the longest a duty waits when the clock is turned forward.
 const NAP: Duration = Duration::from_secs(5);
+
+/// Whether the ledger can be told of the end of a lease.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Recording {
+    /// As far as is known.
+    Possible,
+    /// It could not be told that the lease's time is up.
+    Impossible,
+}
 
 /// The worker. One a broker.
 #[derive(Clone)]
@@ -63,8 +77,11 @@ impl Worker {
         let now = self.calls.shared.clock.now();
         let next = self.calls.shared.world(crate::domain::World::next_deadline);
         let millis = next.map_or(i64::MAX, |next| next.millis() - now.millis());
-        // Duties that are under way or claimed elsewhere stay due for a while; they need no spinning.
-        Duration::from_millis(u64::try_from(millis).unwrap_or(0).max(20)).min(NAP)
+        match u64::try_from(millis) {
+            Ok(millis) if millis > 0 => Duration::from_millis(millis).min(NAP),
+            // What is due and under way, or waits for its turn, needs no spinning.
+            _ => BREATH,
+        }
     }
 
     async fn take_what_is_due(&self) {
@@ -72,19 +89,35 @@ impl Worker {
         for duty in self.calls.shared.world(|world| due(world, now)) {
             match duty {
                 Duty::Lapse { request } => {
-                    if let Err(error) = self.calls.send(Command::Lapse { request }).await {
+                    let lapse = Command::Lapse {
+                        request: request.clone(),
+                    };
+                    if let Err(error) = self.calls.send(lapse).await {
                         tracing::warn!(%error, "what is due could not be recorded; trying again");
-                        self.calls.shared.pause().await;
-                        return;
+                        self.queue_expired(&request);
                     }
                 }
-                Duty::End { lease, target } => self.queue_end(lease, &target),
+                Duty::End { lease, target } => self.queue(lease, &target, Recording::Possible),
             }
         }
     }
 
+    /// A lease whose time is up ends although the ledger cannot say so yet.
+    fn queue_expired(&self, request: &RequestId) {
+        let lease = self.calls.shared.world(|world| {
+            let request = world.requests.get(request)?;
+            let RequestState::Live { lease, .. } = &request.state else {
+                return None;
+            };
+            world.leases.get(lease).cloned()
+        });
+        if let Some(lease) = lease {
+            self.queue(lease.id.clone(), &lease.target, Recording::Impossible);
+        }
+    }
+
     /// Puts a lease on its target's queue, once.
-    fn queue_end(&self, lease: LeaseId, target: &TargetName) {
+    fn queue(&self, lease: LeaseId, target: &TargetName, recording: Recording) {
         let Some(queue) = self.queues.get(target).cloned() else {
             tracing::error!(%lease, %target, "a lease is to be ended at a target that is not configured");
             return;
@@ -97,7 +130,7 @@ impl Worker {
             if let Ok(_turn) = queue.acquire().await
                 && let Some(issuer) = worker.calls.shared.issuers.get(&target)
             {
-                worker.end(&lease, issuer.as_ref()).await;
+                worker.end(&lease, issuer.as_ref(), recording).await;
             }
             worker.under_way().remove(&lease);
         });
@@ -111,25 +144,36 @@ impl Worker {
 
     /// Claim, end, prove, record. Dying anywhere in here leaves the duty to whoever comes next: the
     /// claim runs out, and ending what is ended already is fine.
-    async fn end(&self, id: &LeaseId, issuer: &dyn Issuer) {
-        let broker = self.calls.shared.name.clone();
-        let claim = Command::ClaimEnd {
-            lease: id.clone(),
-            broker: broker.clone(),
+    async fn end(&self, id: &LeaseId, issuer: &dyn Issuer, recording: Recording) {
+        let shared = &self.calls.shared;
+        let broker = shared.name.clone();
+        let mut claimed = false;
+        if recording == Recording::Possible {
+            let claim = Command::ClaimEnd {
+                lease: id.clone(),
+                broker: broker.clone(),
+            };
+            match self.calls.send(claim).await {
+                Ok(_) => claimed = true,
+                Err(SequenceError::Unavailable) => {}
+                Err(SequenceError::Refused(refusal)) => {
+                    tracing::debug!(lease = %id, %refusal, "left to whoever holds the claim");
+                    return;
+                }
+            }
+        }
+        let Some(lease) = shared.world(|world| world.leases.get(id).cloned()) else {
+            return;
         };
-        if let Err(error) = self.calls.send(claim).await {
-            tracing::debug!(lease = %id, %error, "left to whoever holds the claim");
+        let within = Duration::from_secs(shared.limits.claim_window.0.saturating_sub(5));
+        let result = end_and_prove(issuer, &lease.handle(), &lease.scope, within).await;
+        if !claimed {
+            // The one relaxation of "no state without an entry": access is cut although the ledger cannot
+            // be written. The duty stays; once the ledger is back it is claimed, done again and recorded.
+            tracing::error!(lease = %id, ended = result.is_ok(), "access is cut without an entry; it follows when the ledger is back");
+            tokio::time::sleep(NAP).await;
             return;
         }
-        let Some(lease) = self
-            .calls
-            .shared
-            .world(|world| world.leases.get(id).cloned())
-        else {
-            return;
-        };
-        let within = Duration::from_secs(self.calls.shared.limits.claim_window.0.saturating_sub(5));
-        let result = end_and_prove(issuer, &lease.handle(), &lease.scope, within).await;
         let attempts = match &lease.state {
             LeaseState::Ending { attempts, .. } => *attempts,
             _ => 0,

@@ -430,6 +430,61 @@ fn l08_case_124_a_revocation_is_retried_for_ever() {
     judge(&house);
 }
 
+/// L4, L5, L8: while the ledger cannot be written nothing is minted, and what has to end ends all the same.
+#[test]
+fn l08_case_143_revocation_goes_on_while_the_ledger_is_down() {
+    let house = House::new(4);
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        let agent = "reporter".parse().unwrap();
+        let mut ids = Vec::new();
+        for key in ["finished", "expiring"] {
+            let (request, _) = broker
+                .submit(&agent, ask("orders.report", key.into()))
+                .await
+                .unwrap();
+            broker.collect(&agent, request.id(), key).await.unwrap();
+            ids.push(request.id().clone());
+        }
+        house
+            .target
+            .set_faults(Some(Box::new(|_| TargetFault::Away)));
+        broker.finish(&agent, &ids[0], Map::new()).await.unwrap();
+        house.store.set_faults(Some(Box::new(|operation| {
+            if operation == Operation::Append {
+                Fault::Fail
+            } else {
+                Fault::Proceed
+            }
+        })));
+        house.target.set_faults(None);
+        let refused = broker
+            .submit(&agent, ask("orders.report", "new".into()))
+            .await;
+        assert!(
+            matches!(refused, Err(BrokerError::Unavailable { .. })),
+            "{refused:?}"
+        );
+        let before = house.entries().await.len();
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        assert_eq!(
+            house.target.live(),
+            Vec::<String>::new(),
+            "both ended without an entry"
+        );
+        assert_eq!(house.entries().await.len(), before);
+        house.store.set_faults(None);
+        for id in &ids {
+            let at_most = Duration::from_secs(60);
+            broker.wait(id, "live", at_most).await.unwrap();
+            let request = broker.wait(id, "ending", at_most).await.unwrap().unwrap();
+            assert_eq!(request.state.word(), "closed", "the entries follow");
+        }
+        broker.stop().await;
+    });
+    judge(&house);
+}
+
 /// L12: two brokers on one store serve the same stories; nothing is done twice.
 #[test]
 fn l12_case_137_two_brokers_on_one_store_never_both_act() {

@@ -305,12 +305,12 @@ mod tests {
     #[test]
     fn credentials_are_not_put_where_a_project_is() {
         assert!(is_inside(
-            Path::new("/home/a/project/tmp"),
-            Path::new("/home/a/project")
+            Path::new("/srv/a/project/tmp"),
+            Path::new("/srv/a/project")
         ));
         assert!(!is_inside(
-            Path::new("/home/a/project-tmp"),
-            Path::new("/home/a/project")
+            Path::new("/srv/a/project-tmp"),
+            Path::new("/srv/a/project")
         ));
         assert!(!is_inside(Path::new("/tmp"), Path::new("/")));
     }
