@@ -85,13 +85,14 @@ async fn case_012_no_escape_reaches_a_terminal() {
 async fn an_interrupt_from_the_keyboard_reaches_the_command_once() {
     let fake = Fake::start("approved").await;
     let program = fake.path("program");
-    let text = "trap 'echo INTERRUPTED' INT\necho ready\nuntil read -r line; do :; done\necho \"bye $line\"\nexit 3\n";
+    // Not a shell script: a shell cannot trap what was ignored when it started, as under a job in the background.
+    let text = "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: print('INTERRUPTED', flush=True))\nprint('ready', flush=True)\nline = sys.stdin.readline()\nprint('bye ' + line.strip(), flush=True)\nsys.exit(3)\n";
     std::fs::write(&program, text).unwrap();
     let arguments = [
         "exec",
         "orders.refund",
         "--",
-        "bash",
+        "python3",
         program.to_str().unwrap(),
     ];
     let mut child = on_a_terminal(&fake, &arguments).spawn().unwrap();
