@@ -64,7 +64,7 @@ CREATE TABLE blobs (
 CREATE TABLE snapshot (
     id    BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     size  BIGINT NOT NULL,
-    root  BYTEA  NOT NULL CHECK (length(root) = 32),
+    last  BYTEA  NOT NULL CHECK (length(last) = 32),
     bytes BYTEA  NOT NULL
 );
 

@@ -66,7 +66,7 @@ CREATE TABLE blobs (
 CREATE TABLE snapshot (
     id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     size  INTEGER NOT NULL,
-    root  BLOB    NOT NULL CHECK (length(root) = 32),
+    last  BLOB    NOT NULL CHECK (length(last) = 32),
     bytes BLOB    NOT NULL
 ) STRICT;
 

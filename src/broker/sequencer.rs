@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
 use super::shared::Shared;
+use crate::domain::command::Revoker;
 use crate::domain::event::BlobRef;
 use crate::domain::{
     Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
@@ -313,7 +314,7 @@ impl Sequencer {
             .await?;
         let same_history = last
             .first()
-            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.root);
+            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.last);
         match serde_json::from_slice::<World>(&snapshot.bytes) {
             Ok(world) if same_history && world.size == snapshot.size => {
                 self.world = world.restored();
@@ -378,7 +379,8 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Decisions are made under the bundle in force and no other. Only `ApplyBundle` may change it.
+    /// Decisions are made under the bundle in force and no other. What asks no policy, and above all what ends
+    /// access, goes on without it.
     fn policy_in_force(&self, command: &Command) -> bool {
         let free = matches!(
             command,
@@ -388,8 +390,20 @@ impl Sequencer {
                 | Command::ClaimEnd { .. }
                 | Command::RecordEnd { .. }
                 | Command::RecordMint { .. }
+                | Command::LoseAnswer { .. }
+                | Command::Finish { .. }
+                | Command::Withdraw { .. }
+                | Command::DisableAgent { .. }
+                | Command::SetFreeze { .. }
+                | Command::NoteSession { .. }
                 | Command::FindOrphan { .. }
                 | Command::RecordOrphanEnd { .. }
+        ) || matches!(
+            command,
+            Command::Revoke {
+                by: Revoker::Agent(_) | Revoker::Operator,
+                ..
+            }
         );
         free || self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
     }
@@ -442,11 +456,7 @@ async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
     if let Some(last) = last {
         shared
             .store
-            .put_snapshot(Snapshot {
-                size,
-                root: last,
-                bytes,
-            })
+            .put_snapshot(Snapshot { size, last, bytes })
             .await?;
     }
     Ok(())

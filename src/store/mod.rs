@@ -151,7 +151,7 @@ pub struct Snapshot {
     /// Entries folded.
     pub size: u64,
     /// SHA-256 of the last folded entry's bytes, so that a snapshot of another history is noticed.
-    pub root: Digest,
+    pub last: Digest,
     /// The folded world, serialized.
     pub bytes: Vec<u8>,
 }

@@ -27,9 +27,9 @@ const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, ag
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
-const SNAPSHOT: &str = "SELECT size, root, bytes FROM snapshot";
-const PUT_SNAPSHOT: &str = "INSERT INTO snapshot (id, size, root, bytes) VALUES (1, $1, $2, $3) \
-    ON CONFLICT (id) DO UPDATE SET size = excluded.size, root = excluded.root, bytes = excluded.bytes \
+const SNAPSHOT: &str = "SELECT size, last, bytes FROM snapshot";
+const PUT_SNAPSHOT: &str = "INSERT INTO snapshot (id, size, last, bytes) VALUES (1, $1, $2, $3) \
+    ON CONFLICT (id) DO UPDATE SET size = excluded.size, last = excluded.last, bytes = excluded.bytes \
     WHERE snapshot.size <= excluded.size";
 const REMEMBER: &str = "INSERT INTO remembered (key, value, expires) VALUES ($1, $2, $3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires \
@@ -364,10 +364,10 @@ impl<T: Dialect> Store for T {
             sqlx::query_as::<_, (i64, Vec<u8>, Vec<u8>)>(SNAPSHOT)
         );
         let rows = rows.map_err(|trouble| trouble.reading("read the snapshot"))?;
-        let snapshot = rows.into_iter().next().map(|(size, root, bytes)| {
+        let snapshot = rows.into_iter().next().map(|(size, last, bytes)| {
             Ok(Snapshot {
                 size: u64::try_from(size).map_err(|_| damaged("a snapshot's size is negative"))?,
-                root: digest_of(&root, "a snapshot's root is no hash")?,
+                last: digest_of(&last, "a snapshot's last entry has no hash")?,
                 bytes,
             })
         });
@@ -381,7 +381,7 @@ impl<T: Dialect> Store for T {
             execute,
             sqlx::query(PUT_SNAPSHOT)
                 .bind(to_sql(snapshot.size))
-                .bind(snapshot.root.0.to_vec())
+                .bind(snapshot.last.0.to_vec())
                 .bind(snapshot.bytes)
         );
         put.map_err(|trouble| trouble.writing("keep a snapshot"))?;

@@ -320,7 +320,7 @@ async fn blobs_are_kept_once_and_erased(store: Arc<dyn Store>) {
 async fn snapshots_are_replaced_by_newer_ones(store: Arc<dyn Store>) {
     let at = |size: u64, text: &str| Snapshot {
         size,
-        root: Digest::of(text.as_bytes()),
+        last: Digest::of(text.as_bytes()),
         bytes: text.into(),
     };
     store.put_snapshot(at(10, "ten")).await.unwrap();

@@ -49,7 +49,7 @@ async fn reopening_keeps_everything() {
         .unwrap();
     let snapshot = Snapshot {
         size: 70,
-        root: Digest::of(b"root"),
+        last: Digest::of(b"root"),
         bytes: b"world".to_vec(),
     };
     store.put_snapshot(snapshot.clone()).await.unwrap();
