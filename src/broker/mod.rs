@@ -28,10 +28,9 @@ use self::sequencer::Sequencer;
 use self::shared::Shared;
 use self::worker::Worker;
 use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
-use crate::domain::decide::may_review;
+use crate::domain::decide::{may_review, may_revoke};
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
-use crate::domain::rules::{Ask, Question};
 use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
     Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time,
@@ -397,23 +396,7 @@ impl Broker {
     /// Whether policy lets this person revoke it.
     pub fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
         let now = self.now();
-        self.with_rules(|world, rules| {
-            let sealed = request.sealed();
-            let agent = world.agents.get(&sealed.agent).map(|(agent, _)| agent);
-            let action = rules.policy.action(&sealed.action);
-            agent.zip(action).is_some_and(|(agent, action)| {
-                let ask = Ask {
-                    agent,
-                    on_behalf_of: request.submission.on_behalf_of.as_ref(),
-                    action,
-                    parameters: &sealed.parameters,
-                    ttl: sealed.ttl_seconds,
-                    now,
-                };
-                agent.owner.includes(reviewer)
-                    || rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
-            })
-        })
+        self.with_rules(|world, rules| may_revoke(world, reviewer, request, rules, now))
     }
 
     /// Adds an agent outside the bundle.

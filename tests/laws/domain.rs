@@ -239,6 +239,40 @@ fn a_lease_ended_while_its_mint_may_be_under_way_is_left_alone_until_the_mint_is
 }
 
 #[test]
+fn l04_the_owner_always_and_others_as_policy_says_may_end_access() {
+    for (who, allowed) in [
+        ("ana", true),
+        ("chloe", true),
+        ("eve", false),
+        ("ben", false),
+    ] {
+        let mut desk = Desk::new();
+        let request = desk.submit("reporter", "orders.report").unwrap();
+        let lease = desk.collect("reporter", &request, "k").unwrap();
+        desk.minted(&lease).unwrap();
+        // The owner can even when the action has left the catalog.
+        desk.policy
+            .actions
+            .retain(|action| who != "ana" || action.name.as_str() != "orders.report");
+        let person = people()
+            .into_iter()
+            .find(|p| p.person.subject == who)
+            .unwrap();
+        let by = Revoker::Person(Box::new(person));
+        let revoked = desk.tell(&Command::Revoke {
+            by,
+            request: request.clone(),
+        });
+        assert_eq!(revoked.is_ok(), allowed, "{who}: {revoked:?}");
+        let ending = matches!(
+            desk.open(&request).unwrap().state,
+            RequestState::Ending { .. }
+        );
+        assert_eq!(ending, allowed, "{who}");
+    }
+}
+
+#[test]
 fn illegal_transitions_carry_both_sides() {
     let desk = Desk::new();
     let mut world = desk.world.clone();

@@ -6,6 +6,7 @@ use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
 use super::super::event::Event;
 use super::super::ids::{AgentName, LeaseId, RequestId, TargetName};
 use super::super::lease::{EndCause, Lease, LeaseState, lease_of};
+use super::super::person::Reviewer;
 use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
 use super::super::time::Time;
@@ -68,27 +69,37 @@ pub(super) fn revoke(
         Revoker::Agent(agent) => {
             own_request(world, agent, id)?;
         }
-        Revoker::Person(reviewer) => {
-            let sealed = request.sealed();
-            let agent = world.agents.get(&sealed.agent).map(|(agent, _)| agent);
-            let action = rules.policy.action(&sealed.action);
-            let permitted = agent.zip(action).is_some_and(|(agent, action)| {
-                let ask = ask_of(agent, action, request, now);
-                agent.owner.includes(reviewer)
-                    || rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
-            });
-            if !permitted {
-                return Err(Refusal::new(
-                    RefusalCode::NotAReviewer,
-                    "policy does not let you revoke this",
-                    "Ask the agent's owner or the security team.",
-                ));
-            }
+        Revoker::Person(reviewer) if !may_revoke(world, reviewer, request, rules, now) => {
+            return Err(Refusal::new(
+                RefusalCode::NotAReviewer,
+                "policy does not let you revoke this",
+                "Ask the agent's owner or the security team.",
+            ));
         }
+        Revoker::Person(_) => {}
     }
     Ok(stop(request, Outcome::Revoked, EndCause::Revoked)
         .into_iter()
         .collect())
+}
+
+/// Whether `reviewer` may end this: the agent's owner always, others as policy says.
+pub fn may_revoke(
+    world: &World,
+    reviewer: &Reviewer,
+    request: &Request,
+    rules: &Rules<'_>,
+    now: Time,
+) -> bool {
+    let sealed = request.sealed();
+    let Some((agent, _)) = world.agents.get(&sealed.agent) else {
+        return false;
+    };
+    let permitted = |action| {
+        let ask = ask_of(agent, action, request, now);
+        rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
+    };
+    agent.owner.includes(reviewer) || rules.policy.action(&sealed.action).is_some_and(permitted)
 }
 
 /// The entry that stops `request` for good, wherever it stands; none when it is ending for good already.

@@ -6,6 +6,7 @@ mod end;
 mod review;
 mod submit;
 
+pub use end::may_revoke;
 pub use review::may_review;
 
 use super::action::Action;
