@@ -21,6 +21,10 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/simulation/scenes.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/support/target.rs",
         "tokio's time, which stands still and jumps",
     ),
