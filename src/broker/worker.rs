@@ -22,6 +22,8 @@ use crate::issuers::{EndError, Issuer};
 const PER_TARGET: usize = 8;
 /// Longest wait between two attempts.
 const BACKOFF_MAX_SECONDS: u64 = 60;
+/// What is left of a claim to record the outcome in.
+const RECORD_MARGIN: Duration = Duration::from_secs(5);
 /// How often targets are searched for credentials no lease explains.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// How soon a sweep that failed is tried again.
@@ -165,8 +167,9 @@ impl Worker {
         let Some(lease) = shared.world(|world| world.leases.get(id).cloned()) else {
             return;
         };
-        let within = Duration::from_secs(shared.limits.claim_window.0.saturating_sub(5));
-        let result = end_and_prove(issuer, &lease.handle(), &lease.scope, within).await;
+        let result = self
+            .end_and_prove(issuer, &lease.handle(), &lease.scope)
+            .await;
         if !claimed {
             // The one relaxation of "no state without an entry": access is cut although the ledger cannot
             // be written. The duty stays; once the ledger is back it is claimed, done again and recorded.
@@ -194,10 +197,7 @@ impl Worker {
 
     /// 1, 2, 4 … 60 seconds, half of it by chance so that many leases do not come back at once.
     fn backoff(&self, attempts: u32) -> Seconds {
-        let ceiling = 1u64
-            .checked_shl(attempts.min(6))
-            .unwrap_or(64)
-            .min(BACKOFF_MAX_SECONDS);
+        let ceiling = (1u64 << attempts.min(6)).min(BACKOFF_MAX_SECONDS);
         let chance = u64::try_from(self.calls.shared.entropy.draw() % 1000).unwrap_or(0);
         Seconds((ceiling / 2 + ceiling * chance / 2000).max(1))
     }
@@ -252,7 +252,7 @@ impl Worker {
                 tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
             }
             let nothing = serde_json::Value::Null;
-            let proof = end_and_prove(issuer, &handle, &nothing, Duration::from_secs(25)).await?;
+            let proof = self.end_and_prove(issuer, &handle, &nothing).await?;
             let target = target.clone();
             self.calls
                 .send(Command::RecordOrphanEnd {
@@ -264,24 +264,27 @@ impl Worker {
         }
         Ok(())
     }
-}
 
-async fn end_and_prove(
-    issuer: &dyn Issuer,
-    handle: &str,
-    scope: &serde_json::Value,
-    within: Duration,
-) -> Result<Vec<String>, EndError> {
-    let work = async {
-        issuer.end(handle, scope).await?;
-        issuer.prove(handle).await
-    };
-    tokio::time::timeout(within, work)
-        .await
-        .unwrap_or_else(|_| {
-            Err(EndError {
-                code: "target_timeout".into(),
-                detail: "no answer in time".into(),
+    /// Ends a credential and looks whether it is gone, within the time a claim leaves for it.
+    async fn end_and_prove(
+        &self,
+        issuer: &dyn Issuer,
+        handle: &str,
+        scope: &serde_json::Value,
+    ) -> Result<Vec<String>, EndError> {
+        let claim = self.calls.shared.limits.claim_window;
+        let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
+        let work = async {
+            issuer.end(handle, scope).await?;
+            issuer.prove(handle).await
+        };
+        tokio::time::timeout(within, work)
+            .await
+            .unwrap_or_else(|_| {
+                Err(EndError {
+                    code: "target_timeout".into(),
+                    detail: "no answer in time".into(),
+                })
             })
-        })
+    }
 }

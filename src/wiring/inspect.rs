@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::files;
-use super::setup::Setup;
+use super::setup::{Setup, scopes_at};
 use crate::cli::local::{Finding, Severity};
 use crate::domain::{Policy, TargetName};
 use crate::issuers::{Issuer, IssuerSet};
@@ -108,14 +108,10 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
     let Some((setup, targets, bundle)) = checked(dir, &mut findings)? else {
         return Ok(findings);
     };
-    let wanted = |name: &TargetName| {
-        let actions = bundle.as_ref().map(Policy::actions).unwrap_or_default();
-        let here = actions.into_iter().filter(|action| &action.target == name);
-        here.map(|action| action.scope.clone()).collect::<Vec<_>>()
-    };
     for (name, issuer) in &targets.0 {
         let about = format!("target {name}");
-        match issuer.rehearse(&wanted(name)).await {
+        let scopes = bundle.as_ref().map(|bundle| scopes_at(bundle, name));
+        match issuer.rehearse(&scopes.unwrap_or_default()).await {
             Err(error) => {
                 findings.push(finding(
                     Severity::Error,
@@ -153,23 +149,20 @@ impl Setup {
     ) -> BTreeMap<TargetName, std::sync::Arc<dyn Issuer>> {
         let mut issuers = BTreeMap::new();
         for name in self.config.targets.keys() {
-            match self.issuer(name) {
-                Ok(issuer) => {
-                    issuers.insert(name.clone(), issuer);
-                }
-                Err(error) => {
-                    let text = format!("{error:#}");
-                    findings.push(finding(Severity::Warning, format!("target {name}"), text));
-                    match self.issuer_without_password(name) {
-                        Ok(issuer) => {
-                            issuers.insert(name.clone(), issuer);
-                        }
-                        Err(error) => {
-                            let text = format!("{error:#}");
-                            findings.push(finding(Severity::Error, format!("target {name}"), text));
-                        }
-                    }
-                }
+            let mut found = |severity, error: anyhow::Error| {
+                findings.push(finding(
+                    severity,
+                    format!("target {name}"),
+                    format!("{error:#}"),
+                ));
+            };
+            let issuer = self.issuer(name).or_else(|error| {
+                found(Severity::Warning, error);
+                self.issuer_without_password(name)
+            });
+            match issuer {
+                Ok(issuer) => drop(issuers.insert(name.clone(), issuer)),
+                Err(error) => found(Severity::Error, error),
             }
         }
         issuers

@@ -196,23 +196,21 @@ impl Setup {
     }
 }
 
+/// What the catalog asks of a target: the scopes to rehearse there.
+pub(super) fn scopes_at(bundle: &Bundle, target: &TargetName) -> Vec<serde_json::Value> {
+    let actions = bundle.actions().into_iter();
+    let here = actions.filter(|action| &action.target == target);
+    here.map(|action| action.scope.clone()).collect()
+}
+
 /// Puts every issuer behind its rehearsal of what the catalog asks of it.
 pub(super) fn gates(
     issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
     bundle: &Bundle,
 ) -> BTreeMap<TargetName, Arc<Gate>> {
-    let scopes = |target: &TargetName| {
-        let actions = bundle.actions().into_iter();
-        actions
-            .filter(|action| &action.target == target)
-            .map(|action| action.scope.clone())
-            .collect()
+    let gate = |(name, issuer): (TargetName, _)| {
+        let scopes = scopes_at(bundle, &name);
+        (name.clone(), Arc::new(Gate::new(name, issuer, scopes)))
     };
-    issuers
-        .into_iter()
-        .map(|(name, issuer)| {
-            let scopes = scopes(&name);
-            (name.clone(), Arc::new(Gate::new(name, issuer, scopes)))
-        })
-        .collect()
+    issuers.into_iter().map(gate).collect()
 }

@@ -81,13 +81,21 @@ async fn case_012_no_escape_reaches_a_terminal() {
     }
 }
 
+/// Not a shell script: a shell cannot trap what was ignored when it started, as under a job in the background. It writes without
+/// Python's buffers, which a signal handler must not enter while `ready` is still on its way through them.
+const INTERRUPTIBLE: &str = r"
+import os, signal, sys
+signal.signal(signal.SIGINT, lambda *_: os.write(1, b'INTERRUPTED\n'))
+os.write(1, b'ready\n')
+os.write(1, b'bye ' + sys.stdin.readline().encode())
+sys.exit(3)
+";
+
 #[tokio::test]
 async fn an_interrupt_from_the_keyboard_reaches_the_command_once() {
     let fake = Fake::start("approved").await;
     let program = fake.path("program");
-    // Not a shell script: a shell cannot trap what was ignored when it started, as under a job in the background.
-    let text = "import signal, sys\nsignal.signal(signal.SIGINT, lambda *_: print('INTERRUPTED', flush=True))\nprint('ready', flush=True)\nline = sys.stdin.readline()\nprint('bye ' + line.strip(), flush=True)\nsys.exit(3)\n";
-    std::fs::write(&program, text).unwrap();
+    std::fs::write(&program, INTERRUPTIBLE).unwrap();
     let arguments = [
         "exec",
         "orders.refund",
