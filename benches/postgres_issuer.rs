@@ -14,7 +14,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::config::{PostgresTarget, PostgresTls};
+use countersign::config::{DatabaseTls, PostgresTarget};
 use countersign::domain::{LeaseId, RequestId, Seconds, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
 use countersign::issuers::{Issuer, MintOrder};
@@ -49,7 +49,7 @@ fn target(url: &Url, connections: u32) -> PostgresTarget {
         user: "bench_broker".into(),
         password_file: "unused".into(),
         quarantine_role: "bench_orphans".into(),
-        tls: PostgresTls::Disable,
+        tls: DatabaseTls::Disable,
         max_connections: connections,
         accept_pg15_createrole: false,
         longest_ttl_seconds: 3600,

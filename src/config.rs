@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use url::Url;
 
-use crate::domain::TargetName;
+use crate::domain::{GuardName, TargetName};
 
 /// `countersign.toml`.
 #[derive(Clone, Debug, Deserialize)]
@@ -21,6 +21,12 @@ pub struct Config {
     /// Where credentials are minted.
     #[serde(default)]
     pub targets: BTreeMap<TargetName, TargetConfig>,
+    /// Deny lists in AWS that cut single sessions off; each is shared by the targets that name it.
+    #[serde(default)]
+    pub guards: BTreeMap<GuardName, GuardConfig>,
+    /// How the broker reaches AWS; needed by targets of kind `aws_sts`.
+    #[serde(default)]
+    pub aws: Option<AwsConfig>,
     /// OpenID providers that sign people in, by a short name used in `owner = "NAME:SUBJECT"`.
     #[serde(default)]
     pub people: BTreeMap<String, PeopleConfig>,
@@ -66,6 +72,147 @@ pub enum StoreConfig {
 pub enum TargetConfig {
     /// A PostgreSQL cluster.
     Postgres(PostgresTarget),
+    /// A MariaDB server.
+    Mariadb(MariadbTarget),
+    /// A role in an AWS account.
+    AwsSts(AwsTarget),
+}
+
+/// How the broker reaches AWS. `AWS_ENDPOINT_URL` and proxy variables are never read.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsConfig {
+    /// Region of the STS endpoint, such as `eu-central-1`.
+    pub region: String,
+    /// Where the broker's own credentials come from. Nothing else is tried.
+    pub credentials: AwsLogin,
+    /// Other addresses of AWS's services, for an emulator or a private endpoint.
+    #[serde(default)]
+    pub endpoints: AwsEndpoints,
+}
+
+/// Where the broker's own AWS credentials come from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AwsLogin {
+    /// `AWS_ACCESS_KEY_ID` and its companions.
+    Environment,
+    /// The `default` profile of the shared configuration files.
+    Profile,
+    /// A web identity token file, as on EKS with IRSA.
+    WebIdentity,
+    /// The container endpoint, as on ECS and with EKS Pod Identity.
+    Container,
+    /// The instance metadata service of EC2.
+    Instance,
+}
+
+/// Addresses of AWS's services other than the public ones.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsEndpoints {
+    /// STS.
+    #[serde(default)]
+    pub sts: Option<Url>,
+    /// IAM.
+    #[serde(default)]
+    pub iam: Option<Url>,
+    /// The service of the canary call, with which the broker proves that a session is denied.
+    #[serde(default)]
+    pub canary: Option<Url>,
+}
+
+/// A role whose sessions are handed out.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AwsTarget {
+    /// The role, such as `arn:aws:iam::111111111111:role/countersign/orders`.
+    pub role_arn: String,
+    /// The external id in the role's trust policy; unique to this target.
+    pub external_id: String,
+    /// The guard whose policy is the role's permissions boundary.
+    pub guard: GuardName,
+    /// The region agents work in; `aws.region` when absent.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// Longest credential lifetime, in seconds: at most 3600.
+    #[serde(default = "default_aws_longest_ttl")]
+    pub longest_ttl_seconds: u64,
+}
+
+fn default_aws_longest_ttl() -> u64 {
+    3600
+}
+
+/// A deny list in AWS.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum GuardConfig {
+    /// A customer-managed policy that is the permissions boundary of every role in the group. The broker may do
+    /// nothing but write its versions.
+    Boundary {
+        /// The policy, such as `arn:aws:iam::111111111111:policy/countersign/guard-orders`.
+        policy_arn: String,
+        /// The role that may write it, when it is in another account than the broker.
+        #[serde(default)]
+        writer: Option<GuardWriter>,
+    },
+    /// An inline policy of one role, for roles whose boundary is taken. The broker then needs `iam:PutRolePolicy` on
+    /// that role.
+    Inline {
+        /// The role that carries the policy `countersign-guard`.
+        role_arn: String,
+        /// The role that may write it, when it is in another account than the broker.
+        #[serde(default)]
+        writer: Option<GuardWriter>,
+    },
+}
+
+/// A role that may write a guard in another account.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuardWriter {
+    /// The role.
+    pub role_arn: String,
+    /// The external id in its trust policy.
+    pub external_id: String,
+}
+
+/// A MariaDB server in which accounts are made, through procedures the DBA has prepared.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MariadbTarget {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    #[serde(default = "default_mariadb_port")]
+    pub port: u16,
+    /// The database agents start in.
+    pub database: String,
+    /// The database that holds the broker's procedures.
+    #[serde(default = "default_procedures_database")]
+    pub procedures: String,
+    /// The broker's account. It may call those procedures and do nothing else.
+    pub user: String,
+    /// File holding the broker's password.
+    pub password_file: PathBuf,
+    /// How the connection is protected.
+    #[serde(default)]
+    pub tls: DatabaseTls,
+    /// Most connections the broker opens to it.
+    #[serde(default = "default_connections")]
+    pub max_connections: u32,
+    /// Longest credential lifetime, in seconds.
+    #[serde(default = "default_longest_ttl")]
+    pub longest_ttl_seconds: u64,
+}
+
+fn default_mariadb_port() -> u16 {
+    3306
+}
+
+fn default_procedures_database() -> String {
+    "countersign".into()
 }
 
 /// A PostgreSQL cluster in which roles are made.
@@ -88,7 +235,7 @@ pub struct PostgresTarget {
     pub quarantine_role: String,
     /// How the connection is protected.
     #[serde(default)]
-    pub tls: PostgresTls,
+    pub tls: DatabaseTls,
     /// Most connections the broker opens to it.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
@@ -116,11 +263,11 @@ fn default_longest_ttl() -> u64 {
     12 * 3600
 }
 
-/// How a PostgreSQL connection is protected.
+/// How a connection to a database is protected.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(tag = "mode", rename_all = "snake_case", deny_unknown_fields)]
-pub enum PostgresTls {
-    /// Encrypted, certificate and host name verified (libpq `verify-full`).
+pub enum DatabaseTls {
+    /// Encrypted, certificate and host name verified.
     #[default]
     VerifyFull,
     /// As above, trusting only the authorities in this PEM file.

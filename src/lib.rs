@@ -12,7 +12,7 @@
 //! | [`config`] | `countersign.toml` as a typed tree | `domain` |
 //! | [`system`] | the clock and randomness as values | `domain` |
 //! | [`store`] | where the ledger is kept: SQLite, PostgreSQL, memory | `domain`, `ledger` |
-//! | [`issuers`] | mint and end credentials: PostgreSQL | `domain`, `config`, `system` |
+//! | [`issuers`] | mint and end credentials: PostgreSQL, MariaDB, AWS | `domain`, `config`, `system` |
 //! | [`identity`] | agents and people prove who they are | `domain`, `config`, `system`; the port of `store` |
 //! | [`broker`] | the two loops: decide and append; claim, do and record | `domain`, `ledger`, `system`; the ports of `store` and `issuers` |
 //! | [`http`] | the JSON API | `domain`, `broker`, `identity`, `system` |

@@ -45,7 +45,9 @@ fn targets() -> anyhow::Result<Arc<dyn Targets>> {
     let config = Config::parse(&text)?;
     let mut issuers: BTreeMap<TargetName, Arc<dyn Issuer>> = BTreeMap::new();
     for (name, target) in config.targets {
-        let countersign::config::TargetConfig::Postgres(target) = target;
+        let countersign::config::TargetConfig::Postgres(target) = target else {
+            panic!("the bench mints on PostgreSQL");
+        };
         let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock::start()));
         let issuer = PostgresIssuer::new(&name, &target, "unused".into(), None, entropy, clock);
         issuers.insert(name, Arc::new(issuer.map_err(anyhow::Error::msg)?));

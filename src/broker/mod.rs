@@ -35,7 +35,7 @@ use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
     Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time,
 };
-pub use crate::issuers::{Credential, PostgresCredential};
+pub use crate::issuers::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::store::Blob;
 
 /// Commands that may wait for the sequencer before callers have to wait themselves.

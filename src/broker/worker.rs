@@ -16,7 +16,7 @@ use crate::domain::command::EndFailure;
 use crate::domain::{
     Command, Duty, LeaseId, LeaseState, RequestId, RequestState, Seconds, TargetName, due,
 };
-use crate::issuers::{EndError, Issuer};
+use crate::issuers::{EndError, Issuer, Proof};
 
 /// Leases ended at one target at the same time.
 const PER_TARGET: usize = 8;
@@ -237,7 +237,7 @@ impl Worker {
         handles.extend(issuer.list().await?);
         for (index, handle) in handles.into_iter().enumerate() {
             // A lease may have ended between the list and this look: only what is still there counts.
-            if known(&handle) || (index >= pending && issuer.prove(&handle).await.is_ok()) {
+            if known(&handle) || (index >= pending && issuer.prove(&handle, None).await.is_ok()) {
                 continue;
             }
             let find = Command::FindOrphan {
@@ -276,7 +276,13 @@ impl Worker {
         let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
             issuer.end(handle, scope).await?;
-            issuer.prove(handle).await
+            match issuer.prove(handle, None).await? {
+                Proof::Gone(seen) => Ok(seen),
+                Proof::CutOff { .. } => Err(EndError {
+                    code: "cut_off".into(),
+                    detail: "denied, but not gone yet".into(),
+                }),
+            }
         };
         tokio::time::timeout(within, work)
             .await

@@ -99,6 +99,10 @@ text_type!(
     TargetName, "target name", NAME_RULE, is_name
 );
 text_type!(
+    /// The name of a guard in `countersign.toml`: a deny list shared by targets that cuts single sessions off.
+    GuardName, "guard name", NAME_RULE, is_name
+);
+text_type!(
     /// A group as the identity provider writes it, compared exactly.
     GroupName,
     "group",

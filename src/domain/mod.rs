@@ -30,10 +30,12 @@ pub use command::{Command, Refusal};
 pub use decide::decide;
 pub use due::{Duty, due};
 pub use event::{Actor, Entry, Event};
-pub use ids::{ActionName, AgentName, Digest, GroupName, LeaseId, RequestId, TargetName};
+pub use ids::{
+    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, TargetName,
+};
 pub use lease::{EndCause, Lease, LeaseState};
 pub use person::{Party, Person, Reviewer};
 pub use request::{Outcome, Request, RequestState, Submission};
-pub use rules::{Explanation, Policy, Rules, Ruling, Targets};
+pub use rules::{Explanation, GuardRoom, Policy, Rules, Ruling, Targets};
 pub use time::{Seconds, Time};
 pub use world::World;

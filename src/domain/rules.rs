@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::action::Action;
 use super::agent::Agent;
-use super::ids::{ActionName, Digest, TargetName};
+use super::ids::{ActionName, Digest, GuardName, TargetName};
 use super::person::{Party, Person, Reviewer};
 use super::time::{Seconds, Time};
 
@@ -81,9 +81,24 @@ pub trait Targets: Send + Sync {
     /// The longest lifetime the target can honour; `None` when there is no such target.
     fn longest_ttl(&self, target: &TargetName) -> Option<Seconds>;
 
+    /// The deny list that cuts the target's sessions off one by one, when it has one.
+    fn guard(&self, target: &TargetName) -> Option<GuardRoom> {
+        let _ = target;
+        None
+    }
+
     /// The scope in words and exactly, and how access ends, for a reviewer.
     /// `handle` is the credential's name there, when known.
     fn explain(&self, target: &TargetName, scope: &Value, ttl: Seconds) -> Explanation;
+}
+
+/// A guard and how many sessions it can deny at a time.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GuardRoom {
+    /// Which guard. Several targets may share one.
+    pub name: GuardName,
+    /// How many leases it has room for.
+    pub room: usize,
 }
 
 /// A scope explained to a reviewer.

@@ -7,7 +7,7 @@
 
 pub mod postgres;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,7 +15,9 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::domain::{Explanation, LeaseId, RequestId, Seconds, TargetName, Targets, Time};
+use crate::domain::{
+    Explanation, GuardRoom, LeaseId, RequestId, Seconds, TargetName, Targets, Time,
+};
 
 /// What to mint.
 #[derive(Clone, Debug)]
@@ -42,6 +44,46 @@ pub struct MintOrder {
 pub enum Credential {
     /// A login role.
     Postgres(PostgresCredential),
+    /// A session of an AWS role.
+    Aws(AwsCredential),
+    /// A MariaDB account.
+    Mariadb(MariadbCredential),
+}
+
+/// A session of an AWS role.
+#[derive(Debug)]
+pub struct AwsCredential {
+    /// Access key id, `ASIA…`.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: SecretString,
+    /// Session token.
+    pub session_token: SecretString,
+    /// Account of the role.
+    pub account_id: String,
+    /// Region the agent works in.
+    pub region: String,
+    /// From then on the session policy denies everything, whatever STS says of the credential's own life.
+    pub expires: Time,
+}
+
+/// A MariaDB account, ready to be delivered.
+#[derive(Debug)]
+pub struct MariadbCredential {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database to start in.
+    pub database: String,
+    /// Account name; its host part is `%`.
+    pub user: String,
+    /// Password.
+    pub password: SecretString,
+    /// Whether the connection must be encrypted and the server's certificate and name verified.
+    pub verify_tls: bool,
+    /// The CA certificate to trust, PEM, when it is verified.
+    pub ca_pem: Option<String>,
 }
 
 /// A PostgreSQL login role, ready to be delivered.
@@ -98,6 +140,43 @@ pub struct EndError {
     pub detail: String,
 }
 
+/// What a look at the target showed of a credential that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proof {
+    /// Nothing can be done with it any more, and nothing can bring it back: what was seen.
+    Gone(Vec<String>),
+    /// It is denied everything now, but what denies it has to stay in place until it runs out by itself.
+    CutOff {
+        /// What was seen.
+        seen: Vec<String>,
+        /// When it runs out.
+        until: Time,
+    },
+}
+
+/// What a guard has to deny: everything, to these sessions.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GuardContent {
+    /// Handles of the leases that are cut off.
+    pub cut: BTreeSet<String>,
+    /// Every session issued before this instant is denied too, whoever made it: the kill switch.
+    pub issued_before: Option<Time>,
+}
+
+/// A deny list at a target that cuts single sessions off. Rendered whole each time, by one writer a broker.
+#[async_trait]
+pub trait Guard: Send + Sync + 'static {
+    /// Its name and room.
+    fn room(&self) -> GuardRoom;
+
+    /// Puts exactly `content` in force and reads it back. Safe to repeat. When somebody else wrote in between, it is
+    /// an `Err` with the code `guard_contended`, and the caller renders again from the ledger's head.
+    async fn publish(&self, content: &GuardContent) -> Result<(), EndError>;
+
+    /// Whether exactly `content` is in force.
+    async fn holds(&self, content: &GuardContent) -> Result<bool, EndError>;
+}
+
 /// What rehearsing a target showed.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Rehearsal {
@@ -131,11 +210,17 @@ pub trait Issuer: Send + Sync + 'static {
     /// Mints. On `Ok` the credential exists; on `Refused` and `Unavailable` it certainly does not.
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError>;
 
+    /// The deny list that cuts its sessions off, when the target has one. The broker publishes it before it proves.
+    fn guard(&self) -> Option<Arc<dyn Guard>> {
+        None
+    }
+
     /// Cuts access and removes every trace. Safe to repeat and to call for what was never minted.
     async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError>;
 
-    /// Looks whether anything can still be done with the credential; returns what was seen.
-    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError>;
+    /// Looks whether anything can still be done with the credential. `expires` is when it runs out by itself, if the
+    /// ledger knows it. `Err` when it works, or when nobody can tell.
+    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError>;
 
     /// Handles of ours that exist at the target now, in any state, ghosts included.
     async fn list(&self) -> Result<Vec<String>, EndError>;
@@ -154,6 +239,11 @@ impl Targets for IssuerSet {
 
     fn longest_ttl(&self, target: &TargetName) -> Option<Seconds> {
         self.0.get(target).map(|issuer| issuer.longest_ttl())
+    }
+
+    fn guard(&self, target: &TargetName) -> Option<GuardRoom> {
+        let guard = self.0.get(target)?.guard()?;
+        Some(guard.room())
     }
 
     fn explain(&self, target: &TargetName, scope: &Value, ttl: Seconds) -> Explanation {

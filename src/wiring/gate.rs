@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::{Explanation, Seconds, TargetName};
-use crate::issuers::{Credential, EndError, Issuer, MintError, MintOrder, Rehearsal};
+use crate::domain::{Explanation, Seconds, TargetName, Time};
+use crate::issuers::{Credential, EndError, Guard, Issuer, MintError, MintOrder, Proof, Rehearsal};
 
 /// How soon a rehearsal that did not pass is repeated.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -101,12 +101,16 @@ impl Issuer for Gate {
         self.issuer.mint(order).await
     }
 
+    fn guard(&self) -> Option<Arc<dyn Guard>> {
+        self.issuer.guard()
+    }
+
     async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError> {
         self.issuer.end(handle, scope).await
     }
 
-    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError> {
-        self.issuer.prove(handle).await
+    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError> {
+        self.issuer.prove(handle, expires).await
     }
 
     async fn list(&self) -> Result<Vec<String>, EndError> {

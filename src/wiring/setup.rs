@@ -11,7 +11,7 @@ use secrecy::SecretString;
 
 use super::files;
 use super::gate::Gate;
-use crate::config::{Config, PostgresTarget, PostgresTls, StoreConfig, TargetConfig};
+use crate::config::{Config, DatabaseTls, PostgresTarget, StoreConfig, TargetConfig};
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
 use crate::issuers::postgres::PostgresIssuer;
@@ -110,10 +110,15 @@ impl Setup {
 
     /// The issuer of one target, with the broker's password there.
     pub(super) fn issuer(&self, name: &TargetName) -> anyhow::Result<Arc<dyn Issuer>> {
-        let TargetConfig::Postgres(target) = self.target(name)?;
-        let password = files::secret(&self.dir.join(&target.password_file))
-            .with_context(|| format!("target {name}"))?;
-        self.postgres(name, target, password)
+        match self.target(name)? {
+            TargetConfig::Postgres(target) => {
+                let password = files::secret(&self.dir.join(&target.password_file))
+                    .with_context(|| format!("target {name}"))?;
+                self.postgres(name, target, password)
+            }
+            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
+            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+        }
     }
 
     /// The issuer of one target, good for what is pure about it.
@@ -121,8 +126,11 @@ impl Setup {
         &self,
         name: &TargetName,
     ) -> anyhow::Result<Arc<dyn Issuer>> {
-        let TargetConfig::Postgres(target) = self.target(name)?;
-        self.postgres(name, target, String::new().into())
+        match self.target(name)? {
+            TargetConfig::Postgres(target) => self.postgres(name, target, String::new().into()),
+            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
+            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+        }
     }
 
     fn target(&self, name: &TargetName) -> anyhow::Result<&TargetConfig> {
@@ -139,10 +147,10 @@ impl Setup {
         password: SecretString,
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         let root = match &target.tls {
-            PostgresTls::VerifyFullWith { root_file } => {
+            DatabaseTls::VerifyFullWith { root_file } => {
                 Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
             }
-            PostgresTls::VerifyFull | PostgresTls::Disable => None,
+            DatabaseTls::VerifyFull | DatabaseTls::Disable => None,
         };
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
         let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock)

@@ -20,7 +20,8 @@ use countersign::domain::{
 use countersign::http::{self, AccessToken, Api, AuthError, Authenticator, Grant, GrantError};
 use countersign::http::{Principal, SignedIn};
 use countersign::issuers::{
-    Credential, EndError, Issuer, IssuerSet, MintError, MintOrder, PostgresCredential, Rehearsal,
+    Credential, EndError, Issuer, IssuerSet, MintError, MintOrder, PostgresCredential, Proof,
+    Rehearsal,
 };
 use countersign::ledger::SigningKey;
 use countersign::store::MemoryStore;
@@ -437,14 +438,14 @@ impl Issuer for Target {
         Ok(())
     }
 
-    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError> {
+    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
         if self.alive.lock().unwrap().contains(handle) {
             return Err(EndError {
                 code: "role_alive".into(),
                 detail: "it is there".into(),
             });
         }
-        Ok(vec!["no_role".into()])
+        Ok(Proof::Gone(vec!["no_role".into()]))
     }
 
     async fn list(&self) -> Result<Vec<String>, EndError> {

@@ -20,7 +20,7 @@ async fn mint_use_end_prove() {
         let countries = column(&mut session, "SELECT DISTINCT country FROM sales.customers").await;
         assert_eq!(countries, ["de"]);
         assert!(shop.issuer.list().await.unwrap().contains(&agent.handle));
-        assert!(shop.issuer.prove(&agent.handle).await.is_err());
+        assert!(shop.issuer.prove(&agent.handle, None).await.is_err());
 
         shop.end_for_good(&agent).await;
         assert_dead(&mut session).await;
@@ -73,7 +73,7 @@ async fn ends_come_in_any_order_and_for_what_never_was() {
             .end(&never, &serde_json::Value::Null)
             .await
             .unwrap();
-        shop.issuer.prove(&never).await.unwrap();
+        shop.issuer.prove(&never, None).await.unwrap();
         shop.end_for_good(&agents[1]).await;
         assert!(shop.issuer.end("postgres", &shop.scope()).await.is_err());
         assert!(shop.issuer.end("jit_short", &shop.scope()).await.is_err());
@@ -140,7 +140,7 @@ async fn assert_unavailable(shop: &Shop) {
     let handle = lease::handle_of(&shop::draw_lease());
     let (ended, proven, listed) = tokio::join!(
         async { shop.issuer.end(&handle, &shop.scope()).await },
-        shop.issuer.prove(&handle),
+        shop.issuer.prove(&handle, None),
         shop.issuer.list(),
     );
     for error in [ended.unwrap_err(), proven.unwrap_err(), listed.unwrap_err()] {
@@ -210,7 +210,7 @@ async fn l03_a_lost_answer_is_unknown_and_the_role_is_found() {
         let again = shop.try_mint(&id, &shop.scope()).await;
         assert!(matches!(again, Err(MintError::Unknown { .. })), "{again:?}");
         shop.issuer.end(&handle, &shop.scope()).await.unwrap();
-        direct.prove(&handle).await.unwrap();
+        direct.prove(&handle, None).await.unwrap();
         shop.close().await;
     }
 }
@@ -240,7 +240,7 @@ async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
             matches!(minted, Err(MintError::Unavailable { .. })),
             "{minted:?}"
         );
-        direct.prove(&lease::handle_of(&id)).await.unwrap();
+        direct.prove(&lease::handle_of(&id), None).await.unwrap();
         shop.close().await;
     }
 }

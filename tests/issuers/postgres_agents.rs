@@ -163,7 +163,7 @@ async fn case_114_sessions_whose_role_is_gone_are_found_and_killed() {
             run(&mut shop.admin, &format!("DROP ROLE {}", agent.handle)).await;
             run(&mut ghost, "SELECT 1").await;
             if proven {
-                shop.issuer.prove(&agent.handle).await.unwrap();
+                shop.issuer.prove(&agent.handle, None).await.unwrap();
             } else {
                 shop.issuer.list().await.unwrap();
             }

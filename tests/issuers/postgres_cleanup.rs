@@ -64,7 +64,11 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
         assert_dead(&mut session).await;
         assert!(agent.log_in().await.is_err());
         assert_eq!(
-            shop.issuer.prove(&agent.handle).await.unwrap_err().code,
+            shop.issuer
+                .prove(&agent.handle, None)
+                .await
+                .unwrap_err()
+                .code,
             "role_exists"
         );
         run(
@@ -267,7 +271,7 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         let stranger = format!("ALTER ROLE {} SUPERUSER", agent.handle);
         run(&mut shop.admin, &stranger).await;
         assert!(shop.issuer.end(&agent.handle, &shop.scope()).await.is_err());
-        assert!(shop.issuer.prove(&agent.handle).await.is_err());
+        assert!(shop.issuer.prove(&agent.handle, None).await.is_err());
         run(
             &mut shop.admin,
             &format!(
@@ -283,7 +287,7 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         .await;
         let locked_out = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
         assert!(locked_out.end(&agent.handle, &shop.scope()).await.is_err());
-        assert!(locked_out.prove(&agent.handle).await.is_err());
+        assert!(locked_out.prove(&agent.handle, None).await.is_err());
         run(
             &mut shop.admin,
             &format!("ALTER ROLE {broker} CONNECTION LIMIT 10"),
@@ -325,7 +329,10 @@ async fn case_117_a_lease_ends_whatever_became_of_its_scope() {
             .end(&lease::handle_of(&id), &scope)
             .await
             .unwrap();
-        shop.issuer.prove(&lease::handle_of(&id)).await.unwrap();
+        shop.issuer
+            .prove(&lease::handle_of(&id), None)
+            .await
+            .unwrap();
         shop.close().await;
     }
 }
@@ -354,7 +361,7 @@ async fn case_118_roles_that_came_back_are_listed_and_ended() {
             "{listed:?}"
         );
         shop.issuer.end(&handle, &Value::Null).await.unwrap();
-        shop.issuer.prove(&handle).await.unwrap();
+        shop.issuer.prove(&handle, None).await.unwrap();
         run(
             &mut shop.admin,
             &format!("DROP ROLE jit_of_somebody_{}", shop.group),

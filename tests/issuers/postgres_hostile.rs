@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use countersign::config::PostgresTls;
+use countersign::config::DatabaseTls;
 use countersign::domain::lease;
 use countersign::issuers::{Issuer, MintError};
 use secrecy::ExposeSecret;
@@ -157,17 +157,17 @@ async fn case_121_clear_text_is_for_this_machine_only() {
     let shop = Shop::open(&server).await;
     let mut target = shop.target.clone();
     for (host, tls, accepted) in [
-        ("db.example.com", PostgresTls::Disable, false),
-        ("10.0.0.1", PostgresTls::Disable, false),
-        ("localhost.example.com", PostgresTls::Disable, false),
-        ("127.0.0.1", PostgresTls::Disable, true),
-        ("::1", PostgresTls::Disable, true),
-        ("/run/postgresql", PostgresTls::Disable, true),
-        ("/run/postgresql", PostgresTls::VerifyFull, false),
-        ("db.example.com", PostgresTls::VerifyFull, true),
+        ("db.example.com", DatabaseTls::Disable, false),
+        ("10.0.0.1", DatabaseTls::Disable, false),
+        ("localhost.example.com", DatabaseTls::Disable, false),
+        ("127.0.0.1", DatabaseTls::Disable, true),
+        ("::1", DatabaseTls::Disable, true),
+        ("/run/postgresql", DatabaseTls::Disable, true),
+        ("/run/postgresql", DatabaseTls::VerifyFull, false),
+        ("db.example.com", DatabaseTls::VerifyFull, true),
         (
             "db.example.com",
-            PostgresTls::VerifyFullWith {
+            DatabaseTls::VerifyFullWith {
                 root_file: "ca.pem".into(),
             },
             false,
@@ -178,7 +178,7 @@ async fn case_121_clear_text_is_for_this_machine_only() {
         let made = shop::issuer_for(&target, "secret", None);
         assert_eq!(made.is_ok(), accepted, "{host} {:?}", target.tls);
     }
-    assert!(matches!(PostgresTls::default(), PostgresTls::VerifyFull));
+    assert!(matches!(DatabaseTls::default(), DatabaseTls::VerifyFull));
     shop.close().await;
 }
 
@@ -209,10 +209,10 @@ async fn case_121_a_certificate_is_verified_with_its_name() {
             let mut target = shop.target.clone();
             target.host = host.into();
             target.tls = match pem {
-                Some(_) => PostgresTls::VerifyFullWith {
+                Some(_) => DatabaseTls::VerifyFullWith {
                     root_file: "ca.pem".into(),
                 },
-                None => PostgresTls::VerifyFull,
+                None => DatabaseTls::VerifyFull,
             };
             let issuer = shop::issuer_for(&target, &shop.password, pem.map(String::from)).unwrap();
             let id = shop::draw_lease();

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use countersign::config::{PostgresTarget, PostgresTls};
+use countersign::config::{DatabaseTls, PostgresTarget};
 use countersign::domain::{LeaseId, RequestId, Seconds, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
-use countersign::issuers::{Credential, Issuer, MintError, MintOrder, PostgresCredential};
+use countersign::issuers::{Credential, Issuer, MintError, MintOrder, PostgresCredential, Proof};
 use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Shop {
             user: format!("broker_{id}"),
             password_file: "unused".into(),
             quarantine_role: format!("orphans_{id}"),
-            tls: PostgresTls::Disable,
+            tls: DatabaseTls::Disable,
             max_connections: 4,
             accept_pg15_createrole: server.version == 15,
             longest_ttl_seconds: 3600,
@@ -189,8 +189,9 @@ impl Shop {
     /// Ends and checks everything a target can show of it.
     pub async fn end_for_good(&mut self, agent: &Agent) {
         self.end(agent).await;
-        let facts = self.issuer.prove(&agent.handle).await.unwrap();
-        assert_eq!(facts, ["no_role", "no_session", "no_prepared_transaction"]);
+        let proof = self.issuer.prove(&agent.handle, None).await.unwrap();
+        let gone = ["no_role", "no_session", "no_prepared_transaction"];
+        assert_eq!(proof, Proof::Gone(gone.map(String::from).to_vec()));
         assert!(agent.log_in().await.is_err());
         let handle = &agent.handle;
         let left = column(

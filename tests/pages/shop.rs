@@ -16,7 +16,7 @@ use countersign::domain::{
     Time,
 };
 use countersign::issuers::{
-    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Rehearsal,
+    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
 };
 use countersign::ledger::SigningKey;
 use countersign::store::MemoryStore;
@@ -374,12 +374,12 @@ impl Issuer for Obliging {
         Ok(())
     }
 
-    async fn prove(&self, _: &str) -> Result<Vec<String>, EndError> {
-        Ok(vec![
+    async fn prove(&self, _: &str, _: Option<Time>) -> Result<Proof, EndError> {
+        Ok(Proof::Gone(vec![
             "no_role".into(),
             "no_session".into(),
             "no_prepared_transaction".into(),
-        ])
+        ]))
     }
 
     async fn list(&self) -> Result<Vec<String>, EndError> {

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use countersign::domain::{Explanation, RequestId, Seconds};
+use countersign::domain::{Explanation, RequestId, Seconds, Time};
 use countersign::issuers::{
-    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Rehearsal,
+    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
 };
 use serde_json::Value;
 
@@ -181,12 +181,12 @@ impl Issuer for FakeTarget {
         ended.map_err(failed)
     }
 
-    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError> {
+    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
         match self
             .call("prove", |state| state.live.contains_key(handle))
             .await
         {
-            Ok(false) => Ok(vec!["no_role".into()]),
+            Ok(false) => Ok(Proof::Gone(vec!["no_role".into()])),
             Ok(true) => Err(EndError {
                 code: "role_exists".into(),
                 detail: handle.into(),

@@ -30,8 +30,9 @@ pub use auth::{Credentials, Sources, read_seed, write_jwt};
 pub use client::Client;
 pub use error::{Error, Mistake, Problem};
 pub use model::{
-    AccessToken, ActionView, AgentView, CollectedView, CredentialView, EnrolledView,
-    ExplanationView, LeaseView, LedgerEntryView, NewAgent, NewRequest, OnBehalfOf, Outcome, Page,
-    ParameterView, PostgresView, RequestView, ReviewView, State, TtlView, VerdictView,
+    AccessToken, ActionView, AgentView, AwsView, CollectedView, CredentialView, EnrolledView,
+    ExplanationView, LeaseView, LedgerEntryView, MariadbView, NewAgent, NewRequest, OnBehalfOf,
+    Outcome, Page, ParameterView, PostgresView, RequestView, ReviewView, State, TtlView,
+    VerdictView,
 };
 pub use transport::IdempotencyKey;

@@ -348,6 +348,10 @@ pub struct CollectedView {
 pub enum CredentialView {
     /// A PostgreSQL login.
     Postgres(PostgresView),
+    /// A session of an AWS role.
+    Aws(AwsView),
+    /// A MariaDB account.
+    Mariadb(MariadbView),
     /// A kind this client does not know.
     #[serde(other)]
     Unknown,
@@ -368,6 +372,43 @@ pub struct PostgresView {
     pub password: SecretString,
     /// libpq's `sslmode`.
     pub sslmode: String,
+    /// Authorities to trust, if not the system's.
+    #[serde(default)]
+    pub ca_pem: Option<String>,
+}
+
+/// A session of an AWS role.
+#[derive(Debug, Deserialize)]
+pub struct AwsView {
+    /// Access key id.
+    pub access_key_id: String,
+    /// Secret access key.
+    pub secret_access_key: SecretString,
+    /// Session token.
+    pub session_token: SecretString,
+    /// Account of the role.
+    pub account_id: String,
+    /// Region to work in.
+    pub region: String,
+    /// From then on it is denied everything (RFC 3339).
+    pub expires_at: String,
+}
+
+/// A MariaDB account.
+#[derive(Debug, Deserialize)]
+pub struct MariadbView {
+    /// Host name or address.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Database to start in.
+    pub database: String,
+    /// Account name.
+    pub user: String,
+    /// Password.
+    pub password: SecretString,
+    /// Whether to encrypt, and to verify the server's certificate and name.
+    pub verify_tls: bool,
     /// Authorities to trust, if not the system's.
     #[serde(default)]
     pub ca_pem: Option<String>,

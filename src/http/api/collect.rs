@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 use zeroize::Zeroizing;
 
-use crate::broker::{Credential, PostgresCredential};
+use crate::broker::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::domain::{RequestId, Time};
 use crate::http::auth::{Caller, CallingAgent, visible};
 use crate::http::body::NoBody;
@@ -65,6 +65,45 @@ pub enum CredentialView {
         /// libpq `sslmode`.
         sslmode: String,
         /// The CA certificate to trust, PEM, when the mode verifies.
+        ca_pem: Option<String>,
+    },
+    /// A session of an AWS role.
+    Aws {
+        /// Access key id.
+        access_key_id: String,
+        /// Secret access key.
+        #[serde(serialize_with = "hand_over")]
+        #[schema(value_type = String)]
+        secret_access_key: SecretString,
+        /// Session token.
+        #[serde(serialize_with = "hand_over")]
+        #[schema(value_type = String)]
+        session_token: SecretString,
+        /// Account of the role.
+        account_id: String,
+        /// Region to work in.
+        region: String,
+        /// From then on it is denied everything.
+        #[schema(value_type = String, format = DateTime)]
+        expires_at: Time,
+    },
+    /// A MariaDB account.
+    Mariadb {
+        /// Host name or address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Database to start in.
+        database: String,
+        /// Account name.
+        user: String,
+        /// Password.
+        #[serde(serialize_with = "hand_over")]
+        #[schema(value_type = String)]
+        password: SecretString,
+        /// Whether to encrypt, and to verify the server's certificate and name.
+        verify_tls: bool,
+        /// The CA certificate to trust, PEM, when it is verified.
         ca_pem: Option<String>,
     },
 }
@@ -139,6 +178,38 @@ fn show(credential: Credential) -> CredentialView {
             user,
             password,
             sslmode,
+            ca_pem,
+        },
+        Credential::Aws(AwsCredential {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            account_id,
+            region,
+            expires,
+        }) => CredentialView::Aws {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            account_id,
+            region,
+            expires_at: expires,
+        },
+        Credential::Mariadb(MariadbCredential {
+            host,
+            port,
+            database,
+            user,
+            password,
+            verify_tls,
+            ca_pem,
+        }) => CredentialView::Mariadb {
+            host,
+            port,
+            database,
+            user,
+            password,
+            verify_tls,
             ca_pem,
         },
     }

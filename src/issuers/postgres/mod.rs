@@ -40,9 +40,11 @@ use self::links::{Links, Server, Trouble};
 use self::scope::{Scope, Surroundings};
 use self::sql::{Ident, Sql};
 use self::text::Birth;
-use super::{Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Rehearsal};
-use crate::config::{PostgresTarget, PostgresTls};
-use crate::domain::{Explanation, Seconds, TargetName, lease};
+use super::{
+    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
+};
+use crate::config::{DatabaseTls, PostgresTarget};
+use crate::domain::{Explanation, Seconds, TargetName, Time, lease};
 use crate::system::{Clock, Entropy};
 
 /// Logins stay possible this long past the end, so that clocks may differ a little; the end itself does not wait.
@@ -92,14 +94,14 @@ impl PostgresIssuer {
     ) -> Result<Self, String> {
         let local = is_local(&target.host);
         let (mode, sslmode) = match target.tls {
-            PostgresTls::Disable if !local => {
+            DatabaseTls::Disable if !local => {
                 return Err(format!(
                     "target {name}: tls mode `disable` is for loopback addresses and Unix sockets only, not {}; use verify_full",
                     target.host
                 ));
             }
-            PostgresTls::Disable => (PgSslMode::Disable, "disable"),
-            PostgresTls::VerifyFull | PostgresTls::VerifyFullWith { .. } => {
+            DatabaseTls::Disable => (PgSslMode::Disable, "disable"),
+            DatabaseTls::VerifyFull | DatabaseTls::VerifyFullWith { .. } => {
                 (PgSslMode::VerifyFull, "verify-full")
             }
         };
@@ -108,7 +110,7 @@ impl PostgresIssuer {
                 "target {name}: a Unix socket has no TLS; set tls mode `disable` for it"
             ));
         }
-        if matches!(target.tls, PostgresTls::VerifyFullWith { .. })
+        if matches!(target.tls, DatabaseTls::VerifyFullWith { .. })
             && !root_pem
                 .as_deref()
                 .is_some_and(|pem| pem.contains("-----BEGIN CERTIFICATE-----"))
@@ -214,7 +216,7 @@ impl PostgresIssuer {
         }
     }
 
-    async fn mint_role(&self, order: &MintOrder) -> Result<Credential, MintError> {
+    async fn mint_role(&self, order: &MintOrder) -> Result<PostgresCredential, MintError> {
         let refused = |code: &str, detail: String| MintError::Refused {
             code: code.into(),
             detail,
@@ -245,7 +247,7 @@ impl PostgresIssuer {
         let answer = self.links.ask(&mut borrowed, &sql).await;
         self.links.give_back(borrowed);
         answer.map_err(|trouble| mint_error(&trouble))?;
-        Ok(Credential::Postgres(PostgresCredential {
+        Ok(PostgresCredential {
             host: self.target.host.clone(),
             port: self.target.port,
             database: scope.database.as_str().to_owned(),
@@ -253,7 +255,7 @@ impl PostgresIssuer {
             password,
             sslmode: self.sslmode.into(),
             ca_pem: self.root_pem.clone(),
-        }))
+        })
     }
 
     fn role_of(handle: &str) -> Result<Ident, EndError> {
@@ -338,7 +340,7 @@ impl Issuer for PostgresIssuer {
     }
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
-        self.mint_role(order).await
+        self.mint_role(order).await.map(Credential::Postgres)
     }
 
     async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError> {
@@ -353,9 +355,9 @@ impl Issuer for PostgresIssuer {
         self.end_step_by_step(&role, scope.as_ref()).await
     }
 
-    async fn prove(&self, handle: &str) -> Result<Vec<String>, EndError> {
+    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
         Self::role_of(handle)?;
-        self.look_for(handle).await
+        self.look_for(handle).await.map(Proof::Gone)
     }
 
     async fn list(&self) -> Result<Vec<String>, EndError> {

@@ -10,9 +10,9 @@ use super::links::Trouble;
 use super::scope::Scope;
 use super::sql::{Ident, Sql};
 use super::{PostgresIssuer, end_error};
-use crate::config::PostgresTls;
+use crate::config::DatabaseTls;
 use crate::domain::{LeaseId, RequestId, Seconds, lease};
-use crate::issuers::{Credential, EndError, Issuer as _, MintOrder, Rehearsal};
+use crate::issuers::{EndError, Issuer as _, MintOrder, Rehearsal};
 
 const PROBE_SECONDS: Seconds = Seconds(60);
 
@@ -214,13 +214,13 @@ impl PostgresIssuer {
         if facts.is("prepares") {
             warnings.push("prepared transactions are enabled: agents may leave some, which the end rolls back (max_prepared_transactions = 0 forbids them)".into());
         }
-        if !facts.is("tls") && !matches!(self.target.tls, PostgresTls::Disable) {
+        if !facts.is("tls") && !matches!(self.target.tls, DatabaseTls::Disable) {
             warnings.push(
                 "the server does not see TLS on our connection: something in between ends it"
                     .into(),
             );
         }
-        if matches!(self.target.tls, PostgresTls::Disable) {
+        if matches!(self.target.tls, DatabaseTls::Disable) {
             warnings.push(
                 "connections to this target are in clear; that is accepted on this machine only"
                     .into(),
@@ -408,7 +408,7 @@ impl PostgresIssuer {
         let mut outcome = Ok(());
         let mut visit = None;
         match self.mint_role(&order).await {
-            Ok(Credential::Postgres(minted)) => {
+            Ok(minted) => {
                 let select = Sql::new("SELECT 1");
                 match self
                     .links
@@ -432,7 +432,7 @@ impl PostgresIssuer {
                     .into(),
             ));
         }
-        if let Err(why) = self.prove(&handle).await {
+        if let Err(why) = self.prove(&handle, None).await {
             outcome = outcome.and(Err(format!("the probe role is not proven gone: {why}")));
         }
         if let Err(problem) = outcome {
