@@ -46,7 +46,7 @@ fn targets() -> anyhow::Result<Arc<dyn Targets>> {
     let mut issuers: BTreeMap<TargetName, Arc<dyn Issuer>> = BTreeMap::new();
     for (name, target) in config.targets {
         let countersign::config::TargetConfig::Postgres(target) = target else {
-            panic!("the bench mints on PostgreSQL");
+            unreachable!("the bench mints on PostgreSQL");
         };
         let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock::start()));
         let issuer = PostgresIssuer::new(&name, &target, "unused".into(), None, entropy, clock);
