@@ -51,7 +51,6 @@ const LONGEST_TAG: usize = 256;
 
 /// Mints and ends sessions of one role.
 pub struct AwsStsIssuer {
-    name: TargetName,
     role: IamArn,
     external_id: String,
     place: Place,
@@ -84,7 +83,6 @@ impl AwsStsIssuer {
         }
         guard.check_role(&role).map_err(wrong)?;
         Ok(Self {
-            name: name.clone(),
             place: Place::of(&role, region),
             role,
             external_id: target.external_id.clone(),

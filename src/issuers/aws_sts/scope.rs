@@ -484,3 +484,186 @@ fn check_action(action: &str) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn place() -> Place {
+        Place {
+            partition: "aws".into(),
+            account: "111111111111".into(),
+            region: "eu-central-1".into(),
+        }
+    }
+
+    fn of(actions: Value, resource: Value) -> Value {
+        json!({"statements": [{"actions": actions, "resources": [resource]}]})
+    }
+
+    #[test]
+    fn a_template_is_checked_and_never_minted() {
+        let template = of(
+            json!(["s3:GetObject"]),
+            json!({"bucket": "orders", "prefix": ["exports", "{customer}"]}),
+        );
+        let scope = read(&template, &place(), Form::Template).unwrap();
+        assert_eq!(
+            scope.words,
+            ["may call s3:GetObject on objects exports/{customer}/* of bucket orders"]
+        );
+        assert!(read(&template, &place(), Form::Rendered).is_err());
+    }
+
+    #[test]
+    fn case_085_wildcards_and_paths_are_refused() {
+        for name in [
+            "f*",
+            "*.*",
+            "foo?",
+            "*",
+            "?",
+            "${aws:username}",
+            "a$b",
+            "",
+            "a/b",
+            "../b",
+            "..",
+            ".",
+            "a//b",
+            "/a",
+            "a/",
+            "a\\b",
+            "a\"b",
+            "a'b",
+            "a b",
+            "a\nb",
+            "a\u{0}",
+            "a:b",
+            "é",
+            "a{b}",
+        ] {
+            for resource in [
+                json!({"bucket": "orders", "prefix": name}),
+                json!({"bucket": "orders", "prefix": ["exports", name]}),
+                json!({"bucket": "orders", "key": name}),
+                json!({"bucket": name}),
+                json!({"service": "dynamodb", "path": ["table", name]}),
+                json!({"service": "sqs", "path": name}),
+            ] {
+                let scope = of(json!(["s3:GetObject"]), resource);
+                assert!(read(&scope, &place(), Form::Template).is_err(), "{scope}");
+            }
+        }
+    }
+
+    #[test]
+    fn case_087_actions_are_exact_and_harmless() {
+        let bucket = json!({"bucket": "orders"});
+        for actions in [
+            json!([]),
+            json!(["*"]),
+            json!(["s3:*"]),
+            json!(["s3:Get*"]),
+            json!(["s3:GetObject", "s3:Put?bject"]),
+            json!(["{action}"]),
+            json!(["iam:GetUser"]),
+            json!(["IAM:GetUser"]),
+            json!(["sts:AssumeRole"]),
+            json!(["organizations:ListRoots"]),
+            json!("s3:GetObject"),
+        ] {
+            let scope = of(actions, bucket.clone());
+            assert!(read(&scope, &place(), Form::Template).is_err(), "{scope}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        let action = json!(["s3:GetObject"]);
+        for wrong in [
+            json!({}),
+            json!({"statements": []}),
+            json!({"statements": [{"actions": ["s3:GetObject"], "resources": []}]}),
+            json!({"statements": [{"not_actions": ["s3:GetObject"], "resources": [{"bucket": "a"}]}]}),
+            json!({"statements": [{"actions": ["s3:GetObject"], "not_resources": [{"bucket": "a"}]}]}),
+            json!({"statements": [{"actions": ["s3:GetObject"], "resources": ["arn:aws:s3:::a"]}]}),
+            json!({"statements": [{"effect": "deny", "actions": ["s3:GetObject"], "resources": [{"bucket": "a"}]}]}),
+            of(
+                action.clone(),
+                json!({"bucket": "a", "prefix": "b", "key": "c"}),
+            ),
+            of(
+                action.clone(),
+                json!({"bucket": "a", "region": "eu-central-1"}),
+            ),
+            of(action.clone(), json!({"prefix": "b"})),
+            of(action.clone(), json!({"bucket": "a", "everything": true})),
+            of(
+                action.clone(),
+                json!({"service": "iam", "path": ["role", "a"]}),
+            ),
+            of(
+                action.clone(),
+                json!({"service": "{service}", "path": ["a"]}),
+            ),
+            of(
+                action.clone(),
+                json!({"service": "sqs", "path": ["a"], "region": "*"}),
+            ),
+            of(
+                action.clone(),
+                json!({"service": "sqs", "path": ["a"], "separator": "*"}),
+            ),
+            of(action, json!({"everything": false})),
+            of(
+                json!(["s3:ListBucket", "s3:GetObject"]),
+                json!({"bucket": "a", "prefix": "b"}),
+            ),
+        ] {
+            assert!(read(&wrong, &place(), Form::Template).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn conditions_compare_exactly() {
+        let under = |condition: Value| {
+            let resource = json!({"bucket": "a", "prefix": "b"});
+            json!({"statements": [{"actions": ["s3:PutObject"], "resources": [resource], "conditions": [condition]}]})
+        };
+        let good =
+            json!({"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]});
+        let scope = read(&under(good), &place(), Form::Rendered).unwrap();
+        assert_eq!(
+            scope.words,
+            [
+                "may call s3:PutObject on objects b/* of bucket a, when s3:x-amz-acl StringEquals private"
+            ]
+        );
+        for wrong in [
+            json!({"operator": "StringLike", "key": "s3:x-amz-acl", "values": ["a"]}),
+            json!({"operator": "StringEqualsIfExists", "key": "s3:x-amz-acl", "values": ["a"]}),
+            json!({"operator": "StringEquals", "key": "acl", "values": ["a"]}),
+            json!({"operator": "StringEquals", "key": "s3:x-amz-acl", "values": []}),
+            json!({"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["${aws:username}"]}),
+            json!({"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["*"]}),
+        ] {
+            assert!(
+                read(&under(wrong.clone()), &place(), Form::Rendered).is_err(),
+                "{wrong}"
+            );
+        }
+    }
+
+    #[test]
+    fn case_089_a_policy_over_the_limit_is_refused_before_it_is_sent() {
+        let long = "a".repeat(200);
+        let resources: Vec<_> = (0..8)
+            .map(|n| json!({"bucket": format!("{long}{n}")}))
+            .collect();
+        let scope = json!({"statements": [{"actions": ["s3:GetObject"], "resources": resources}]});
+        let error = read(&scope, &place(), Form::Template).unwrap_err();
+        assert!(error.contains("AWS takes 2048"), "{error}");
+    }
+}
