@@ -53,6 +53,17 @@ impl Keys {
             token: Some(answer.element("SessionToken")),
         }
     }
+
+    /// Those of a collected credential.
+    pub fn delivered(credential: &Value) -> Self {
+        assert_eq!(credential["kind"], "aws");
+        let text = |name: &str| credential[name].as_str().unwrap().to_owned();
+        Self {
+            id: text("access_key_id"),
+            secret: text("secret_access_key"),
+            token: Some(text("session_token")),
+        }
+    }
 }
 
 /// What a call came to.
@@ -199,11 +210,11 @@ impl Caller {
         action: &str,
         fields: &[(&str, &str)],
     ) -> Answer {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("Action", action)
-            .append_pair("Version", version);
-        form.extend_pairs(fields);
-        self.form(service, form.finish()).await
+        let named = [("Action", action), ("Version", version)];
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(named.iter().chain(fields))
+            .finish();
+        self.form(service, body).await
     }
 
     /// A call of the query protocol, as it stands.

@@ -3,11 +3,13 @@
 
 mod caller;
 mod corner;
+mod meddler;
 
 use url::Url;
 
 pub use caller::{Answer, Caller, Keys};
-pub use corner::{Corner, Role};
+pub use corner::{Corner, Role, policy};
+pub use meddler::{Meddler, Meddling};
 
 /// The account all of it is in.
 pub const ACCOUNT: &str = "123456789012";
