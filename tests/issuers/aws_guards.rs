@@ -93,9 +93,11 @@ async fn a_guard_can_be_an_inline_policy_where_the_boundary_is_taken() {
     let corner = Corner::open().await;
     let theirs = corner.guard("theirs", &empty_guard()).await;
     let role = corner.role("role", &theirs, &wide_rights()).await;
+    // The emulator judges calls about a role by its ARN without the path.
+    let pathless = role.arn.replace("/countersign/", "/");
     let rights = json!([
         {"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "Resource": role.arn},
-        {"Effect": "Allow", "Action": ["iam:GetRolePolicy", "iam:PutRolePolicy"], "Resource": role.arn}
+        {"Effect": "Allow", "Action": ["iam:GetRolePolicy", "iam:PutRolePolicy"], "Resource": [role.arn, pathless]}
     ]);
     corner.let_broker(&policy(&rights)).await;
     let guard = GuardConfig::Inline {
