@@ -73,6 +73,21 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
         }
         (State::Closed, Some(outcome)) => format!("the request is closed ({outcome})"),
         (State::Closed, None) => "the request is closed".into(),
+        (_, _)
+            if request
+                .lease
+                .as_ref()
+                .is_some_and(|lease| lease.cut_off_at.is_some()) =>
+        {
+            let ends = request
+                .lease
+                .as_ref()
+                .and_then(|lease| lease.expires_at.as_deref());
+            format!(
+                "access is cut off: the credential was seen to be denied everything; it runs out for good at {}",
+                ends.unwrap_or("the end of its time")
+            )
+        }
         (state, _) => format!(
             "the broker is still ending access (now {state}) and goes on until it is proven; see `countersign show {}`",
             request.id
