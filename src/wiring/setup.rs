@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail, ensure};
 
 use secrecy::SecretString;
 
+use super::aws::AwsParts;
 use super::files;
 use super::gate::Gate;
-use crate::config::{Config, DatabaseTls, PostgresTarget, StoreConfig, TargetConfig};
+use crate::config::{AwsTarget, Config, DatabaseTls, PostgresTarget, StoreConfig, TargetConfig};
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
+use crate::issuers::aws_sts::AwsStsIssuer;
 use crate::issuers::postgres::PostgresIssuer;
 use crate::issuers::{Issuer, IssuerSet};
 use crate::policy::Bundle;
@@ -29,6 +31,7 @@ pub(super) struct Setup {
     pub(super) dir: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    aws: OnceLock<AwsParts>,
 }
 
 impl Setup {
@@ -48,6 +51,7 @@ impl Setup {
             dir,
             clock,
             entropy: Arc::new(SystemEntropy),
+            aws: OnceLock::new(),
         }
     }
 
@@ -117,7 +121,7 @@ impl Setup {
                 self.postgres(name, target, password)
             }
             TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -129,7 +133,7 @@ impl Setup {
         match self.target(name)? {
             TargetConfig::Postgres(target) => self.postgres(name, target, String::new().into()),
             TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -138,6 +142,27 @@ impl Setup {
             .targets
             .get(name)
             .with_context(|| format!("there is no target {name}"))
+    }
+
+    /// The issuer of an AWS target. Guards are shared: one writer each.
+    fn aws(&self, name: &TargetName, target: &AwsTarget) -> anyhow::Result<AwsStsIssuer> {
+        if let Some(parts) = self.aws.get() {
+            return parts.issuer(name, target);
+        }
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let parts = AwsParts::new(&self.config, clock, entropy)?
+            .with_context(|| format!("target {name}: there is no section [aws]"))?;
+        self.aws.get_or_init(|| parts).issuer(name, target)
+    }
+
+    /// The issuer of the AWS target `name`.
+    pub(super) fn aws_target(&self, name: &TargetName) -> anyhow::Result<AwsStsIssuer> {
+        match self.target(name)? {
+            TargetConfig::AwsSts(target) => self.aws(name, target),
+            TargetConfig::Postgres(_) | TargetConfig::Mariadb(_) => {
+                bail!("target {name} is not of kind aws_sts; see `countersign target init-sql`")
+            }
+        }
     }
 
     fn postgres(
