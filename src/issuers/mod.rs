@@ -6,9 +6,12 @@
 //! * `prove` looks, it never believes.
 
 pub mod aws_sts;
+pub mod mariadb;
+mod password;
 pub mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -214,6 +217,12 @@ pub trait Issuer: Send + Sync + 'static {
 
     /// Handles of ours that exist at the target now, in any state, ghosts included.
     async fn list(&self) -> Result<Vec<String>, EndError>;
+}
+
+/// Whether a target at `host` is reached without leaving this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The configured issuers, as the rules and the pages see them: only what is pure.

@@ -2,6 +2,9 @@
 
 mod aws_bench;
 mod conformance;
+mod mariadb;
+mod mariadb_shop;
+mod postgres;
 mod postgres_agents;
 mod postgres_cleanup;
 mod postgres_hostile;

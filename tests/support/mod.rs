@@ -49,6 +49,15 @@ pub fn postgres_servers() -> Vec<PostgresServer> {
     servers
 }
 
+/// The MariaDB server that `scripts/test` started for the tests: its administrator's URL.
+pub fn mariadb_server() -> Url {
+    #[expect(clippy::disallowed_methods, reason = "tests learn of their servers this way")]
+    let url = std::env::var("COUNTERSIGN_TEST_MARIADB").expect(
+        "COUNTERSIGN_TEST_MARIADB is not set: run scripts/test, which starts the servers tests need",
+    );
+    url.parse().unwrap()
+}
+
 /// A clock that stands still until it is told.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);
