@@ -6,7 +6,10 @@
 
 mod actions;
 mod agent;
+mod aws;
+//X
 mod connect;
+mod ending;
 mod exec;
 mod exit;
 mod facts;
