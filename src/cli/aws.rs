@@ -126,8 +126,10 @@ mod tests {
     use serde_json::{Value, json};
 
     fn view(expires_at: &str) -> AwsView {
-        serde_json::from_value(json!({"access_key_id": "ASIAEXAMPLE", "secret_access_key": "s", "session_token": "t",
-            "account_id": "123456789012", "region": "eu-central-1", "expires_at": expires_at}))
+        serde_json::from_value(
+            json!({"access_key_id": "ASIAEXAMPLE", "secret_access_key": "s", "session_token": "t",
+            "account_id": "123456789012", "region": "eu-central-1", "expires_at": expires_at}),
+        )
         .unwrap()
     }
 
@@ -141,7 +143,10 @@ mod tests {
         assert_eq!(told(3_500_000)["Expiration"], "1970-01-01T01:00:00Z");
         assert_eq!(told(0)["Token"], "t");
         let process: Value = serde_json::from_slice(&session.for_process(0).unwrap()).unwrap();
-        assert_eq!((&process["Version"], &process["SessionToken"]), (&json!(1), &json!("t")));
+        assert_eq!(
+            (&process["Version"], &process["SessionToken"]),
+            (&json!(1), &json!("t"))
+        );
     }
 
     #[test]
@@ -153,11 +158,18 @@ mod tests {
 
     #[test]
     fn what_an_environment_or_header_cannot_carry_is_refused() {
-        for member in ["access_key_id", "secret_access_key", "session_token", "account_id", "region"] {
+        for member in [
+            "access_key_id",
+            "secret_access_key",
+            "session_token",
+            "account_id",
+            "region",
+        ] {
             let mut value = json!({"access_key_id": "A", "secret_access_key": "s", "session_token": "t",
                 "account_id": "1", "region": "r", "expires_at": "2026-11-22T10:30:00Z"});
             value[member] = json!("a\nb");
-            let failure = AwsSession::new(serde_json::from_value(value).unwrap(), None).unwrap_err();
+            let failure =
+                AwsSession::new(serde_json::from_value(value).unwrap(), None).unwrap_err();
             assert_eq!(failure.code, "delivery", "{member}");
         }
     }

@@ -58,10 +58,7 @@ impl Ending {
             "expired" => ("LeaseExpired", format!("ran out {when}")),
             "completed" | "finished" => ("LeaseFinished", format!("was finished {when}")),
             "frozen" => ("LeaseFrozen", format!("was ended by a freeze {when}")),
-            "agent_disabled" => (
-                "AgentDisabled",
-                format!("was ended with its agent {when}"),
-            ),
+            "agent_disabled" => ("AgentDisabled", format!("was ended with its agent {when}")),
             other => ("LeaseEnded", format!("was ended ({other}) {when}")),
         };
         Self {
@@ -88,17 +85,27 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_guessed() {
-        let lives = request(json!({"id": "req_a", "state": "live", "lease": {"id": "lse_a", "state": "live"}}));
+        let lives = request(
+            json!({"id": "req_a", "state": "live", "lease": {"id": "lse_a", "state": "live"}}),
+        );
         assert_eq!(Ending::of(&lives, 0), None);
-        let dreams = request(json!({"id": "req_a", "state": "dreaming", "lease": {"id": "lse_a", "state": "dreaming"}}));
+        let dreams = request(
+            json!({"id": "req_a", "state": "dreaming", "lease": {"id": "lse_a", "state": "dreaming"}}),
+        );
         assert_eq!(Ending::of(&dreams, 0), None);
         let ending = request(json!({"id": "req_a", "state": "ending"}));
         let ending = Ending::of(&ending, 0).unwrap();
         assert_eq!(ending.code, "LeaseEnded");
-        assert_eq!(ending.what, "was ended (ending) (seen at 1970-01-01T00:00:00Z)");
+        assert_eq!(
+            ending.what,
+            "was ended (ending) (seen at 1970-01-01T00:00:00Z)"
+        );
         let cut = request(json!({"id": "req_a", "state": "live", "lease":
             {"id": "lse_a", "state": "cut_off", "cause": "revoked", "since": "2026-11-22T10:30:00.000Z"}}));
         let cut = Ending::of(&cut, 0).unwrap();
-        assert_eq!((cut.code, cut.what.as_str()), ("LeaseRevoked", "was revoked at 2026-11-22T10:30:00.000Z"));
+        assert_eq!(
+            (cut.code, cut.what.as_str()),
+            ("LeaseRevoked", "was revoked at 2026-11-22T10:30:00.000Z")
+        );
     }
 }

@@ -108,7 +108,7 @@ pub(super) fn start(
 
 /// Keeps other processes of this user, the command among them, from reading our memory and environment.
 /// The command itself is not affected: `execve` undoes it. Where the system cannot, nothing changes.
-pub(super) fn hide_from_others() {
+pub(crate) fn hide_from_others() {
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
 }

@@ -27,6 +27,7 @@ use super::parameters::Ask;
 use super::text::seconds;
 use super::wait::{announce, wait_for_decision};
 use child::{Ended, Watch};
+pub(crate) use command::hide_from_others;
 use delivery::Delivery;
 use signals::Signals;
 
@@ -76,7 +77,7 @@ impl Exec {
         let program = command::find(&self.command)?;
         // From here on nothing but SIGKILL ends us without cleaning up.
         let mut signals = Signals::install()?;
-        command::hide_from_others();
+        hide_from_others();
         let client = global.client()?;
         let request = match self.approved(&client, output, &mut signals).await? {
             Ok(request) => request,
@@ -126,7 +127,10 @@ impl Exec {
             every: Duration::from_secs(self.poll.max(1)),
             on_revoke: self.on_revoke,
         };
-        output.say(&format!("running {} under lease {lease}", program.display()));
+        output.say(&format!(
+            "running {} under lease {lease}",
+            program.display()
+        ));
         if self.env {
             output.warn("the secret is in the command's environment (--env): every child process can read it");
         }

@@ -107,7 +107,10 @@ fn around_a_proxy() -> Vec<(&'static str, OsString)> {
     let (upper, lower) = (environment("NO_PROXY"), environment("no_proxy"));
     let first = lower.clone().or_else(|| upper.clone());
     vec![
-        ("NO_PROXY", with_loopback(upper.or_else(|| first.clone())).into()),
+        (
+            "NO_PROXY",
+            with_loopback(upper.or_else(|| first.clone())).into(),
+        ),
         ("no_proxy", with_loopback(lower.or(first)).into()),
     ]
 }
@@ -127,7 +130,10 @@ mod tests {
     #[test]
     fn exceptions_from_a_proxy_are_added_to() {
         assert_eq!(with_loopback(None), "127.0.0.1");
-        assert_eq!(with_loopback(Some("a.example".into())), "a.example,127.0.0.1");
+        assert_eq!(
+            with_loopback(Some("a.example".into())),
+            "a.example,127.0.0.1"
+        );
         assert_eq!(with_loopback(Some("*".into())), "*");
     }
 }

@@ -83,14 +83,13 @@ fn service_file(
 ) -> String {
     let mut text = format!(
         "[{service}]\nhost={}\nport={}\ndbname={}\nuser={}\nsslmode={}\nconnect_timeout=10\napplication_name={application}\n",
-        credential.host,
-        credential.port,
-        credential.database,
-        credential.user,
-        credential.sslmode,
+        credential.host, credential.port, credential.database, credential.user, credential.sslmode,
     );
     if credential.ca_pem.is_some() {
-        text.push_str(&format!("sslrootcert={}\n", directory.path("ca.pem").display()));
+        text.push_str(&format!(
+            "sslrootcert={}\n",
+            directory.path("ca.pem").display()
+        ));
     }
     text
 }
