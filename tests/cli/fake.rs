@@ -232,7 +232,7 @@ fn act(script: &mut Script, call: &Call) -> Response {
     let path = call.what.replace(REQUEST, "REQ").replace(LEASE, "LSE");
     match path.as_str() {
         "GET /v1/actions" => reply(200, &actions()),
-        "POST /v1/requests" => submit(script),
+        "POST /v1/requests" => submit(script, call),
         "GET /v1/requests" => reply(200, &json!({"data": [script.request], "next_cursor": null})),
         "GET /v1/requests/REQ" => reply(200, &json!(script.request)),
         "GET /v1/leases/LSE" => reply(200, &json!({"id": LEASE, "state": script.request["state"]})),
@@ -251,7 +251,17 @@ fn act(script: &mut Script, call: &Call) -> Response {
 }
 
 /// The same request serves every submission.
-fn submit(script: &mut Script) -> Response {
+fn submit(script: &mut Script, call: &Call) -> Response {
+    let mut earlier = script
+        .calls
+        .iter()
+        .filter(|earlier| earlier.what == call.what);
+    if earlier.any(|earlier| earlier.key == call.key && earlier.body != call.body) {
+        return reply(
+            422,
+            &json!({"status": 422, "code": "idempotency_mismatch", "title": "another body"}),
+        );
+    }
     if let ("closed", Some(state)) = (
         script.request["state"].as_str().unwrap(),
         script.starts_anew,

@@ -13,7 +13,8 @@ use std::time::Duration;
 use aws_lc_rs::digest::{SHA256, digest};
 use clap::Args;
 use countersign_client::{
-    Client, CollectedView, CredentialView, Error, IdempotencyKey, Outcome, RequestView, State,
+    Client, CollectedView, CredentialView, Error, IdempotencyKey, NewRequest, Outcome, RequestView,
+    State,
 };
 use serde_json::json;
 use tokio::time::Instant;
@@ -177,10 +178,20 @@ impl Asking<'_> {
 
     async fn submit(&self, key: [u8; 16]) -> Result<Step, Failure> {
         let ask = self.ask.prepare(self.client).await?;
+        match self.submit_as(&ask, key).await {
+            // An earlier run gave another reason or lifetime under this key.
+            Err(error) if error.code == "idempotency_mismatch" => {
+                self.submit_as(&ask, drawn()).await
+            }
+            submitted => submitted,
+        }
+    }
+
+    async fn submit_as(&self, ask: &NewRequest, key: [u8; 16]) -> Result<Step, Failure> {
         // Kept first: a run that is cut short here leaves the next one the key, and nobody is asked twice.
         self.cache.write(&Kept::Asking { key })?;
         let key = IdempotencyKey::from_random(key);
-        match self.client.submit(&ask, &key, None).await {
+        match self.client.submit(ask, &key, None).await {
             Ok(request) => {
                 self.cache.write(&Kept::Asked {
                     request: request.id,
@@ -189,13 +200,8 @@ impl Asking<'_> {
                 Ok(Step::Next)
             }
             Err(error) => {
-                let code = error.problem().map(|problem| problem.code.clone());
-                if code.is_some() && !error.is_outage() {
+                if error.problem().is_some() && !error.is_outage() {
                     self.cache.forget()?;
-                }
-                // The earlier run gave another reason or lifetime under this key.
-                if code.as_deref() == Some("idempotency_mismatch") {
-                    return Ok(Step::Next);
                 }
                 Err(error.into())
             }
