@@ -73,19 +73,14 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
         }
         (State::Closed, Some(outcome)) => format!("the request is closed ({outcome})"),
         (State::Closed, None) => "the request is closed".into(),
-        (_, _)
-            if request
-                .lease
-                .as_ref()
-                .is_some_and(|lease| lease.cut_off_at.is_some()) =>
-        {
-            let ends = request
+        _ if lease_state(request) == Some("cut_off") => {
+            let end = request
                 .lease
                 .as_ref()
                 .and_then(|lease| lease.expires_at.as_deref());
             format!(
-                "access is cut off: the credential was seen to be denied everything; it runs out for good at {}",
-                ends.unwrap_or("the end of its time")
+                "access is cut off, as seen at the target; it ends for good at {}",
+                end.unwrap_or("the end of its time")
             )
         }
         (state, _) => format!(
@@ -93,4 +88,8 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
             request.id
         ),
     }
+}
+
+fn lease_state(request: &RequestView) -> Option<&str> {
+    request.lease.as_ref()?.state.as_deref()
 }
