@@ -50,13 +50,25 @@ need_packages() {
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   command -v psql >/dev/null || packages+=(postgresql-client)
+  command -v mariadbd >/dev/null || packages+=(mariadb-server)
   # shellcheck disable=SC2207
   command -v chromedriver >/dev/null || packages+=($(browser_packages))
   if [ ${#packages[@]} != 0 ]; then
     note "installing ${packages[*]}"
     install_packages
+    [[ " ${packages[*]} " != *" mariadb-server "* ]] || stop_system_mariadb
   fi
   [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "node $(node --version) is too old: install Node 20 or later"
+}
+
+# Debian's package starts a server of its own and would start it at every boot; the tests bring theirs.
+stop_system_mariadb() {
+  if [ -d /run/systemd/system ]; then
+    as_root systemctl disable --quiet --now mariadb
+  else
+    as_root service mariadb stop >/dev/null
+    as_root update-rc.d mariadb disable
+  fi
 }
 
 install_packages() {

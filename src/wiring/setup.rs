@@ -12,10 +12,13 @@ use secrecy::SecretString;
 use super::aws::AwsParts;
 use super::files;
 use super::gate::Gate;
-use crate::config::{AwsTarget, Config, DatabaseTls, PostgresTarget, StoreConfig, TargetConfig};
+use crate::config::{
+    AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
+};
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
 use crate::issuers::aws_sts::AwsStsIssuer;
+use crate::issuers::mariadb::MariadbIssuer;
 use crate::issuers::postgres::PostgresIssuer;
 use crate::issuers::{Issuer, IssuerSet};
 use crate::policy::Bundle;
@@ -120,7 +123,11 @@ impl Setup {
                     .with_context(|| format!("target {name}"))?;
                 self.postgres(name, target, password)
             }
-            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
+            TargetConfig::Mariadb(target) => {
+                let password = files::secret(&self.dir.join(&target.password_file))
+                    .with_context(|| format!("target {name}"))?;
+                self.mariadb(name, target, password)
+            }
             TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
@@ -132,7 +139,7 @@ impl Setup {
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         match self.target(name)? {
             TargetConfig::Postgres(target) => self.postgres(name, target, String::new().into()),
-            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
+            TargetConfig::Mariadb(target) => self.mariadb(name, target, String::new().into()),
             TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
@@ -171,16 +178,34 @@ impl Setup {
         target: &PostgresTarget,
         password: SecretString,
     ) -> anyhow::Result<Arc<dyn Issuer>> {
-        let root = match &target.tls {
-            DatabaseTls::VerifyFullWith { root_file } => {
-                Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
-            }
-            DatabaseTls::VerifyFull | DatabaseTls::Disable => None,
-        };
+        let root = self.root_pem(&target.tls)?;
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
         let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
+    }
+
+    fn mariadb(
+        &self,
+        name: &TargetName,
+        target: &MariadbTarget,
+        password: SecretString,
+    ) -> anyhow::Result<Arc<dyn Issuer>> {
+        let root = self.root_pem(&target.tls)?;
+        let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock)
+            .map_err(anyhow::Error::msg)?;
+        Ok(Arc::new(issuer))
+    }
+
+    /// The authority a database's certificate is checked against, when the target names one.
+    fn root_pem(&self, tls: &DatabaseTls) -> anyhow::Result<Option<String>> {
+        Ok(match tls {
+            DatabaseTls::VerifyFullWith { root_file } => {
+                Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
+            }
+            DatabaseTls::VerifyFull | DatabaseTls::Disable => None,
+        })
     }
 
     /// Exact issuer URLs of the people's providers, by short name.

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::auth::{Authenticator, Credentials, bearer};
+use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
-    ActionView, AgentView, CollectedView, EnrolledView, LeaseView, LedgerEntryView, NewAgent,
+    ActionView, AgentView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
     NewRequest, Page, RequestView, State,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
@@ -222,15 +223,27 @@ impl Client {
         .await
     }
 
+    /// The kill switch of a role group: denies every session of the guard's roles that was issued until now, and ends
+    /// their leases. For the operator.
+    pub async fn shut_guard(&self, name: &str) -> Result<GuardShutView, Error> {
+        let path = ["v1", "guards", name, "shut"];
+        self.call(Call::post("shut the guard", &path, json!({})))
+            .await
+    }
+
     /// Live leases, all pages.
     pub async fn leases(&self) -> Result<Vec<LeaseView>, Error> {
         self.all_pages("list leases", &["v1", "leases"]).await
     }
 
-    /// A lease.
-    pub async fn lease(&self, id: &str) -> Result<LeaseView, Error> {
-        self.call(Call::get("read the lease", &["v1", "leases", id]))
-            .await
+    /// A lease as it is now, or, with `wait`, as soon as it no longer lives.
+    pub async fn lease(&self, id: &str, wait: Option<Duration>) -> Result<LeaseView, Error> {
+        let path = ["v1", "leases", id];
+        self.call(Call {
+            wait,
+            ..Call::get("read the lease", &path)
+        })
+        .await
     }
 
     /// Agents, all pages. For the operator.
