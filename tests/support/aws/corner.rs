@@ -99,7 +99,7 @@ impl Corner {
 
     /// A role of ours, which may do what `statements` say, inside its boundary.
     pub async fn role(&self, name: &str, boundary: &str, statements: &Value) -> Role {
-        let external_id = random();
+        let external_id = format!("{}{}{}", random(), random(), random());
         let trust = policy(&json!([{
             "Effect": "Allow",
             "Principal": {"AWS": self.broker_arn()},
