@@ -69,6 +69,17 @@ impl Global {
         Ok(Client::with_credentials(&self.addr, self.credentials()?)?)
     }
 
+    /// Which broker, and what proves who asks it, as far as it stays the same from run to run.
+    pub(crate) fn whose(&self) -> [String; 2] {
+        let path = |path: &PathBuf| path.display().to_string();
+        let proof = given(self.token_file.as_ref())
+            .map(path)
+            .or_else(|| given(self.key_file.as_ref()).and(self.agent.clone()))
+            .or_else(|| given(self.workload_token_file.as_ref()).map(path))
+            .or_else(|| environment("COUNTERSIGN_TOKEN"));
+        [self.addr.clone(), proof.unwrap_or_default()]
+    }
+
     /// The first of: token file, key file, workload token file, `COUNTERSIGN_TOKEN`.
     fn credentials(&self) -> Result<Credentials, Failure> {
         if let Some(path) = given(self.token_file.as_ref()) {

@@ -73,9 +73,23 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
         }
         (State::Closed, Some(outcome)) => format!("the request is closed ({outcome})"),
         (State::Closed, None) => "the request is closed".into(),
+        _ if lease_state(request) == Some("cut_off") => {
+            let end = request
+                .lease
+                .as_ref()
+                .and_then(|lease| lease.expires_at.as_deref());
+            format!(
+                "access is cut off, as seen at the target; it ends for good at {}",
+                end.unwrap_or("the end of its time")
+            )
+        }
         (state, _) => format!(
             "the broker is still ending access (now {state}) and goes on until it is proven; see `countersign show {}`",
             request.id
         ),
     }
+}
+
+fn lease_state(request: &RequestView) -> Option<&str> {
+    request.lease.as_ref()?.state.as_deref()
 }

@@ -2,11 +2,14 @@
 //! files.
 //!
 //! Data goes to stdout and talk to stderr; `--json` prints one object, or one a line; exit codes are in [`exit`]. No secret is taken
-//! from an argument or printed, apart from a new agent's API key, once.
+//! from an argument or printed, apart from a new agent's API key, once, and what an AWS SDK reads from `aws-credentials`.
 
 mod actions;
 mod agent;
+mod aws;
+mod aws_credentials;
 mod connect;
+mod ending;
 mod exec;
 mod exit;
 mod facts;
@@ -65,6 +68,8 @@ enum Command {
     Wait(wait::Wait),
     /// Ask for an action, run a command with its credential, and end the access.
     Exec(exec::Exec),
+    /// Give an AWS SDK its credentials, as a credential_process.
+    AwsCredentials(aws_credentials::AwsCredentials),
     /// Report a request's outcome and end its access.
     Finish(finish::Finish),
     /// Show a request.
@@ -137,6 +142,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Request(command) => command.run(global).await,
         Command::Wait(command) => command.run(global).await,
         Command::Exec(command) => command.run(global).await,
+        Command::AwsCredentials(command) => command.run(global).await,
         Command::Finish(command) => command.run(global).await,
         Command::Show(command) => command.run(global).await,
         Command::Ls(command) => command.run(global).await,

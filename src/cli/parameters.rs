@@ -2,12 +2,12 @@
 
 use clap::Args;
 use countersign_client::{ActionView, Client, NewRequest, OnBehalfOf, ParameterView};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::exit::Failure;
 use super::text::{close_to, seconds};
 
-/// What to ask for; shared by `request` and `exec`.
+/// What to ask for; shared by `request`, `exec` and `aws-credentials`.
 #[derive(Args, Debug)]
 pub(crate) struct Ask {
     /// The action's name (see `countersign actions`). `exec` also takes the id of a request made before.
@@ -63,6 +63,13 @@ impl Ask {
             "a request made before cannot be given other parameters, reasons or times",
             "leave them out, or name the action to ask anew",
         ))
+    }
+
+    /// What is asked for and for whom, without why and for how long: the same question again has the same text.
+    pub(crate) fn question(&self) -> Value {
+        let mut parameters = self.parameters.clone();
+        parameters.sort();
+        json!([self.action, parameters, self.on_behalf_of])
     }
 
     /// The request to send: looks the action up, and types its parameters.
@@ -168,7 +175,6 @@ pub(crate) fn hint(kind: &ParameterView) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     fn action() -> ActionView {
         serde_json::from_value(json!({"name": "orders.report", "parameters": {

@@ -93,6 +93,12 @@ pub(crate) fn instant(text: &str) -> Option<i64> {
         .map(jiff::Timestamp::as_millisecond)
 }
 
+/// An instant, in milliseconds since 1970, as RFC 3339 in whole seconds, rounded down.
+pub(crate) fn seconds_of(millis: i64) -> String {
+    let at = jiff::Timestamp::from_second(millis.div_euclid(1000));
+    at.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
 /// The known words closest to `wanted`, closest first; at most three, and none that is far off.
 pub(crate) fn close_to<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut ranked: Vec<_> = known

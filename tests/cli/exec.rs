@@ -26,14 +26,14 @@ fn exec(fake: &Fake, options: &[&str], command: &[&str]) -> Command {
     countersign(fake, &arguments)
 }
 
-fn finished(fake: &Fake) -> serde_json::Value {
+pub(super) fn finished(fake: &Fake) -> serde_json::Value {
     let calls = fake.calls(&format!("POST /v1/requests/{REQUEST}/finish"));
     assert_eq!(calls.len(), 1, "finish is reported once");
     calls[0].json()
 }
 
 /// Starts it and reads its output up to the line `ready`.
-async fn start(mut command: Command) -> (Child, BufReader<tokio::process::ChildStdout>) {
+pub(super) async fn start(mut command: Command) -> (Child, BufReader<tokio::process::ChildStdout>) {
     let mut child = command.spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -43,7 +43,7 @@ async fn start(mut command: Command) -> (Child, BufReader<tokio::process::ChildS
     (child, out)
 }
 
-fn signal(child: &Child, signal: Signal) {
+pub(super) fn signal(child: &Child, signal: Signal) {
     kill(
         Pid::from_raw(child.id().unwrap().try_into().unwrap()),
         signal,
@@ -51,7 +51,7 @@ fn signal(child: &Child, signal: Signal) {
     .unwrap();
 }
 
-async fn end(child: Child, mut out: BufReader<tokio::process::ChildStdout>) -> Ran {
+pub(super) async fn end(child: Child, mut out: BufReader<tokio::process::ChildStdout>) -> Ran {
     let mut rest = String::new();
     let all = async {
         let output = child.wait_with_output().await.unwrap();

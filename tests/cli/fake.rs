@@ -15,6 +15,8 @@ use tokio::sync::Notify;
 pub(crate) const REQUEST: &str = "req_01jd0000000000000000000001";
 pub(crate) const LEASE: &str = "lse_01jd0000000000000000000002";
 pub(crate) const PASSWORD: &str = "pa:ss\\word-very-secret";
+pub(crate) const SECRET_KEY: &str = "aws/secret+key-very-secret";
+pub(crate) const SESSION_TOKEN: &str = "aws-session-token-very-secret";
 pub(crate) const TOKEN: &str = "csk_the-agents-own-secret";
 
 /// One call as it arrived.
@@ -38,6 +40,10 @@ pub(crate) struct Script {
     pub(crate) calls: Vec<Call>,
     /// Answers of `collect` that get lost on the way.
     pub(crate) lose_answers: u32,
+    /// The state in which a request starts anew that is submitted after it was over.
+    pub(crate) starts_anew: Option<&'static str>,
+    /// Whether the credential is AWS's.
+    pub(crate) aws: bool,
     /// How long the lease lives, in milliseconds from now.
     pub(crate) lease_ms: i64,
     /// Whether access takes longer to end than anybody waits.
@@ -73,6 +79,8 @@ impl Fake {
             request: request.as_object().unwrap().clone(),
             calls: Vec::new(),
             lose_answers: 0,
+            starts_anew: None,
+            aws: false,
             lease_ms: 600_000,
             slow_end: false,
             checkpoint: None,
@@ -134,10 +142,15 @@ impl Fake {
 
     /// Waits until a call has arrived.
     pub(crate) async fn until_called(&self, what: &str) {
+        self.until_calls(what, 1).await;
+    }
+
+    /// Waits until a call has arrived so often.
+    pub(crate) async fn until_calls(&self, what: &str, times: usize) {
         let arrived = async {
             loop {
                 let notified = self.shared.1.notified();
-                if !self.calls(what).is_empty() {
+                if self.calls(what).len() >= times {
                     return;
                 }
                 notified.await;
@@ -184,24 +197,26 @@ async fn answer(State(shared): State<Shared>, request: Request) -> Response {
     shared.0.lock().unwrap().calls.push(call.clone());
     shared.1.notify_waiters();
     if what == format!("GET /v1/requests/{REQUEST}") {
-        wait_while_pending(&shared, wait.unwrap_or(0)).await;
+        wait_while(&shared, "pending", wait.unwrap_or(0)).await;
+    } else if what == format!("GET /v1/leases/{LEASE}") {
+        wait_while(&shared, "live", wait.unwrap_or(0)).await;
     }
     let response = act(&mut shared.0.lock().unwrap(), &call);
     shared.1.notify_waiters();
     response
 }
 
-async fn wait_while_pending(shared: &Shared, seconds: u64) {
-    let decided = async {
+async fn wait_while(shared: &Shared, state: &str, seconds: u64) {
+    let changed = async {
         loop {
             let notified = shared.1.notified();
-            if shared.0.lock().unwrap().request["state"] != "pending" {
+            if shared.0.lock().unwrap().request["state"] != state {
                 return;
             }
             notified.await;
         }
     };
-    let _ = tokio::time::timeout(Duration::from_secs(seconds), decided).await;
+    let _ = tokio::time::timeout(Duration::from_secs(seconds), changed).await;
 }
 
 fn act(script: &mut Script, call: &Call) -> Response {
@@ -217,9 +232,12 @@ fn act(script: &mut Script, call: &Call) -> Response {
     let path = call.what.replace(REQUEST, "REQ").replace(LEASE, "LSE");
     match path.as_str() {
         "GET /v1/actions" => reply(200, &actions()),
-        "POST /v1/requests" => reply(201, &json!(script.request)),
+        "POST /v1/requests" => submit(script, call),
         "GET /v1/requests" => reply(200, &json!({"data": [script.request], "next_cursor": null})),
         "GET /v1/requests/REQ" => reply(200, &json!(script.request)),
+        "GET /v1/leases/LSE" => reply(200, &json!({"id": LEASE, "state": script.request["state"]})),
+        // What an AWS SDK asks here once it has a credential.
+        "POST /" => Response::new(Body::from(CALLER_IDENTITY)),
         "POST /v1/requests/REQ/withdraw" => close(script, "withdrawn"),
         "POST /v1/requests/REQ/finish" => close(script, "completed"),
         "POST /v1/leases/LSE/revoke" => close(script, "revoked"),
@@ -230,6 +248,29 @@ fn act(script: &mut Script, call: &Call) -> Response {
             "next": "check the id", "request_id": "call-7", "retryable": false}),
         ),
     }
+}
+
+/// The same request serves every submission.
+fn submit(script: &mut Script, call: &Call) -> Response {
+    let mut earlier = script
+        .calls
+        .iter()
+        .filter(|earlier| earlier.what == call.what);
+    if earlier.any(|earlier| earlier.key == call.key && earlier.body != call.body) {
+        return reply(
+            422,
+            &json!({"status": 422, "code": "idempotency_mismatch", "title": "another body"}),
+        );
+    }
+    if let ("closed", Some(state)) = (
+        script.request["state"].as_str().unwrap(),
+        script.starts_anew,
+    ) {
+        script.request.insert("state".into(), json!(state));
+        script.request.insert("outcome".into(), Value::Null);
+        script.request.insert("lease".into(), Value::Null);
+    }
+    reply(201, &json!(script.request))
 }
 
 fn close(script: &mut Script, outcome: &str) -> Response {
@@ -258,12 +299,23 @@ fn collect(script: &mut Script) -> Response {
             .body(Body::from_stream(half))
             .unwrap();
     }
+    let credential = if script.aws {
+        json!({"kind": "aws", "access_key_id": "ASIAFAKEFAKEFAKE0001", "secret_access_key": SECRET_KEY,
+            "session_token": SESSION_TOKEN, "account_id": "123456789012", "region": "eu-central-1", "expires_at": expires})
+    } else {
+        json!({"kind": "postgres", "host": "db.internal", "port": 5433, "database": "orders", "user": "jit_01jd",
+            "password": PASSWORD, "sslmode": "verify-full", "ca_pem": "-----BEGIN CERTIFICATE-----\n"})
+    };
     reply(
         200,
-        &json!({"request": REQUEST, "lease": lease, "credential": {"kind": "postgres", "host": "db.internal", "port": 5433,
-        "database": "orders", "user": "jit_01jd", "password": PASSWORD, "sslmode": "verify-full", "ca_pem": "-----BEGIN CERTIFICATE-----\n"}}),
+        &json!({"request": REQUEST, "lease": lease, "credential": credential}),
     )
 }
+
+const CALLER_IDENTITY: &str = r#"<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">
+<GetCallerIdentityResult><Arn>arn:aws:sts::123456789012:assumed-role/reports/lse</Arn><UserId>AROA:lse</UserId>
+<Account>123456789012</Account></GetCallerIdentityResult>
+<ResponseMetadata><RequestId>1</RequestId></ResponseMetadata></GetCallerIdentityResponse>"#;
 
 fn actions() -> Value {
     json!({"data": [

@@ -1,7 +1,10 @@
 //! The real program against a broker that does as it is told: what people and scripts see, and what is left behind.
 
+mod aws_credentials;
+mod aws_sdks;
 mod commands;
 mod exec;
+mod exec_aws;
 mod fake;
 mod ledger;
 mod terminal;

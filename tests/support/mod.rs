@@ -57,6 +57,23 @@ pub fn mariadb_server() -> Url {
     url.parse().unwrap()
 }
 
+/// Where `python`, with boto3, and `aws` are, from `COUNTERSIGN_TEST_AWS_CLIENTS`.
+/// Without it the tests fail and say how to get it.
+pub fn aws_clients() -> std::path::PathBuf {
+    #[expect(clippy::disallowed_methods, reason = "tests learn of their programs this way")]
+    let place = std::env::var("COUNTERSIGN_TEST_AWS_CLIENTS").expect(
+        "COUNTERSIGN_TEST_AWS_CLIENTS is not set: run scripts/test, which installs the programs tests need",
+    );
+    let place = std::path::PathBuf::from(place);
+    for program in ["python", "aws"] {
+        assert!(
+            place.join(program).exists(),
+            "COUNTERSIGN_TEST_AWS_CLIENTS has no {program}"
+        );
+    }
+    place
+}
+
 /// A clock that stands still until it is told.
 #[derive(Debug)]
 pub struct ManualClock(AtomicI64);

@@ -227,10 +227,14 @@ impl Client {
         self.all_pages("list leases", &["v1", "leases"]).await
     }
 
-    /// A lease.
-    pub async fn lease(&self, id: &str) -> Result<LeaseView, Error> {
-        self.call(Call::get("read the lease", &["v1", "leases", id]))
-            .await
+    /// A lease as it is now, or, with `wait`, as soon as it no longer lives.
+    pub async fn lease(&self, id: &str, wait: Option<Duration>) -> Result<LeaseView, Error> {
+        let path = ["v1", "leases", id];
+        self.call(Call {
+            wait,
+            ..Call::get("read the lease", &path)
+        })
+        .await
     }
 
     /// Agents, all pages. For the operator.

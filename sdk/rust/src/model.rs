@@ -227,6 +227,12 @@ pub struct LeaseView {
     /// When it ends by itself.
     #[serde(default)]
     pub expires_at: Option<String>,
+    /// Why it is being ended.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// Since when it is being ended.
+    #[serde(default)]
+    pub since: Option<String>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Map<String, Value>,

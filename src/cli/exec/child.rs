@@ -4,15 +4,17 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use countersign_client::{Client, Outcome, RequestView, State};
+use countersign_client::{Client, RequestView};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Child;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::OnRevoke;
+use super::endpoint::Endpoint;
 use super::signals::{Arrived, Signals, exit_code};
 use crate::cli::connect::now_ms;
+use crate::cli::ending::{Ending, lives};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::Output;
 use crate::cli::text::spell;
@@ -23,6 +25,11 @@ const GRACE: Duration = Duration::from_secs(10);
 const WARNINGS: [i64; 2] = [300, 60];
 /// A lease that ends this close to its time has run out; it was not taken away.
 const NEAR_EXPIRY_MS: i64 = 2_000;
+/// How long the broker may hold an answer back while nothing changes; short enough for proxies that cut idle connections.
+const ONE_LOOK: Duration = Duration::from_secs(25);
+
+const TIME_IS_OVER: &str =
+    "the lease's time is over: the credential no longer works; the command goes on without it";
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +51,9 @@ pub(super) struct Watch<'a> {
     pub(super) client: &'a Client,
     pub(super) output: Output,
     pub(super) request: String,
+    pub(super) lease: String,
+    /// Who hands the credential out, and has to stop when its lease ends.
+    pub(super) endpoint: Option<&'a Endpoint>,
     /// When the lease ends, in milliseconds since 1970.
     pub(super) expires: Option<i64>,
     pub(super) every: Duration,
@@ -75,6 +85,7 @@ impl Watch<'_> {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut look = Box::pin(self.look());
+        let mut serve = Box::pin(self.serve());
         loop {
             let kill_at = progress.kill_at;
             let deadline = async {
@@ -88,6 +99,7 @@ impl Watch<'_> {
                     Failure::new(Exit::Failed, "wait", format!("wait for the command: {error}"), "see whether it still runs")
                 }),
                 arrived = signals.next() => forward(child, arrived),
+                () = &mut serve => {}
                 _ = second.tick() => self.watch_the_clock(&mut progress),
                 request = &mut look => {
                     self.judge(request, child, &mut progress);
@@ -102,10 +114,21 @@ impl Watch<'_> {
         }
     }
 
-    /// Looks at the request, after a while. `None` when the broker does not answer: that says nothing about the lease.
+    async fn serve(&self) {
+        match self.endpoint {
+            Some(endpoint) => match endpoint.serve().await {},
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Looks at the request once its lease no longer lives, after a while. `None` when it does, and when the broker does
+    /// not answer: that says nothing about the lease.
     async fn look(&self) -> Option<RequestView> {
         tokio::time::sleep(self.every).await;
-        self.client.request(&self.request, None).await.ok()
+        match self.client.lease(&self.lease, Some(ONE_LOOK)).await {
+            Ok(lease) if lives(lease.state.as_deref()) => None,
+            _ => self.client.request(&self.request, None).await.ok(),
+        }
     }
 
     fn left(&self) -> Option<i64> {
@@ -119,7 +142,8 @@ impl Watch<'_> {
         }
         if left <= 0 {
             progress.access_over = true;
-            self.output.warn("the lease's time is over: the credential no longer works; the command goes on without it");
+            self.forget(Ending::expired(self.expires.unwrap_or_default()));
+            self.output.warn(TIME_IS_OVER);
         } else if WARNINGS
             .get(progress.warned)
             .is_some_and(|at| left <= *at * 1000)
@@ -131,24 +155,26 @@ impl Watch<'_> {
         }
     }
 
+    fn forget(&self, ending: Ending) {
+        if let Some(endpoint) = self.endpoint {
+            endpoint.forget(ending);
+        }
+    }
+
     /// Acts on a lease that was ended before its time.
     fn judge(&self, request: Option<RequestView>, child: &Child, progress: &mut Progress) {
-        let Some(request) = request else { return };
-        let over = matches!(request.state, State::Ending | State::Closed);
-        if !over || progress.access_over {
+        let ending = request.and_then(|request| Ending::of(&request, now_ms()));
+        let Some(ending) = ending.filter(|_| !progress.access_over) else {
             return;
-        }
+        };
         progress.access_over = true;
-        let ran_out = request.outcome == Some(Outcome::Expired)
-            || self.left().is_some_and(|left| left <= NEAR_EXPIRY_MS);
+        let how = ending.word.clone();
+        let ran_out = how == "expired" || self.left().is_some_and(|left| left <= NEAR_EXPIRY_MS);
+        self.forget(ending);
         if ran_out {
-            self.output.warn("the lease's time is over: the credential no longer works; the command goes on without it");
+            self.output.warn(TIME_IS_OVER);
             return;
         }
-        let how = request
-            .outcome
-            .as_ref()
-            .map_or_else(|| request.state.to_string(), Outcome::to_string);
         match self.on_revoke {
             OnRevoke::Warn => self.output.warn(&format!(
                 "access was ended early ({how}); the command goes on without it"

@@ -17,20 +17,6 @@ const OURS: [&str; 6] = [
     "COUNTERSIGN_AUDIENCE",
 ];
 
-/// libpq settings that would override, or bypass, what we hand over.
-const MISLEADING: [&str; 10] = [
-    "PGHOSTADDR",
-    "PGPASSWORD",
-    "PGREQUIRESSL",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGSSLROOTCERT",
-    "PGSSLNEGOTIATION",
-    "PGREQUIREAUTH",
-    "PGTARGETSESSIONATTRS",
-    "PGOPTIONS",
-];
-
 /// Where the command is, found before anybody is asked for anything.
 pub(super) fn find(command: &[OsString]) -> Result<PathBuf, Failure> {
     let name = command
@@ -83,10 +69,11 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Starts the command in our process group, with `variables` and without what it should not have.
+/// Starts the command in our process group, with `variables`, and without `misleading` ones and what is ours.
 pub(super) fn start(
     command: &[OsString],
-    variables: Vec<(&str, OsString)>,
+    variables: &[(&'static str, OsString)],
+    misleading: &[&str],
 ) -> Result<tokio::process::Child, Failure> {
     let mut parts = command.iter();
     let mut process = Command::new(
@@ -97,12 +84,12 @@ pub(super) fn start(
     process.args(parts);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| {
-            OURS.iter().any(|ours| name.starts_with(ours)) || MISLEADING.contains(&name)
+            OURS.iter().any(|ours| name.starts_with(ours)) || misleading.contains(&name)
         }) {
             process.env_remove(name);
         }
     }
-    process.envs(variables);
+    process.envs(variables.iter().map(|(name, value)| (name, value)));
     tokio::process::Command::from(process)
         .spawn()
         .map_err(|error| {
@@ -121,7 +108,7 @@ pub(super) fn start(
 
 /// Keeps other processes of this user, the command among them, from reading our memory and environment.
 /// The command itself is not affected: `execve` undoes it. Where the system cannot, nothing changes.
-pub(super) fn hide_from_others() {
+pub(crate) fn hide_from_others() {
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
 }

@@ -1,20 +1,22 @@
 //! `countersign exec`: ask, run a command with the credential, end the access.
 //!
 //! * what can be wrong with the command is found before anybody is asked
-//! * the credential is in two files only this user can read, outside the working directory, gone when the command has ended
+//! * the credential is in files only this user can read, outside the working directory, or for AWS behind an endpoint on loopback;
+//!   either is gone when the command has ended
 //! * the command never sees what `exec` itself proves its identity with
 //! * whatever ends `exec` short of SIGKILL, the access is ended; after SIGKILL the broker ends it when its time is over
 
 mod child;
 mod command;
 mod delivery;
+mod endpoint;
 mod signals;
 
 use std::ffi::OsString;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use countersign_client::{Client, CredentialView, RequestView, State};
+use countersign_client::{Client, CollectedView, RequestView, State};
 use serde_json::json;
 
 use super::connect::{Global, environment, new_key};
@@ -22,9 +24,10 @@ use super::exit::{Exit, Failure};
 use super::finish::{PROOF_WITHIN, how_it_ended};
 use super::output::Output;
 use super::parameters::Ask;
-use super::text::{instant, seconds};
+use super::text::seconds;
 use super::wait::{announce, wait_for_decision};
 use child::{Ended, Watch};
+pub(crate) use command::hide_from_others;
 use delivery::Delivery;
 use signals::Signals;
 
@@ -42,7 +45,7 @@ pub(crate) struct Exec {
     /// Leave the access as it is when the command has ended; it ends when its time is over.
     #[arg(long)]
     keep: bool,
-    /// Also put the password into the environment, where every child process can read it.
+    /// Put the secret itself into the environment, where every child process can read it: PGPASSWORD, or AWS's keys.
     #[arg(long)]
     env: bool,
     /// Allow it inside another `exec`.
@@ -51,8 +54,8 @@ pub(crate) struct Exec {
     /// What to do with the command when its access is ended early.
     #[arg(long, value_enum, default_value = "kill")]
     on_revoke: OnRevoke,
-    /// How often to look whether the access still stands.
-    #[arg(long, value_parser = seconds, default_value = "5s", value_name = "DURATION")]
+    /// The least time between two looks at whether the access still stands.
+    #[arg(long, value_parser = seconds, default_value = "1s", value_name = "DURATION")]
     poll: u64,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
@@ -74,7 +77,7 @@ impl Exec {
         let program = command::find(&self.command)?;
         // From here on nothing but SIGKILL ends us without cleaning up.
         let mut signals = Signals::install()?;
-        command::hide_from_others();
+        hide_from_others();
         let client = global.client()?;
         let request = match self.approved(&client, output, &mut signals).await? {
             Ok(request) => request,
@@ -96,7 +99,9 @@ impl Exec {
                 return Err(error.into());
             }
         };
-        let (delivery, mut child) = match self.prepare(&collected, &request, &mut signals) {
+        let lease = collected.lease.id.clone();
+        let prepared = self.prepare(collected, &request, &mut signals).await;
+        let (delivery, mut child) = match prepared {
             Ok(Ok(prepared)) => prepared,
             Ok(Err(signal)) => {
                 held.give_back(
@@ -116,15 +121,19 @@ impl Exec {
             client: &client,
             output,
             request: request.id.clone(),
-            expires: collected.lease.expires_at.as_deref().and_then(instant),
+            lease: lease.clone(),
+            endpoint: delivery.endpoint(),
+            expires: delivery.expires(),
             every: Duration::from_secs(self.poll.max(1)),
             on_revoke: self.on_revoke,
         };
         output.say(&format!(
-            "running {} under lease {}",
-            program.display(),
-            collected.lease.id
+            "running {} under lease {lease}",
+            program.display()
         ));
+        if self.env {
+            output.warn("the secret is in the command's environment (--env): every child process can read it");
+        }
         let ended = watch.until_ended(&mut child, &mut signals).await;
         delivery.remove(output);
         if self.keep {
@@ -203,37 +212,17 @@ impl Exec {
     }
 
     /// Lays the credential out and starts the command, unless a signal has arrived meanwhile.
-    fn prepare(
+    async fn prepare(
         &self,
-        collected: &countersign_client::CollectedView,
+        collected: CollectedView,
         request: &RequestView,
         signals: &mut Signals,
     ) -> Result<Result<(Delivery, tokio::process::Child), i32>, Failure> {
         if let Some(signal) = signals.ending_now() {
             return Ok(Err(signal));
         }
-        let CredentialView::Postgres(credential) = &collected.credential else {
-            return Err(Failure::new(
-                Exit::Failed,
-                "unknown_credential",
-                "the credential is of a kind this version cannot hand on",
-                "upgrade countersign",
-            ));
-        };
-        let delivery = Delivery::write(credential, &collected.lease.id, &request.id)?;
-        let mut variables = delivery.variables(credential, self.env);
-        variables.push(("COUNTERSIGN_LEASE", collected.lease.id.clone().into()));
-        variables.push(("COUNTERSIGN_REQUEST", request.id.clone().into()));
-        variables.push((
-            "COUNTERSIGN_EXPIRES_AT",
-            collected
-                .lease
-                .expires_at
-                .clone()
-                .unwrap_or_default()
-                .into(),
-        ));
-        let child = command::start(&self.command, variables)?;
+        let delivery = Delivery::lay_out(collected, &request.id, self.env).await?;
+        let child = command::start(&self.command, delivery.variables(), delivery.misleading())?;
         Ok(Ok((delivery, child)))
     }
 }
