@@ -34,11 +34,19 @@ browser_packages() {
   fi
 }
 
+# Debian's Python comes without what `python3 -m venv` needs.
+can_make_python_environments() {
+  local python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  "$python" -c 'import ensurepip' 2>/dev/null
+}
+
 # Installs Debian's packages for every program that is missing, and only those.
 need_packages() {
   packages=()
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v python3 >/dev/null || packages+=(python3)
+  can_make_python_environments || packages+=(python3-venv)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   command -v psql >/dev/null || packages+=(postgresql-client)

@@ -5,6 +5,7 @@
 //! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
 //! * `prove` looks, it never believes.
 
+pub mod aws_sts;
 pub mod mariadb;
 mod password;
 pub mod postgres;
@@ -31,6 +32,8 @@ pub struct MintOrder {
     pub request: RequestId,
     /// The agent, for the target's own logs.
     pub agent: String,
+    /// Who answers for the agent: its owner, for the target's own logs.
+    pub sponsor: String,
     /// The rendered scope, already checked.
     pub scope: Value,
     /// When the credential must be over.

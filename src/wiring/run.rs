@@ -10,9 +10,9 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::files;
 use super::people::Doorkeeper;
 use super::setup::{Setup, gates};
+use super::{aws, files};
 use crate::broker::{Broker, Ports};
 use crate::config::{Config, StoreConfig};
 use crate::domain::{Policy, TargetName};
@@ -129,6 +129,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Sets everything up on `listener` and serves until `stop`.
 async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     files::state_dir(&setup.state_dir())?;
+    aws::warn_of_ignored(&setup.config);
     let key = files::signing_key(&setup.state_dir(), &setup.origin(), setup.entropy.as_ref())?;
     let operator = files::operator(&setup.state_dir(), setup.entropy.as_ref())?;
     let issuers = setup.issuers()?;

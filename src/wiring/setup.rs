@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail, ensure};
 
 use secrecy::SecretString;
 
+use super::aws::AwsParts;
 use super::files;
 use super::gate::Gate;
 use crate::config::{
-    Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
+    AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
 };
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
+use crate::issuers::aws_sts::AwsStsIssuer;
 use crate::issuers::mariadb::MariadbIssuer;
 use crate::issuers::postgres::PostgresIssuer;
 use crate::issuers::{Issuer, IssuerSet};
@@ -32,6 +34,7 @@ pub(super) struct Setup {
     pub(super) dir: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    aws: OnceLock<AwsParts>,
 }
 
 impl Setup {
@@ -51,6 +54,7 @@ impl Setup {
             dir,
             clock,
             entropy: Arc::new(SystemEntropy),
+            aws: OnceLock::new(),
         }
     }
 
@@ -124,7 +128,7 @@ impl Setup {
                     .with_context(|| format!("target {name}"))?;
                 self.mariadb(name, target, password)
             }
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -136,7 +140,7 @@ impl Setup {
         match self.target(name)? {
             TargetConfig::Postgres(target) => self.postgres(name, target, String::new().into()),
             TargetConfig::Mariadb(target) => self.mariadb(name, target, String::new().into()),
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -145,6 +149,27 @@ impl Setup {
             .targets
             .get(name)
             .with_context(|| format!("there is no target {name}"))
+    }
+
+    /// The issuer of an AWS target. Guards are shared: one writer each.
+    fn aws(&self, name: &TargetName, target: &AwsTarget) -> anyhow::Result<AwsStsIssuer> {
+        if let Some(parts) = self.aws.get() {
+            return parts.issuer(name, target);
+        }
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let parts = AwsParts::new(&self.config, clock, entropy)?
+            .with_context(|| format!("target {name}: there is no section [aws]"))?;
+        self.aws.get_or_init(|| parts).issuer(name, target)
+    }
+
+    /// The issuer of the AWS target `name`.
+    pub(super) fn aws_target(&self, name: &TargetName) -> anyhow::Result<AwsStsIssuer> {
+        match self.target(name)? {
+            TargetConfig::AwsSts(target) => self.aws(name, target),
+            TargetConfig::Postgres(_) | TargetConfig::Mariadb(_) => {
+                bail!("target {name} is not of kind aws_sts; see `countersign target init-sql`")
+            }
+        }
     }
 
     fn postgres(

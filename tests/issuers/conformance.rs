@@ -55,6 +55,7 @@ pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
         lease: lease.clone(),
         request: RequestId::draw(now, SystemEntropy.draw()),
         agent: "ci-fixer".into(),
+        sponsor: "owner".into(),
         scope: scope.clone(),
         expires: now.plus(Seconds(600)),
         mint_until: now.plus(Seconds(60)),

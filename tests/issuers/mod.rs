@@ -1,5 +1,6 @@
 //! Issuers against real servers: one conformance suite, one test per abuse case.
 
+mod aws_bench;
 mod conformance;
 mod mariadb;
 mod mariadb_shop;

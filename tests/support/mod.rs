@@ -1,5 +1,6 @@
 //! What several subjects share: the real servers, an injected clock, seeded randomness.
 
+pub mod aws;
 pub mod house;
 pub mod oidc_provider;
 pub mod oracle;

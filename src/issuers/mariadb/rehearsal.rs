@@ -254,6 +254,7 @@ impl MariadbIssuer {
             lease: id,
             request: RequestId::draw(now, self.entropy.draw()),
             agent: "rehearsal".into(),
+            sponsor: "rehearsal".into(),
             scope: scope.to_value(),
             expires: now.plus(PROBE_SECONDS),
             mint_until: now.plus(PROBE_SECONDS),
