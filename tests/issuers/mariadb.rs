@@ -68,8 +68,8 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
 
     let procedures = shop.target.procedures.clone();
     let definer = format!("'{procedures}_definer'@'localhost'");
-    let orders = format!("{}.notes", shop.shop);
-    admin(&format!("REVOKE INSERT ON {orders} FROM {definer}")).await;
+    let notes = format!("{}.notes", shop.shop);
+    admin(&format!("REVOKE INSERT ON {notes} FROM {definer}")).await;
     assert_eq!(
         code(shop.try_mint(&id, &scope).await),
         "insufficient_privilege"
@@ -79,7 +79,8 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
         .await
         .unwrap();
 
-    admin(&format!("DROP TABLE {orders}")).await;
+    shop.prepare(std::slice::from_ref(&scope)).await;
+    admin(&format!("DROP TABLE {notes}")).await;
     assert_eq!(code(shop.try_mint(&id, &scope).await), "table_missing");
     shop.issuer
         .prove(&lease::handle_of(&id), None)

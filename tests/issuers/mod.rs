@@ -3,7 +3,8 @@
 mod aws_bench;
 mod conformance;
 mod mariadb;
-mod mariadb_shop;
+mod mariadb_rehearsal;
+pub mod mariadb_shop;
 mod postgres;
 mod postgres_agents;
 mod postgres_cleanup;
