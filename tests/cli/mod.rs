@@ -5,6 +5,7 @@ mod aws_sdks;
 mod commands;
 mod exec;
 mod exec_aws;
+mod exec_mariadb;
 mod fake;
 mod ledger;
 mod terminal;

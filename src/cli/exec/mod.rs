@@ -45,7 +45,7 @@ pub(crate) struct Exec {
     /// Leave the access as it is when the command has ended; it ends when its time is over.
     #[arg(long)]
     keep: bool,
-    /// Put the secret itself into the environment, where every child process can read it: PGPASSWORD, or AWS's keys.
+    /// Put the secret itself into the environment, where every child process can read it: PGPASSWORD, MYSQL_PWD, or AWS's keys.
     #[arg(long)]
     env: bool,
     /// Allow it inside another `exec`.
