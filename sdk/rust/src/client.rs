@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::auth::{Authenticator, Credentials, bearer};
+use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
-    ActionView, AgentView, CollectedView, EnrolledView, LeaseView, LedgerEntryView, NewAgent,
-    NewRequest, Page, RequestView, State,
+    ActionView, AgentView, EnrolledView, LeaseView, LedgerEntryView, NewAgent, NewRequest, Page,
+    RequestView, State,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
