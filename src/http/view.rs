@@ -70,9 +70,12 @@ pub struct ReviewView {
 pub struct LeaseBrief {
     /// Its id.
     pub id: String,
-    /// `issuing`, `live` or `ending`.
+    /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
     pub state: &'static str,
-    /// When the credential ends, once it lives.
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
 }
@@ -182,7 +185,8 @@ impl RequestView {
                 let lease = api.broker.lease(id);
                 LeaseBrief {
                     id: id.to_string(),
-                    state: request.state.word(),
+                    state: api.broker.stage(request),
+                    cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
                     expires_at: lease.as_ref().and_then(expires_at),
                 }
             }),
@@ -260,8 +264,11 @@ fn answer_word(answer: VerdictAnswer) -> &'static str {
 
 fn expires_at(lease: &Lease) -> Option<Time> {
     match lease.state {
-        LeaseState::Live { expires } => Some(expires),
-        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
+        LeaseState::Live
+        | LeaseState::Ending {
+            cut_off: Some(_), ..
+        } => Some(lease.expires),
+        LeaseState::Issuing { .. } | LeaseState::Ending { cut_off: None, .. } => None,
     }
 }
 
@@ -283,9 +290,13 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live`, `ending` or `ended`.
+    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out.
     pub state: &'static str,
-    /// When the credential ends, once it lives.
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
 }
@@ -301,6 +312,7 @@ impl LeaseView {
             action: request.sealed().action.to_string(),
             target: request.sealed().target.to_string(),
             state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
+            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
         }
     }

@@ -19,6 +19,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use crate::domain::Proof;
 use crate::domain::{
     Explanation, GuardRoom, LeaseId, RequestId, Seconds, TargetName, Targets, Time,
 };
@@ -144,20 +145,6 @@ pub struct EndError {
     pub code: String,
     /// For the operator's log; no secret.
     pub detail: String,
-}
-
-/// What a look at the target showed of a credential that was ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proof {
-    /// Nothing can be done with it any more, and nothing can bring it back: what was seen.
-    Gone(Vec<String>),
-    /// It is denied everything now, but what denies it has to stay in place until it runs out by itself.
-    CutOff {
-        /// What was seen.
-        seen: Vec<String>,
-        /// When it runs out.
-        until: Time,
-    },
 }
 
 /// What a guard has to deny: everything, to these sessions.

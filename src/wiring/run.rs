@@ -146,16 +146,18 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let public_url = &setup.config.server.public_url;
     let reviewers = Reviewers::new(identity.clone(), setup.providers()?, public_url)?;
     let mut background = tokio::task::JoinSet::new();
-    for gate in gates.values() {
-        if !gate.try_open().await {
-            background.spawn(Arc::clone(gate).open_some_day());
-        }
-    }
     let issuers = gates
-        .into_iter()
-        .map(|(name, gate)| (name, gate as Arc<dyn Issuer>))
+        .iter()
+        .map(|(name, gate)| (name.clone(), Arc::clone(gate) as Arc<dyn Issuer>))
         .collect();
     let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
+    // A rehearsal looks whether the guard is in force, so it comes after.
+    broker.publish_guards().await;
+    for gate in gates.into_values() {
+        if !gate.try_open().await {
+            background.spawn(gate.open_some_day());
+        }
+    }
     background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);

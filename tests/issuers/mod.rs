@@ -1,6 +1,10 @@
 //! Issuers against real servers: one conformance suite, one test per abuse case.
 
+mod aws_account;
 mod aws_bench;
+mod aws_guards;
+mod aws_rehearsal;
+mod aws_sessions;
 mod conformance;
 mod mariadb;
 mod mariadb_rehearsal;

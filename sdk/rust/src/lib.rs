@@ -22,17 +22,18 @@
 
 mod auth;
 mod client;
+mod credential;
 mod error;
 mod model;
 mod transport;
 
 pub use auth::{Credentials, Sources, read_seed, write_jwt};
 pub use client::Client;
+pub use credential::{AwsView, CollectedView, CredentialView, MariadbView, PostgresView};
 pub use error::{Error, Mistake, Problem};
 pub use model::{
-    AccessToken, ActionView, AgentView, AwsView, CollectedView, CredentialView, EnrolledView,
-    ExplanationView, LeaseView, LedgerEntryView, MariadbView, NewAgent, NewRequest, OnBehalfOf,
-    Outcome, Page, ParameterView, PostgresView, RequestView, ReviewView, State, TtlView,
-    VerdictView,
+    AccessToken, ActionView, AgentView, EnrolledView, ExplanationView, GuardShutView, LeaseView,
+    LedgerEntryView, NewAgent, NewRequest, OnBehalfOf, Outcome, Page, ParameterView, RequestView,
+    ReviewView, State, TtlView, VerdictView,
 };
 pub use transport::IdempotencyKey;

@@ -19,7 +19,7 @@ pub fn expiry(credential: &Value) -> Time {
 async fn l04_case_091_of_two_sessions_of_a_role_one_is_revoked_and_the_other_works_on() {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let (one, credential) = live(&broker, 20).await;
+    let (one, credential) = live(&broker, 12).await;
     let holder = place.holder(&credential);
     let (other, credential) = live(&broker, 60).await;
     let others = place.holder(&credential);

@@ -26,7 +26,7 @@ pub struct Role {
 impl Corner {
     /// A new one.
     pub async fn open() -> Self {
-        let name = format!("c{}", random());
+        let name = format!("c{}", random::<5>());
         let root = Caller::new(aws(), Keys::root());
         let broker = root.with(user(&root, &format!("{name}-broker")).await);
         let corner = Self { name, root, broker };
@@ -99,7 +99,7 @@ impl Corner {
 
     /// A role of ours, which may do what `statements` say, inside its boundary.
     pub async fn role(&self, name: &str, boundary: &str, statements: &Value) -> Role {
-        let external_id = random();
+        let external_id = random::<16>();
         let trust = policy(&json!([{
             "Effect": "Allow",
             "Principal": {"AWS": self.broker_arn()},
@@ -160,8 +160,8 @@ async fn user(root: &Caller, name: &str) -> Keys {
     }
 }
 
-fn random() -> String {
-    let mut bytes = [0; 5];
+fn random<const BYTES: usize>() -> String {
+    let mut bytes = [0; BYTES];
     SystemEntropy.fill(&mut bytes);
     hex::encode(bytes)
 }

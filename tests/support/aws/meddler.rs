@@ -190,10 +190,10 @@ impl Shared {
             .insert(arn.clone(), version.clone());
         if let Some(by) = by {
             let root = self.root.clone();
+            let document = form["PolicyDocument"].clone();
             self.late.lock().unwrap().spawn(async move {
                 tokio::time::sleep(by).await;
-                let fields = [("PolicyArn", arn.as_str()), ("VersionId", &version)];
-                root.iam("SetDefaultPolicyVersion", &fields).await.fine();
+                put_in_force(&root, &arn, &version, &document).await;
             });
         }
         self.as_said(&form, answer)
@@ -228,4 +228,18 @@ impl Shared {
 fn encoded(form: &BTreeMap<String, String>) -> String {
     let mut text = form_urlencoded::Serializer::new(String::new());
     text.extend_pairs(form).finish()
+}
+
+/// Puts a guard's newest version in force. The emulator knows no SetDefaultPolicyVersion, but gives the number of a
+/// newest version that was deleted to the next one.
+async fn put_in_force(root: &Caller, arn: &str, version: &str, document: &str) {
+    let fields = [("PolicyArn", arn), ("VersionId", version)];
+    root.iam("DeletePolicyVersion", &fields).await.fine();
+    let fields = [
+        ("PolicyArn", arn),
+        ("PolicyDocument", document),
+        ("SetAsDefault", "true"),
+    ];
+    let made = root.iam("CreatePolicyVersion", &fields).await.fine();
+    assert_eq!(made.element("VersionId"), version);
 }
