@@ -34,6 +34,7 @@ fn order() -> MintOrder {
         lease: LeaseId::draw(now, SystemEntropy.draw()),
         request: RequestId::draw(now, SystemEntropy.draw()),
         agent: "benchmark".into(),
+        sponsor: "benchmark".into(),
         scope: json!({"roles": ["bench_group"]}),
         expires: now.plus(Seconds(600)),
         mint_until: now.plus(Seconds(600)),

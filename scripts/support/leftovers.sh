@@ -20,6 +20,7 @@ clear_run() {
   for server in "$dir"/postgres-*; do
     [ ! -d "$server" ] || scripts/support/postgres.sh stop "$server"
   done
+  scripts/support/mariadb.sh stop "$dir/mariadb"
   for pid in $(processes_of "$dir"); do kill -KILL "$pid" 2>/dev/null || true; done
   rm -rf "$dir"
 }

@@ -34,21 +34,41 @@ browser_packages() {
   fi
 }
 
+# Debian's Python comes without what `python3 -m venv` needs.
+can_make_python_environments() {
+  local python=/usr/bin/python3
+  [ -x "$python" ] || python=python3
+  "$python" -c 'import ensurepip' 2>/dev/null
+}
+
 # Installs Debian's packages for every program that is missing, and only those.
 need_packages() {
   packages=()
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v python3 >/dev/null || packages+=(python3)
+  can_make_python_environments || packages+=(python3-venv)
   command -v node >/dev/null || packages+=(nodejs)
   command -v npm >/dev/null || packages+=(npm)
   command -v psql >/dev/null || packages+=(postgresql-client)
+  command -v mariadbd >/dev/null || packages+=(mariadb-server)
   # shellcheck disable=SC2207
   command -v chromedriver >/dev/null || packages+=($(browser_packages))
   if [ ${#packages[@]} != 0 ]; then
     note "installing ${packages[*]}"
     install_packages
+    [[ " ${packages[*]} " != *" mariadb-server "* ]] || stop_system_mariadb
   fi
   [ "$(node -p 'process.versions.node.split(".")[0]')" -ge 20 ] || die "node $(node --version) is too old: install Node 20 or later"
+}
+
+# Debian's package starts a server of its own and would start it at every boot; the tests bring theirs.
+stop_system_mariadb() {
+  if [ -d /run/systemd/system ]; then
+    as_root systemctl disable --quiet --now mariadb
+  else
+    as_root service mariadb stop >/dev/null
+    as_root update-rc.d mariadb disable
+  fi
 }
 
 install_packages() {

@@ -8,7 +8,7 @@ use super::calls::Calls;
 use super::draft::{Reply, SequenceError};
 use super::{BrokerError, Collected};
 use crate::domain::command::{MintResult, RefusalCode};
-use crate::domain::{AgentName, Command, Digest, Event, LeaseId, Refusal, RequestId};
+use crate::domain::{AgentName, Command, Digest, Event, LeaseId, Party, Refusal, RequestId};
 use crate::issuers::{Credential, MintError, MintOrder};
 
 /// Longest a collect waits for an earlier mint or end of the same request.
@@ -80,12 +80,26 @@ fn order(calls: &Calls, reply: &Reply) -> Option<(MintOrder, crate::domain::Targ
         lease: lease.clone(),
         request: request.clone(),
         agent: agent.as_str().into(),
+        sponsor: sponsor(calls, request),
         scope: scope.clone(),
         expires: *expires,
         mint_until: *mint_until,
         now: calls.shared.clock.now(),
     };
     Some((order, target.clone()))
+}
+
+/// Who answers for the agent of `request`, in a word.
+fn sponsor(calls: &Calls, request: &RequestId) -> String {
+    let owner = calls.shared.world(|world| {
+        let request = world.requests.get(request);
+        request.map(|request| request.submission.owner.clone())
+    });
+    match owner {
+        Some(Party::Person(person)) => person.subject,
+        Some(Party::Group(group)) => group.as_str().to_owned(),
+        None => String::new(),
+    }
 }
 
 /// Runs the mint in a task of its own, so that a caller who goes away leaves nothing half done: the

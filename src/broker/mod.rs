@@ -9,6 +9,7 @@
 mod calls;
 mod collect;
 mod draft;
+mod guards;
 mod read;
 mod sequencer;
 mod shared;
@@ -20,10 +21,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+pub use self::guards::GuardShut;
 pub use self::shared::{BundleLoader, Ports};
 
 use self::calls::Calls;
 use self::draft::{Reply, SequenceError};
+use self::guards::Guards;
 use self::sequencer::Sequencer;
 use self::shared::Shared;
 use self::worker::Worker;
@@ -33,7 +36,7 @@ use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
-    Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time,
+    Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time, World,
 };
 pub use crate::issuers::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::store::Blob;
@@ -102,6 +105,7 @@ pub struct Collected {
 #[derive(Clone)]
 pub struct Broker {
     calls: Calls,
+    guards: Arc<Guards>,
 }
 
 impl Broker {
@@ -128,7 +132,8 @@ impl Broker {
         }
         let (sender, inbox) = mpsc::channel(INBOX);
         let calls = Calls::new(Arc::clone(&shared), sender);
-        let worker = Worker::new(calls.clone());
+        let guards = Arc::new(Guards::new(Arc::clone(&calls.shared)));
+        let worker = Worker::new(calls.clone(), Arc::clone(&guards));
         // The sequencer is not tracked: it serves until the last caller is gone, and the tracked tasks call it.
         SequencerTask::spawn(sequencer, inbox);
         for target in shared.issuers.keys() {
@@ -136,8 +141,13 @@ impl Broker {
                 .tasks
                 .spawn(worker.clone().sweep_for_ever(target.clone()));
         }
+        for guard in guards.names() {
+            shared
+                .tasks
+                .spawn(worker.clone().keep_for_ever(guard.clone()));
+        }
         shared.tasks.spawn(worker.run());
-        Ok(Self { calls })
+        Ok(Self { calls, guards })
     }
 
     /// Stops taking duties and waits, at most half a minute, for what is under way. What is left is
@@ -163,7 +173,7 @@ impl Broker {
         self.calls.shared.policy()
     }
 
-    fn with_rules<R>(&self, look: impl FnOnce(&crate::domain::World, &Rules<'_>) -> R) -> R {
+    fn with_rules<R>(&self, look: impl FnOnce(&World, &Rules<'_>) -> R) -> R {
         let policy = self.policy();
         let shared = &self.calls.shared;
         let rules = Rules {
@@ -231,26 +241,25 @@ impl Broker {
             .ok_or_else(ledger_unavailable)
     }
 
-    /// Waits until the request leaves the state `while_state` (`pending`, say), or the time is up;
-    /// returns it as it then is.
+    /// Waits until the request leaves the stage `while_at` (see [`World::stage`]), or the time is up; returns it as it
+    /// then is.
     ///
     /// # Errors
     /// When the ledger is unavailable.
     pub async fn wait(
         &self,
         id: &RequestId,
-        while_state: &str,
+        while_at: &str,
         at_most: Duration,
     ) -> Result<Option<Request>, BrokerError> {
         let deadline = tokio::time::Instant::now() + at_most;
         let mut size = self.calls.shared.watch();
         loop {
             size.mark_unchanged();
-            let open = self
-                .calls
-                .shared
-                .world(|world| world.requests.get(id).cloned());
-            let waiting = open.is_some_and(|request| request.state.word() == while_state);
+            let waiting = self.calls.shared.world(|world| {
+                let open = world.requests.get(id);
+                open.is_some_and(|request| world.stage(request) == while_at)
+            });
             if !waiting
                 || tokio::time::timeout_at(deadline, size.changed())
                     .await

@@ -51,6 +51,11 @@ impl Broker {
         Ok(fold(&self.timeline(id).await?))
     }
 
+    /// Where a request stands, in one word; see [`World::stage`].
+    pub fn stage(&self, request: &Request) -> &'static str {
+        self.calls.shared.world(|world| world.stage(request))
+    }
+
     /// Open requests that satisfy `wanted`, oldest first.
     pub fn open_requests(&self, wanted: &dyn Fn(&Request) -> bool) -> Vec<Request> {
         let mut requests: Vec<Request> = self.calls.shared.world(|world| {

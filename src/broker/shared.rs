@@ -16,6 +16,9 @@ use crate::ledger::SigningKey;
 use crate::store::Store;
 use crate::system::{Clock, Entropy};
 
+/// Longest wait for the published world to reach the ledger's head.
+const CATCH_UP: Duration = Duration::from_secs(3);
+
 /// Restores a bundle from the bytes kept beside the ledger.
 pub type BundleLoader = Arc<dyn Fn(&[u8]) -> Result<Arc<dyn Policy>, String> + Send + Sync>;
 
@@ -136,6 +139,14 @@ impl Shared {
             "bundle {bundle} was altered in the store"
         );
         Ok(policy)
+    }
+
+    /// Waits until the published world reflects every entry that was durable when this was called.
+    pub(super) async fn caught_up(&self) -> anyhow::Result<()> {
+        let head = tokio::time::timeout(CATCH_UP, self.store.head()).await??;
+        let mut size = self.watch();
+        tokio::time::timeout(CATCH_UP, size.wait_for(|size| *size >= head.size)).await??;
+        Ok(())
     }
 
     /// A short wait before something that failed is tried again.

@@ -12,11 +12,13 @@ use tokio::sync::Semaphore;
 
 use super::calls::Calls;
 use super::draft::SequenceError;
+use super::guards::Guards;
 use crate::domain::command::EndFailure;
 use crate::domain::{
-    Command, Duty, LeaseId, LeaseState, RequestId, RequestState, Seconds, TargetName, due,
+    Command, Duty, GuardName, LeaseId, LeaseState, Proof, RequestId, RequestState, Seconds,
+    TargetName, Time, due,
 };
-use crate::issuers::{EndError, Issuer, Proof};
+use crate::issuers::{EndError, Issuer};
 
 /// Leases ended at one target at the same time.
 const PER_TARGET: usize = 8;
@@ -26,6 +28,8 @@ const BACKOFF_MAX_SECONDS: u64 = 60;
 const RECORD_MARGIN: Duration = Duration::from_secs(5);
 /// How often targets are searched for credentials no lease explains.
 const SWEEP_EVERY: Duration = Duration::from_secs(300);
+/// How often guards are compared with the ledger.
+const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// How soon a sweep that failed is tried again.
 const SWEEP_RETRY: Duration = Duration::from_secs(15);
 /// How soon the worker looks again while what is due is under way.
@@ -46,16 +50,18 @@ enum Recording {
 #[derive(Clone)]
 pub(super) struct Worker {
     calls: Calls,
+    guards: Arc<Guards>,
     queues: Arc<BTreeMap<TargetName, Arc<Semaphore>>>,
     under_way: Arc<Mutex<HashSet<LeaseId>>>,
 }
 
 impl Worker {
-    pub(super) fn new(calls: Calls) -> Self {
+    pub(super) fn new(calls: Calls, guards: Arc<Guards>) -> Self {
         let queue = |name: &TargetName| (name.clone(), Arc::new(Semaphore::new(PER_TARGET)));
         let queues = calls.shared.issuers.keys().map(queue).collect();
         Self {
             calls,
+            guards,
             queues: Arc::new(queues),
             under_way: Arc::default(),
         }
@@ -168,7 +174,7 @@ impl Worker {
             return;
         };
         let result = self
-            .end_and_prove(issuer, &lease.handle(), &lease.scope)
+            .end_and_prove(issuer, &lease.handle(), &lease.scope, Some(lease.expires))
             .await;
         if !claimed {
             // The one relaxation of "no state without an entry": access is cut although the ledger cannot
@@ -222,6 +228,23 @@ impl Worker {
         }
     }
 
+    /// Looks from time to time whether a guard denies what it should.
+    pub(super) async fn keep_for_ever(self, guard: GuardName) {
+        loop {
+            let next = match self.guards.keep(&guard).await {
+                Ok(()) => KEEP_EVERY,
+                Err(error) => {
+                    tracing::warn!(%guard, %error, "the guard could not be brought up to date; trying again");
+                    SWEEP_RETRY
+                }
+            };
+            tokio::select! {
+                () = self.calls.shared.stop.cancelled() => return,
+                () = tokio::time::sleep(next) => {}
+            }
+        }
+    }
+
     async fn sweep(&self, target: &TargetName, issuer: &dyn Issuer) -> anyhow::Result<()> {
         let known = |handle: &str| {
             let lease = crate::domain::lease::lease_of(handle);
@@ -252,7 +275,10 @@ impl Worker {
                 tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
             }
             let nothing = serde_json::Value::Null;
-            let proof = self.end_and_prove(issuer, &handle, &nothing).await?;
+            let proof = self.end_and_prove(issuer, &handle, &nothing, None).await?;
+            let Proof::Gone(proof) = proof else {
+                anyhow::bail!("{handle} is denied, but lives on at the target");
+            };
             let target = target.clone();
             self.calls
                 .send(Command::RecordOrphanEnd {
@@ -271,18 +297,14 @@ impl Worker {
         issuer: &dyn Issuer,
         handle: &str,
         scope: &serde_json::Value,
-    ) -> Result<Vec<String>, EndError> {
+        expires: Option<Time>,
+    ) -> Result<Proof, EndError> {
         let claim = self.calls.shared.limits.claim_window;
         let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
+            self.guards.cut(issuer, handle, expires).await?;
             issuer.end(handle, scope).await?;
-            match issuer.prove(handle, None).await? {
-                Proof::Gone(seen) => Ok(seen),
-                Proof::CutOff { .. } => Err(EndError {
-                    code: "cut_off".into(),
-                    detail: "denied, but not gone yet".into(),
-                }),
-            }
+            issuer.prove(handle, expires).await
         };
         tokio::time::timeout(within, work)
             .await

@@ -22,6 +22,7 @@ mod parameters;
 mod request;
 mod revoke;
 mod show;
+mod target;
 mod text;
 mod wait;
 
@@ -57,6 +58,9 @@ enum Command {
     Check(local::Check),
     /// Look for what is wrong with a set-up and say what to do.
     Doctor(local::Doctor),
+    /// Print what a target's administrator sets up once.
+    #[command(subcommand)]
+    Target(target::TargetCommand),
     /// Add, list and disable agents (operator).
     #[command(subcommand)]
     Agent(agent::Agent),
@@ -137,6 +141,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Dev(command) => command.run(global.output()).await,
         Command::Check(command) => command.run(global.output()),
         Command::Doctor(command) => command.run(global.output()).await,
+        Command::Target(command) => command.run(global.output()),
         Command::Agent(command) => command.run(global).await,
         Command::Actions(command) => command.run(global).await,
         Command::Request(command) => command.run(global).await,

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::agent::Agent;
 use super::event::{Actor, BlobRef, Event, Freeze};
-use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, TargetName};
-use super::lease::EndCause;
+use super::ids::{ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
+use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
 use super::request::ReviewDecision;
 use super::time::Seconds;
@@ -80,6 +80,11 @@ pub enum Command {
         /// Which request.
         request: RequestId,
     },
+    /// The kill switch of a role group: deny every session there is, and end its leases.
+    ShutGuard {
+        /// Which guard.
+        guard: GuardName,
+    },
     /// A standing order, or its end.
     SetFreeze {
         /// The operator or a person.
@@ -108,7 +113,7 @@ pub enum Command {
         /// Which broker tried.
         broker: String,
         /// The proof, or the code of the failure and how long to wait.
-        result: Result<Vec<String>, EndFailure>,
+        result: Result<Proof, EndFailure>,
     },
     /// A credential at a target that no open lease explains.
     FindOrphan {
@@ -275,6 +280,7 @@ pub enum RefusalCode {
     Expired,
     StaleClaim,
     MintUnderway,
+    GuardFull,
     TargetRefused,
     Invalid,
 }
@@ -331,6 +337,8 @@ impl RefusalCode {
             RefusalCode::StaleClaim => "stale_claim",
             // The same collect is under way.
             RefusalCode::MintUnderway => "mint_underway",
+            // A credential minted now could not be cut off alone.
+            RefusalCode::GuardFull => "guard_full",
             // The target refused to mint; nothing exists there.
             RefusalCode::TargetRefused => "target_refused",
             // Anything else that does not fit.
@@ -369,6 +377,7 @@ impl Command {
             },
             Command::EnrollAgent { .. }
             | Command::DisableAgent { .. }
+            | Command::ShutGuard { .. }
             | Command::Revoke {
                 by: Revoker::Operator,
                 ..

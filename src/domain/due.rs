@@ -1,9 +1,9 @@
 //! What the broker owes at an instant. The worker takes no other input.
 
 use super::ids::{LeaseId, RequestId, TargetName};
-use super::request::RequestState;
+use super::lease::LeaseState;
 use super::time::Time;
-use super::world::World;
+use super::world::{Waiting, World};
 
 /// Something the broker owes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,16 +24,19 @@ pub enum Duty {
 
 /// All that is owed at `now`, the longest overdue first. The same world and time give the same duties.
 pub fn due(world: &World, now: Time) -> Vec<Duty> {
-    world
-        .overdue(now)
-        .filter_map(|request| match &request.state {
-            RequestState::Ending { lease, .. } => world.leases.get(lease).map(|lease| Duty::End {
+    let duty = |what: &Waiting| match what {
+        Waiting::Request(request) => Some(Duty::Lapse {
+            request: request.clone(),
+        }),
+        Waiting::Lease(id) => world.leases.get(id).map(|lease| match lease.state {
+            LeaseState::Ending { .. } => Duty::End {
                 lease: lease.id.clone(),
                 target: lease.target.clone(),
-            }),
-            _ => Some(Duty::Lapse {
-                request: request.id().clone(),
-            }),
-        })
-        .collect()
+            },
+            LeaseState::Issuing { .. } | LeaseState::Live => Duty::Lapse {
+                request: lease.request.clone(),
+            },
+        }),
+    };
+    world.overdue(now).filter_map(duty).collect()
 }

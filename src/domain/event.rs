@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agent::Agent;
-use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, TargetName};
+use super::ids::{ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
 use super::lease::EndCause;
 use super::person::Person;
 use super::request::{Ground, Outcome, Review, Submission, Verdict};
@@ -224,6 +224,23 @@ pub enum Event {
         /// When it is tried again.
         retry_at: Time,
     },
+    /// Seen: the credential is denied everything, though it lives on at the target until it runs out by itself.
+    #[serde(rename = "lease.cut_off")]
+    LeaseCutOff {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Which broker saw it.
+        broker: String,
+        /// What was seen, such as `denied_by_guard`.
+        proof: Vec<String>,
+        /// When it runs out. What denies it stays in place until then.
+        until: Time,
+        /// Whether the grant may be collected again: nobody received this credential.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        handed_back: bool,
+    },
     /// Proven: nothing can be done with the credential any more.
     #[serde(rename = "lease.ended")]
     LeaseEnded {
@@ -254,6 +271,14 @@ pub enum Event {
         handle: String,
         /// What was seen.
         proof: Vec<String>,
+    },
+    /// Every session of a guard's targets issued before an instant is denied, whoever made it.
+    #[serde(rename = "guard.shut")]
+    GuardShut {
+        /// Which guard.
+        guard: GuardName,
+        /// Sessions issued before then are denied.
+        issued_before: Time,
     },
     /// A standing order: nothing new, and what is live ends.
     #[serde(rename = "freeze.set")]
@@ -327,9 +352,11 @@ impl Event {
             Event::LeaseEnding { .. } => "lease.ending",
             Event::LeaseEndClaimed { .. } => "lease.end_claimed",
             Event::LeaseEndFailed { .. } => "lease.end_failed",
+            Event::LeaseCutOff { .. } => "lease.cut_off",
             Event::LeaseEnded { .. } => "lease.ended",
             Event::OrphanFound { .. } => "orphan.found",
             Event::OrphanEnded { .. } => "orphan.ended",
+            Event::GuardShut { .. } => "guard.shut",
             Event::FreezeSet { .. } => "freeze.set",
             Event::FreezeLifted { .. } => "freeze.lifted",
             Event::PersonSignedIn { .. } => "person.signed_in",
@@ -352,6 +379,7 @@ impl Event {
             | Event::LeaseEnding { request, .. }
             | Event::LeaseEndClaimed { request, .. }
             | Event::LeaseEndFailed { request, .. }
+            | Event::LeaseCutOff { request, .. }
             | Event::LeaseEnded { request, .. } => Some(request),
             _ => None,
         }
@@ -376,6 +404,7 @@ impl Event {
             | Event::LeaseEnding { lease, .. }
             | Event::LeaseEndClaimed { lease, .. }
             | Event::LeaseEndFailed { lease, .. }
+            | Event::LeaseCutOff { lease, .. }
             | Event::LeaseEnded { lease, .. } => Some(lease),
             _ => None,
         }

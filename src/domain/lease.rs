@@ -22,6 +22,8 @@ pub struct Lease {
     pub scope: Value,
     /// How long from mint.
     pub ttl_seconds: Seconds,
+    /// When it must end, whatever happens.
+    pub expires: Time,
     /// Where it stands.
     pub state: LeaseState,
 }
@@ -34,14 +36,9 @@ pub enum LeaseState {
     Issuing {
         /// The mint is over by then, one way or the other.
         mint_until: Time,
-        /// When the credential must end.
-        expires: Time,
     },
     /// Minted and recorded.
-    Live {
-        /// When it must end.
-        expires: Time,
-    },
+    Live,
     /// To be ended, retried until proven.
     Ending {
         /// Why.
@@ -54,6 +51,22 @@ pub enum LeaseState {
         not_before: Time,
         /// The broker that holds the claim, if any.
         claimed_by: Option<String>,
+        /// Since when it is seen to be denied everything, where it lives on at the target until it runs out.
+        cut_off: Option<Time>,
+    },
+}
+
+/// What a look at the target showed of a credential that was ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Proof {
+    /// Nothing can be done with it any more, and nothing can bring it back: what was seen.
+    Gone(Vec<String>),
+    /// It is denied everything now, but what denies it has to stay in place until it runs out by itself.
+    CutOff {
+        /// What was seen.
+        seen: Vec<String>,
+        /// When it runs out.
+        until: Time,
     },
 }
 
@@ -78,6 +91,14 @@ pub enum EndCause {
 }
 
 impl Lease {
+    /// Since when it is seen to be denied everything, while it lives on at the target.
+    pub fn cut_off_at(&self) -> Option<Time> {
+        match self.state {
+            LeaseState::Ending { cut_off, .. } => cut_off,
+            LeaseState::Issuing { .. } | LeaseState::Live => None,
+        }
+    }
+
     /// The name of its credential at the target, such as `jit_01jd…`: at most 63 bytes, `[a-z0-9_]`.
     pub fn handle(&self) -> String {
         handle_of(&self.id)
@@ -99,8 +120,11 @@ impl LeaseState {
     pub fn word(&self) -> &'static str {
         match self {
             LeaseState::Issuing { .. } => "issuing",
-            LeaseState::Live { .. } => "live",
-            LeaseState::Ending { .. } => "ending",
+            LeaseState::Live => "live",
+            LeaseState::Ending { cut_off: None, .. } => "ending",
+            LeaseState::Ending {
+                cut_off: Some(_), ..
+            } => "cut_off",
         }
     }
 }

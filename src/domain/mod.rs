@@ -33,7 +33,7 @@ pub use event::{Actor, Entry, Event};
 pub use ids::{
     ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, TargetName,
 };
-pub use lease::{EndCause, Lease, LeaseState};
+pub use lease::{EndCause, Lease, LeaseState, Proof};
 pub use person::{Party, Person, Reviewer};
 pub use request::{Outcome, Request, RequestState, Submission};
 pub use rules::{Explanation, GuardRoom, Policy, Rules, Ruling, Targets};

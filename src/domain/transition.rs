@@ -12,7 +12,7 @@ use super::time::Time;
 /// submitted, pending -grant-> approved            submitted, pending, approved -close-> closed
 /// approved -intend-> issuing -live-> live         issuing -failed-> approved | closed
 /// issuing, live, ending -ending-> ending          ending -claimed, end_failed-> ending
-/// ending -ended-> approved | closed
+/// ending -cut_off-> ending | approved, its lease alone    ending -ended-> approved | closed
 /// ```
 ///
 /// Returns the lease as it then is, or `None` when it is over. `Err` when the event cannot follow;
@@ -113,9 +113,9 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
         target: target.clone(),
         scope: scope.clone(),
         ttl_seconds: *ttl_seconds,
+        expires: *expires,
         state: LeaseState::Issuing {
             mint_until: *mint_until,
-            expires: *expires,
         },
     })
 }
@@ -135,14 +135,10 @@ fn step_lease(
         _ => return Err(()),
     };
     match (event, &mut lease.state) {
-        (
-            Event::LeaseLive { expires, .. },
-            LeaseState::Issuing {
-                expires: intended, ..
-            },
-        ) => {
-            require(expires <= intended)?;
-            lease.state = LeaseState::Live { expires: *expires };
+        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { .. }) => {
+            require(*expires <= lease.expires)?;
+            lease.expires = *expires;
+            lease.state = LeaseState::Live;
             request.state = RequestState::Live {
                 lease: lease.id.clone(),
                 collect_until,
@@ -161,37 +157,59 @@ fn step_lease(
             };
             lease.state = next;
         }
+        (Event::LeaseEnded { outcome, .. }, LeaseState::Ending { .. }) => {
+            request.state = after_lease(*outcome, collect_until, at);
+            return Ok(None);
+        }
         (
-            Event::LeaseEndClaimed { broker, until, .. },
-            LeaseState::Ending {
-                not_before,
-                claimed_by,
-                ..
+            Event::LeaseCutOff {
+                handed_back: true, ..
             },
+            LeaseState::Ending { .. },
         ) => {
+            request.state = RequestState::Approved { collect_until };
+            return step_ending(lease, event, at);
+        }
+        _ => return step_ending(lease, event, at),
+    }
+    Ok(Some(lease))
+}
+
+/// Events that move a lease on its way out and leave its request alone. A lease whose grant was handed back when it
+/// was cut off has no other ones: its request goes its own way.
+pub(super) fn step_ending(mut lease: Lease, event: &Event, at: Time) -> Result<Option<Lease>, ()> {
+    let LeaseState::Ending {
+        attempts,
+        not_before,
+        claimed_by,
+        cut_off,
+        ..
+    } = &mut lease.state
+    else {
+        return Err(());
+    };
+    match event {
+        Event::LeaseEndClaimed { broker, until, .. } => {
             *not_before = *until;
             *claimed_by = Some(broker.clone());
         }
-        (
-            Event::LeaseEndFailed {
-                broker, retry_at, ..
-            },
-            LeaseState::Ending {
-                attempts,
-                not_before,
-                claimed_by,
-                ..
-            },
-        ) => {
+        Event::LeaseEndFailed {
+            broker, retry_at, ..
+        } => {
             require(claimed_by.as_ref() == Some(broker))?;
             *attempts = attempts.saturating_add(1);
             *not_before = *retry_at;
             *claimed_by = None;
         }
-        (Event::LeaseEnded { outcome, .. }, LeaseState::Ending { .. }) => {
-            request.state = after_lease(*outcome, collect_until, at);
-            return Ok(None);
+        Event::LeaseCutOff { broker, until, .. } => {
+            require(claimed_by.as_ref() == Some(broker) && cut_off.is_none())?;
+            require(*until <= lease.expires)?;
+            *cut_off = Some(at);
+            *attempts = 0;
+            *not_before = *until;
+            *claimed_by = None;
         }
+        Event::LeaseEnded { outcome: None, .. } => return Ok(None),
         _ => return Err(()),
     }
     Ok(Some(lease))
@@ -206,6 +224,7 @@ fn ending(state: &LeaseState, cause: EndCause, at: Time) -> LeaseState {
             attempts,
             not_before,
             claimed_by,
+            cut_off,
             ..
         } => LeaseState::Ending {
             cause,
@@ -213,20 +232,23 @@ fn ending(state: &LeaseState, cause: EndCause, at: Time) -> LeaseState {
             attempts: *attempts,
             not_before: *not_before,
             claimed_by: claimed_by.clone(),
+            cut_off: *cut_off,
         },
-        LeaseState::Issuing { mint_until, .. } => LeaseState::Ending {
+        LeaseState::Issuing { mint_until } => LeaseState::Ending {
             cause,
             since: at,
             attempts: 0,
             not_before: (*mint_until).max(at),
             claimed_by: None,
+            cut_off: None,
         },
-        LeaseState::Live { .. } => LeaseState::Ending {
+        LeaseState::Live => LeaseState::Ending {
             cause,
             since: at,
             attempts: 0,
             not_before: at,
             claimed_by: None,
+            cut_off: None,
         },
     }
 }

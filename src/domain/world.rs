@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
 use super::event::{BlobRef, Entry, Event, Freeze};
-use super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
+use super::ids::{AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
 use super::lease::{Lease, LeaseState};
 use super::request::{Request, RequestState, Submission};
 use super::time::{Seconds, Time};
-use super::transition::step;
+use super::transition::{step, step_ending};
 
 /// What is open.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -35,15 +35,28 @@ pub struct World {
     pub freezes: BTreeSet<Freeze>,
     /// Credentials found at targets that no lease explains, not yet proven gone.
     pub orphans: BTreeSet<(TargetName, String)>,
+    /// Kill switches: sessions of a guard's targets issued before then are denied.
+    pub shut: BTreeMap<GuardName, Time>,
     /// Idempotency keys of late, by agent.
     pub recent: HashMap<AgentName, HashMap<Digest, Recent>>,
     recent_order: VecDeque<(Time, AgentName, Digest)>,
     #[serde(skip)]
-    deadlines: BTreeSet<(Time, RequestId)>,
+    deadlines: BTreeSet<(Time, Waiting)>,
     #[serde(skip)]
-    deadline_of: HashMap<RequestId, Time>,
+    deadline_of: HashMap<Waiting, Time>,
     #[serde(skip)]
     open_by_agent: HashMap<AgentName, usize>,
+    #[serde(skip)]
+    leases_at: HashMap<TargetName, usize>,
+}
+
+/// What time alone can move.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Waiting {
+    /// A request that has no lease.
+    Request(RequestId),
+    /// A lease, on behalf of its request while that is the one in force.
+    Lease(LeaseId),
 }
 
 /// What an idempotency key led to.
@@ -121,6 +134,12 @@ impl World {
                 };
                 self.put(request);
             }
+            Event::GuardShut {
+                guard,
+                issued_before,
+            } => {
+                self.shut.insert(guard.clone(), *issued_before);
+            }
             Event::FreezeSet { freeze } => {
                 self.freezes.insert(freeze.clone());
             }
@@ -150,32 +169,70 @@ impl World {
         let id = event
             .request()
             .ok_or_else(|| illegal(entry, "no request"))?;
+        let lease = event.lease().and_then(|id| self.leases.get(id));
+        if let Some(lease) = lease.filter(|lease| self.is_alone(lease)) {
+            let word = lease.state.word();
+            let moved = step_ending(Lease::clone(lease), event, entry.time);
+            let lease =
+                moved.map_err(|()| illegal(entry, format!("lease alone in state {word}")))?;
+            self.put_lease(event.lease(), lease);
+            return Ok(None);
+        }
         let request = self
             .requests
             .get(id)
             .ok_or_else(|| illegal(entry, "no open request"))?;
         let mut request = Request::clone(request);
-        let lease = match event.lease() {
-            Some(id) => self.leases.get(id).map(|lease| Lease::clone(lease)),
-            None => None,
-        };
+        let lease = lease.map(|lease| Lease::clone(lease));
         let state = |request: &Request| format!("request in state {}", request.state.word());
         let moved = step(&mut request, lease, event, entry.time);
         let lease = moved.map_err(|()| illegal(entry, state(&request)))?;
-        if let Some(id) = event.lease() {
-            match lease {
-                Some(lease) => self.leases.insert(id.clone(), Arc::new(lease)),
-                None => self.leases.remove(id),
-            };
-        }
+        self.put_lease(event.lease(), lease);
         Ok(self.put(request))
+    }
+
+    /// Whether the grant of a lease was handed back when it was cut off, so that its request goes its own way.
+    pub fn is_alone(&self, lease: &Lease) -> bool {
+        let request = self.requests.get(&lease.request);
+        request.and_then(|request| request.lease()) != Some(&lease.id)
+    }
+
+    /// Stores a lease and its deadline, or forgets one that is over.
+    fn put_lease(&mut self, id: Option<&LeaseId>, lease: Option<Lease>) {
+        let Some(id) = id else { return };
+        self.set_deadline(
+            Waiting::Lease(id.clone()),
+            lease.as_ref().map(lease_deadline),
+        );
+        let (old, counted) = match lease {
+            Some(lease) => {
+                let target = lease.target.clone();
+                (
+                    self.leases.insert(id.clone(), Arc::new(lease)),
+                    Some(target),
+                )
+            }
+            None => (self.leases.remove(id), None),
+        };
+        match (old, counted) {
+            (None, Some(target)) => *self.leases_at.entry(target).or_insert(0) += 1,
+            (Some(old), None) => {
+                if let Some(count) = self.leases_at.get_mut(&old.target) {
+                    *count -= 1;
+                    if *count == 0 {
+                        self.leases_at.remove(&old.target);
+                    }
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Stores a request and its deadline; a closed one leaves and is returned.
     fn put(&mut self, request: Request) -> Option<Arc<Request>> {
         let id = request.id().clone();
         let agent = request.sealed().agent.clone();
-        self.set_deadline(&id, self.deadline(&request));
+        self.set_deadline(Waiting::Request(id.clone()), request_deadline(&request));
         let request = Arc::new(request);
         if let RequestState::Closed { .. } = request.state {
             self.requests.remove(&id);
@@ -193,48 +250,45 @@ impl World {
         None
     }
 
-    /// The instant at which something is due for `request`, if time alone can make it so.
-    fn deadline(&self, request: &Request) -> Option<Time> {
-        match &request.state {
-            RequestState::Pending => Some(request.submission.pending_until),
-            RequestState::Approved { collect_until } => Some(*collect_until),
-            RequestState::Submitted | RequestState::Closed { .. } => None,
-            RequestState::Issuing { lease, .. }
-            | RequestState::Live { lease, .. }
-            | RequestState::Ending { lease, .. } => {
-                self.leases.get(lease).map(|lease| match &lease.state {
-                    LeaseState::Issuing { mint_until, .. } => *mint_until,
-                    LeaseState::Live { expires } => *expires,
-                    LeaseState::Ending { not_before, .. } => *not_before,
-                })
-            }
-        }
-    }
-
-    fn set_deadline(&mut self, id: &RequestId, deadline: Option<Time>) {
+    fn set_deadline(&mut self, what: Waiting, deadline: Option<Time>) {
         let old = match deadline {
             Some(time) => {
-                self.deadlines.insert((time, id.clone()));
-                self.deadline_of.insert(id.clone(), time)
+                self.deadlines.insert((time, what.clone()));
+                self.deadline_of.insert(what.clone(), time)
             }
-            None => self.deadline_of.remove(id),
+            None => self.deadline_of.remove(&what),
         };
         if let Some(old) = old.filter(|old| Some(*old) != deadline) {
-            self.deadlines.remove(&(old, id.clone()));
+            self.deadlines.remove(&(old, what));
         }
     }
 
-    /// Requests for which something is due at `now`, the longest overdue first.
-    pub fn overdue(&self, now: Time) -> impl Iterator<Item = &Arc<Request>> {
-        self.deadlines
-            .iter()
-            .take_while(move |(time, _)| *time <= now)
-            .filter_map(|(_, id)| self.requests.get(id))
+    /// What something is due for at `now`, the longest overdue first.
+    pub(super) fn overdue(&self, now: Time) -> impl Iterator<Item = &Waiting> {
+        let overdue = self.deadlines.iter();
+        let overdue = overdue.take_while(move |(time, _)| *time <= now);
+        overdue.map(|(_, what)| what)
     }
 
     /// When something will next be due.
     pub fn next_deadline(&self) -> Option<Time> {
         self.deadlines.first().map(|(time, _)| *time)
+    }
+
+    /// Where an open request stands, in one word: that of its state, or `cut_off` when its credential is denied
+    /// everything and only has to run out.
+    pub fn stage(&self, request: &Request) -> &'static str {
+        let lease = request.lease().and_then(|lease| self.leases.get(lease));
+        match lease.and_then(|lease| lease.cut_off_at()) {
+            Some(_) => "cut_off",
+            None => request.state.word(),
+        }
+    }
+
+    /// How many leases, in any state, are at the targets that satisfy `wanted`.
+    pub fn leases_at(&self, wanted: &dyn Fn(&TargetName) -> bool) -> usize {
+        let here = self.leases_at.iter().filter(|(target, _)| wanted(target));
+        here.map(|(_, count)| count).sum()
     }
 
     /// An agent that is served now.
@@ -297,14 +351,37 @@ impl World {
         self.deadlines.clear();
         self.deadline_of.clear();
         self.open_by_agent.clear();
+        self.leases_at.clear();
         for request in self.requests.values().cloned().collect::<Vec<_>>() {
-            *self
-                .open_by_agent
-                .entry(request.sealed().agent.clone())
-                .or_insert(0) += 1;
-            self.set_deadline(request.id(), self.deadline(&request));
+            let agent = request.sealed().agent.clone();
+            *self.open_by_agent.entry(agent).or_insert(0) += 1;
+            let what = Waiting::Request(request.id().clone());
+            self.set_deadline(what, request_deadline(&request));
+        }
+        for lease in self.leases.values().cloned().collect::<Vec<_>>() {
+            *self.leases_at.entry(lease.target.clone()).or_insert(0) += 1;
+            let what = Waiting::Lease(lease.id.clone());
+            self.set_deadline(what, Some(lease_deadline(&lease)));
         }
         self
+    }
+}
+
+/// The instant at which time alone moves a request that has no lease.
+fn request_deadline(request: &Request) -> Option<Time> {
+    match &request.state {
+        RequestState::Pending => Some(request.submission.pending_until),
+        RequestState::Approved { collect_until } => Some(*collect_until),
+        _ => None,
+    }
+}
+
+/// The instant at which something is due for a lease.
+fn lease_deadline(lease: &Lease) -> Time {
+    match &lease.state {
+        LeaseState::Issuing { mint_until } => *mint_until,
+        LeaseState::Live => lease.expires,
+        LeaseState::Ending { not_before, .. } => *not_before,
     }
 }
 

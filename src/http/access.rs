@@ -166,6 +166,11 @@ pub const ROUTES: &[Route] = &[
             (409, "not_live")
         ],
     ),
+    post(
+        "/v1/guards/{name}/shut",
+        &[Operator],
+        no_body![(404, "not_found")],
+    ),
     get("/v1/agents", &[Operator], &[]),
     post("/v1/agents", &[Operator], with_body![(409, "agent_exists")]),
     post(

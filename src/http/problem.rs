@@ -255,6 +255,7 @@ pub fn status_of(code: RefusalCode) -> StatusCode {
         RefusalCode::Gone | RefusalCode::Expired => StatusCode::GONE,
         RefusalCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalCode::TooManyOpen => StatusCode::TOO_MANY_REQUESTS,
+        RefusalCode::GuardFull => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
@@ -269,7 +270,7 @@ impl From<Box<Refusal>> for Problem {
         let problem = Self::new(status_of(code), code.word(), detail, next);
         match code {
             RefusalCode::MintUnderway | RefusalCode::StaleClaim => problem.retry_after(1),
-            RefusalCode::TooManyOpen => problem.retry_after(5),
+            RefusalCode::TooManyOpen | RefusalCode::GuardFull => problem.retry_after(5),
             _ => problem,
         }
     }

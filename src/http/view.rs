@@ -10,8 +10,8 @@ use super::Api;
 use crate::domain::quorum::missing;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Agent, AgentProof, Lease, LeaseId, LeaseState, ParameterKind, Party, Person, Request,
-    RequestState, Reviewer, Time,
+    Action, Agent, AgentProof, EndCause, Lease, LeaseId, LeaseState, ParameterKind, Party, Person,
+    Request, RequestState, Reviewer, Time,
 };
 
 /// A page of a list.
@@ -70,9 +70,18 @@ pub struct ReviewView {
 pub struct LeaseBrief {
     /// Its id.
     pub id: String,
-    /// `issuing`, `live` or `ending`.
+    /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
     pub state: &'static str,
-    /// When the credential ends, once it lives.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<EndCause>,
+    /// Since when it is being ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
 }
@@ -180,9 +189,13 @@ impl RequestView {
             collect_until: collect_until(&request.state),
             lease: request.lease().map(|id| {
                 let lease = api.broker.lease(id);
+                let end = lease.as_ref().and_then(end);
                 LeaseBrief {
                     id: id.to_string(),
-                    state: request.state.word(),
+                    state: api.broker.stage(request),
+                    cause: end.map(|(cause, _)| cause),
+                    since: end.map(|(_, since)| since),
+                    cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
                     expires_at: lease.as_ref().and_then(expires_at),
                 }
             }),
@@ -260,8 +273,19 @@ fn answer_word(answer: VerdictAnswer) -> &'static str {
 
 fn expires_at(lease: &Lease) -> Option<Time> {
     match lease.state {
-        LeaseState::Live { expires } => Some(expires),
-        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
+        LeaseState::Live
+        | LeaseState::Ending {
+            cut_off: Some(_), ..
+        } => Some(lease.expires),
+        LeaseState::Issuing { .. } | LeaseState::Ending { cut_off: None, .. } => None,
+    }
+}
+
+/// Why it is being ended, and since when.
+fn end(lease: &Lease) -> Option<(EndCause, Time)> {
+    match lease.state {
+        LeaseState::Ending { cause, since, .. } => Some((cause, since)),
+        LeaseState::Issuing { .. } | LeaseState::Live => None,
     }
 }
 
@@ -283,9 +307,19 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live`, `ending` or `ended`.
+    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out.
     pub state: &'static str,
-    /// When the credential ends, once it lives.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<EndCause>,
+    /// Since when it is being ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
 }
@@ -294,6 +328,7 @@ impl LeaseView {
     /// The lease `id` of `request`.
     pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
+        let end = lease.as_ref().and_then(end);
         Self {
             id: id.to_string(),
             request: request.id().to_string(),
@@ -301,6 +336,9 @@ impl LeaseView {
             action: request.sealed().action.to_string(),
             target: request.sealed().target.to_string(),
             state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
+            cause: end.map(|(cause, _)| cause),
+            since: end.map(|(_, since)| since),
+            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
         }
     }

@@ -5,9 +5,13 @@
 //! * `end` may be repeated, in any order, after a crash at any step, and on what never existed;
 //! * `prove` looks, it never believes.
 
+pub mod aws_sts;
+pub mod mariadb;
+mod password;
 pub mod postgres;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -15,6 +19,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use crate::domain::Proof;
 use crate::domain::{
     Explanation, GuardRoom, LeaseId, RequestId, Seconds, TargetName, Targets, Time,
 };
@@ -28,6 +33,8 @@ pub struct MintOrder {
     pub request: RequestId,
     /// The agent, for the target's own logs.
     pub agent: String,
+    /// Who answers for the agent: its owner, for the target's own logs.
+    pub sponsor: String,
     /// The rendered scope, already checked.
     pub scope: Value,
     /// When the credential must be over.
@@ -140,20 +147,6 @@ pub struct EndError {
     pub detail: String,
 }
 
-/// What a look at the target showed of a credential that was ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Proof {
-    /// Nothing can be done with it any more, and nothing can bring it back: what was seen.
-    Gone(Vec<String>),
-    /// It is denied everything now, but what denies it has to stay in place until it runs out by itself.
-    CutOff {
-        /// What was seen.
-        seen: Vec<String>,
-        /// When it runs out.
-        until: Time,
-    },
-}
-
 /// What a guard has to deny: everything, to these sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuardContent {
@@ -224,6 +217,12 @@ pub trait Issuer: Send + Sync + 'static {
 
     /// Handles of ours that exist at the target now, in any state, ghosts included.
     async fn list(&self) -> Result<Vec<String>, EndError>;
+}
+
+/// Whether a target at `host` is reached without leaving this machine.
+fn is_loopback(host: &str) -> bool {
+    let address = host.parse::<IpAddr>();
+    host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
 /// The configured issuers, as the rules and the pages see them: only what is pure.

@@ -52,7 +52,13 @@ fn standing(sheet: &Sheet) -> Markup {
                 h2 #decision { "Access is live" }
                 @if let Some(expires) = sheet.expires { p.note { "Ends " (until(expires)) " or when the agent is done." } }
             }
-            RequestState::Ending { cause, .. } => {
+            RequestState::Ending { cause, .. } => @if let Some((since, until_then)) = sheet.cut_off {
+                h2 #decision { "Access is cut off" }
+                p.note {
+                    (timeline::ending(*cause)) ". The credential is seen to be denied everything, " (until(since))
+                    "; it runs out for good " (until(until_then)) "."
+                }
+            } @else {
                 h2 #decision { "Access is being ended" }
                 p.note { (timeline::ending(*cause)) ". It is retried until it is proven gone." }
             }

@@ -33,6 +33,8 @@ pub(super) struct Sheet {
     pub(super) tally: Option<Tally>,
     pub(super) timeline: Vec<Entry>,
     pub(super) expires: Option<Time>,
+    /// Since when the credential is cut off, and when it runs out.
+    pub(super) cut_off: Option<(Time, Time)>,
     /// What reviewing it now would say.
     pub(super) may_review: Result<(), Box<Refusal>>,
     pub(super) may_revoke: bool,
@@ -63,6 +65,7 @@ impl Sheet {
             comments,
             timeline: broker.timeline(id).await?,
             expires: ends_at(broker, &request),
+            cut_off: cut_off(broker, &request),
             may_review: broker.may_review(&session.reviewer, &request),
             may_revoke: matches!(request.state, RequestState::Live { .. })
                 && broker.may_revoke(&session.reviewer, &request),
@@ -89,10 +92,14 @@ pub(super) fn sealed_action(broker: &Broker, request: &Request) -> Option<Action
 
 /// When the credential in force must end, if it is live.
 pub(super) fn ends_at(broker: &Broker, request: &Request) -> Option<Time> {
-    match broker.lease(request.lease()?)?.state {
-        LeaseState::Live { expires } => Some(expires),
-        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
-    }
+    let lease = broker.lease(request.lease()?)?;
+    (lease.state == LeaseState::Live).then_some(lease.expires)
+}
+
+/// Since when the credential in force is cut off, and when it runs out.
+fn cut_off(broker: &Broker, request: &Request) -> Option<(Time, Time)> {
+    let lease = broker.lease(request.lease()?)?;
+    Some((lease.cut_off_at()?, lease.expires))
 }
 
 async fn words(broker: &Broker, blob: Option<&BlobRef>) -> Result<Option<Words>, BrokerError> {

@@ -111,12 +111,18 @@ fn lease_sentence(event: &Event) -> Markup {
         Event::LeaseEndFailed { code, .. } => html! {
             "Not proven gone yet (" code { (text::line(code)) } "); it is tried again"
         },
-        Event::LeaseEnded { proof, .. } => html! {
-            "Proven gone: "
-            (text::listed(&proof.iter().map(|seen| text::line(&seen.replace('_', " "))).collect::<Vec<_>>()))
+        Event::LeaseCutOff { proof, until, .. } => html! {
+            "Cut off, seen to be denied everything: " (seen(proof))
+            ". It runs out for good at " time datetime=(until) { (text::exact(*until)) }
         },
+        Event::LeaseEnded { proof, .. } => html! { "Proven gone: " (seen(proof)) },
         other => html! { code { (other.kind()) } },
     }
+}
+
+fn seen(proof: &[String]) -> Markup {
+    let seen = proof.iter().map(|seen| text::line(&seen.replace('_', " ")));
+    text::listed(&seen.collect::<Vec<_>>())
 }
 
 /// Why a lease ends, as a sentence.

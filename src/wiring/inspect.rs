@@ -140,6 +140,21 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// The documents that prepare AWS for `target`, for a broker that is `broker` there.
+///
+/// # Errors
+/// When the configuration cannot be read, or has no such target.
+pub fn init_iam(config: &Path, target: &str, broker: &str) -> anyhow::Result<serde_json::Value> {
+    let file = if config.is_dir() {
+        config.join("countersign.toml")
+    } else {
+        config.to_owned()
+    };
+    let issuer = Setup::read(&file)?.aws_target(&target.parse()?)?;
+    let preparation = issuer.preparation(broker).map_err(anyhow::Error::msg)?;
+    Ok(preparation.to_json())
+}
+
 impl Setup {
     /// The issuers whose configuration is good. A password file that is not there yet is a warning: what a
     /// bundle asks for can be checked without it.

@@ -2,6 +2,7 @@
 //!
 //! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
 
+mod aws;
 mod files;
 mod gate;
 mod inspect;
@@ -11,7 +12,7 @@ mod people;
 mod run;
 mod setup;
 
-pub use inspect::{check, doctor};
+pub use inspect::{check, doctor, init_iam};
 pub use ledger::{NotRead, verify_ledger};
 pub use log::{LogFormat, start_log};
 pub use run::{dev, serve};

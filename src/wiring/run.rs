@@ -10,9 +10,9 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::files;
 use super::people::Doorkeeper;
 use super::setup::{Setup, gates};
+use super::{aws, files};
 use crate::broker::{Broker, Ports};
 use crate::config::{Config, StoreConfig};
 use crate::domain::{Policy, TargetName};
@@ -129,6 +129,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Sets everything up on `listener` and serves until `stop`.
 async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     files::state_dir(&setup.state_dir())?;
+    aws::warn_of_ignored(&setup.config);
     let key = files::signing_key(&setup.state_dir(), &setup.origin(), setup.entropy.as_ref())?;
     let operator = files::operator(&setup.state_dir(), setup.entropy.as_ref())?;
     let issuers = setup.issuers()?;
@@ -145,16 +146,18 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let public_url = &setup.config.server.public_url;
     let reviewers = Reviewers::new(identity.clone(), setup.providers()?, public_url)?;
     let mut background = tokio::task::JoinSet::new();
-    for gate in gates.values() {
-        if !gate.try_open().await {
-            background.spawn(Arc::clone(gate).open_some_day());
-        }
-    }
     let issuers = gates
-        .into_iter()
-        .map(|(name, gate)| (name, gate as Arc<dyn Issuer>))
+        .iter()
+        .map(|(name, gate)| (name.clone(), Arc::clone(gate) as Arc<dyn Issuer>))
         .collect();
     let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
+    // A rehearsal looks whether the guard is in force, so it comes after.
+    broker.publish_guards().await;
+    for gate in gates.into_values() {
+        if !gate.try_open().await {
+            background.spawn(gate.open_some_day());
+        }
+    }
     background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);

@@ -3,17 +3,22 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use anyhow::{Context, bail, ensure};
 
 use secrecy::SecretString;
 
+use super::aws::AwsParts;
 use super::files;
 use super::gate::Gate;
-use crate::config::{Config, DatabaseTls, PostgresTarget, StoreConfig, TargetConfig};
+use crate::config::{
+    AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
+};
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
+use crate::issuers::aws_sts::AwsStsIssuer;
+use crate::issuers::mariadb::MariadbIssuer;
 use crate::issuers::postgres::PostgresIssuer;
 use crate::issuers::{Issuer, IssuerSet};
 use crate::policy::Bundle;
@@ -29,6 +34,7 @@ pub(super) struct Setup {
     pub(super) dir: PathBuf,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
+    aws: OnceLock<AwsParts>,
 }
 
 impl Setup {
@@ -48,6 +54,7 @@ impl Setup {
             dir,
             clock,
             entropy: Arc::new(SystemEntropy),
+            aws: OnceLock::new(),
         }
     }
 
@@ -116,8 +123,12 @@ impl Setup {
                     .with_context(|| format!("target {name}"))?;
                 self.postgres(name, target, password)
             }
-            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::Mariadb(target) => {
+                let password = files::secret(&self.dir.join(&target.password_file))
+                    .with_context(|| format!("target {name}"))?;
+                self.mariadb(name, target, password)
+            }
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -128,8 +139,8 @@ impl Setup {
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         match self.target(name)? {
             TargetConfig::Postgres(target) => self.postgres(name, target, String::new().into()),
-            TargetConfig::Mariadb(_) => bail!("target {name}: mariadb"),
-            TargetConfig::AwsSts(_) => bail!("target {name}: aws_sts"),
+            TargetConfig::Mariadb(target) => self.mariadb(name, target, String::new().into()),
+            TargetConfig::AwsSts(target) => Ok(Arc::new(self.aws(name, target)?)),
         }
     }
 
@@ -140,22 +151,61 @@ impl Setup {
             .with_context(|| format!("there is no target {name}"))
     }
 
+    /// The issuer of an AWS target. Guards are shared: one writer each.
+    fn aws(&self, name: &TargetName, target: &AwsTarget) -> anyhow::Result<AwsStsIssuer> {
+        if let Some(parts) = self.aws.get() {
+            return parts.issuer(name, target);
+        }
+        let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
+        let parts = AwsParts::new(&self.config, clock, entropy)?
+            .with_context(|| format!("target {name}: there is no section [aws]"))?;
+        self.aws.get_or_init(|| parts).issuer(name, target)
+    }
+
+    /// The issuer of the AWS target `name`.
+    pub(super) fn aws_target(&self, name: &TargetName) -> anyhow::Result<AwsStsIssuer> {
+        match self.target(name)? {
+            TargetConfig::AwsSts(target) => self.aws(name, target),
+            TargetConfig::Postgres(_) | TargetConfig::Mariadb(_) => {
+                bail!("target {name} is not of kind aws_sts; see `countersign target init-sql`")
+            }
+        }
+    }
+
     fn postgres(
         &self,
         name: &TargetName,
         target: &PostgresTarget,
         password: SecretString,
     ) -> anyhow::Result<Arc<dyn Issuer>> {
-        let root = match &target.tls {
-            DatabaseTls::VerifyFullWith { root_file } => {
-                Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
-            }
-            DatabaseTls::VerifyFull | DatabaseTls::Disable => None,
-        };
+        let root = self.root_pem(&target.tls)?;
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
         let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
+    }
+
+    fn mariadb(
+        &self,
+        name: &TargetName,
+        target: &MariadbTarget,
+        password: SecretString,
+    ) -> anyhow::Result<Arc<dyn Issuer>> {
+        let root = self.root_pem(&target.tls)?;
+        let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
+        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock)
+            .map_err(anyhow::Error::msg)?;
+        Ok(Arc::new(issuer))
+    }
+
+    /// The authority a database's certificate is checked against, when the target names one.
+    fn root_pem(&self, tls: &DatabaseTls) -> anyhow::Result<Option<String>> {
+        Ok(match tls {
+            DatabaseTls::VerifyFullWith { root_file } => {
+                Some(files::text(&self.dir.join(root_file), LARGEST_CONFIG)?)
+            }
+            DatabaseTls::VerifyFull | DatabaseTls::Disable => None,
+        })
     }
 
     /// Exact issuer URLs of the people's providers, by short name.

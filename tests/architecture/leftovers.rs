@@ -13,7 +13,7 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
-        "tests/issuers/shop.rs",
+        "tests/issuers/conformance.rs",
         "asks again until a condition holds, with a deadline",
     ),
     (

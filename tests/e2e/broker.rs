@@ -21,6 +21,7 @@ pub struct Broker {
     /// What it writes to stdout and stderr, over all its starts.
     pub log: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     child: Child,
     http: Client,
 }
@@ -49,24 +50,50 @@ impl Drop for Broker {
 impl Broker {
     /// Starts `countersign dev` and waits until it serves and the target is enabled.
     pub async fn dev(place: &Place) -> Self {
-        let dir = place.dir.to_str().unwrap().to_owned();
-        let arguments = vec!["dev".into(), dir, "--log".into(), "trace".into()];
-        Self::start(arguments, place.base(), &place.dir.join("../broker.log")).await
+        Self::dev_in(&place.dir, place.base(), Vec::new()).await
+    }
+
+    /// Starts `countersign dev` on a directory, with more in its environment.
+    pub async fn dev_in(
+        dir: &Path,
+        base: String,
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
+        let path = dir.to_str().unwrap().to_owned();
+        let arguments = vec!["dev".into(), path, "--log".into(), "trace".into()];
+        Self::start(arguments, environment, base, &dir.join("../broker.log")).await
     }
 
     /// Starts `countersign serve` with a configuration of its own.
     pub async fn serve(config: &Path, base: String, log: &Path) -> Self {
-        let config = config.to_str().unwrap().to_owned();
-        let arguments = ["serve", "--config", &config, "--log", "trace"];
-        Self::start(arguments.map(String::from).into(), base, log).await
+        Self::serve_with(config, Vec::new(), base, log).await
     }
 
-    async fn start(arguments: Vec<String>, base: String, log: &Path) -> Self {
+    /// The same, with more in its environment.
+    pub async fn serve_with(
+        config: &Path,
+        environment: Vec<(&'static str, String)>,
+        base: String,
+        log: &Path,
+    ) -> Self {
+        let config = config.to_str().unwrap().to_owned();
+        let arguments = ["serve", "--config", &config, "--log", "trace"];
+        let arguments = arguments.map(String::from).into();
+        Self::start(arguments, environment, base, log).await
+    }
+
+    async fn start(
+        arguments: Vec<String>,
+        environment: Vec<(&'static str, String)>,
+        base: String,
+        log: &Path,
+    ) -> Self {
         let mut broker = Self {
-            child: spawn(&arguments, log),
+            child: spawn(&arguments, &environment, log),
             base,
             log: log.to_owned(),
             arguments,
+            environment,
             http: Client::new(),
         };
         broker.ready().await;
@@ -75,7 +102,7 @@ impl Broker {
 
     /// The same again, after it ended.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.arguments, &self.log);
+        self.child = spawn(&self.arguments, &self.environment, &self.log);
         self.ready().await;
     }
 
@@ -218,10 +245,11 @@ async fn send(call: RequestBuilder) -> Answer {
 }
 
 /// Starts the program with its output appended to `log`.
-fn spawn(arguments: &[String], log: &Path) -> Child {
+fn spawn(arguments: &[String], environment: &[(&'static str, String)], log: &Path) -> Child {
     let out = File::options().create(true).append(true).open(log).unwrap();
     Command::new(env!("CARGO_BIN_EXE_countersign"))
         .args(arguments)
+        .envs(environment.iter().cloned())
         .stdin(Stdio::null())
         .stdout(out.try_clone().unwrap())
         .stderr(out)

@@ -5,6 +5,7 @@
 //! * people sign in on the broker's pages, through the embedded identity provider or a certified one
 
 mod agents;
+mod aws;
 mod broker;
 mod browser;
 mod canary;

@@ -43,7 +43,7 @@ impl Drop for Place {
 impl Place {
     /// Starts the server, prepares the shop and writes the configuration.
     pub async fn open() -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let number = next_number();
         let home = tempfile::tempdir().unwrap();
         let server = runs_directory().join(format!("postgres-e2e-{}-{number}", std::process::id()));
         let started = start_server(&server).await;
@@ -179,7 +179,8 @@ fn example(file: &str) -> PathBuf {
         .join(file)
 }
 
-fn copy(from: &Path, to: &Path) {
+/// Copies a directory and all below it.
+pub fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -236,8 +237,13 @@ async fn start_server(dir: &Path) -> Url {
         .unwrap()
 }
 
+/// The number of a place, for ports and directories nobody else uses.
+pub fn next_number() -> u16 {
+    NUMBER.fetch_add(1, Ordering::SeqCst)
+}
+
 /// A port that is free and followed by a free one, below those the system gives to outgoing connections.
-fn free_ports(number: u16) -> u16 {
+pub fn free_ports(number: u16) -> u16 {
     let first = u16::try_from(std::process::id() % 5000).unwrap() * 2;
     let free = |port: &u16| {
         let listens = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();

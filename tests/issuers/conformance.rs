@@ -1,231 +1,323 @@
-//! What every issuer promises, on every server.
+//! What every issuer promises, on every server: one suite, and a bench for each kind of target.
 
-use countersign::domain::{Seconds, lease};
-use countersign::issuers::{Issuer, MintError, PostgresCredential};
-use countersign::system::{Clock, SystemClock};
-use serde_json::json;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use countersign::domain::{LeaseId, RequestId, Seconds, Time, lease};
+use countersign::issuers::{Credential, GuardContent, Issuer, MintError, MintOrder, Proof};
+use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
+use serde_json::Value;
 use tokio::net::TcpListener;
 
-use super::shop::{self, Shop, assert_dead, attempt, column, run, until};
 use super::wire::Relay;
-use crate::support::postgres_servers;
 
-#[tokio::test]
-async fn mint_use_end_prove() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        let agent = shop.mint().await;
-        assert_eq!(agent.credential.user, agent.handle);
-        let mut session = agent.session().await;
-        let countries = column(&mut session, "SELECT DISTINCT country FROM sales.customers").await;
-        assert_eq!(countries, ["de"]);
-        assert!(shop.issuer.list().await.unwrap().contains(&agent.handle));
-        assert!(shop.issuer.prove(&agent.handle, None).await.is_err());
+/// A prepared target and its issuer, as the suite sees them.
+pub trait Bench: Sized {
+    /// What only the message that mints has in it.
+    const MINT_MESSAGE: &'static str;
+    /// Whether the target can say what exists there.
+    const LISTS: bool = true;
+    /// Whether the target itself refuses a mint that reaches it too late.
+    const MINTS_IN_TIME: bool = true;
 
-        shop.end_for_good(&agent).await;
-        assert_dead(&mut session).await;
-        assert!(!shop.issuer.list().await.unwrap().contains(&agent.handle));
-        shop.end_for_good(&agent).await;
-        shop.close().await;
+    /// A use of a credential that goes on: an open connection, or all a client needs.
+    type Session;
+
+    /// One on each server there is.
+    async fn open_all() -> Vec<Self>;
+    /// Removes what it made.
+    async fn close(self);
+    /// The issuer, which talks to the target through `port` when that is given, and directly otherwise.
+    fn issuer(&self, port: Option<u16>) -> Box<dyn Issuer>;
+    /// Where the target listens.
+    fn port(&self) -> u16;
+    /// What is minted.
+    fn scope(&self) -> Value;
+    /// Begins to use a credential, and does all that its scope allows.
+    async fn begin(&self, credential: &Credential) -> Result<Self::Session, String>;
+    /// Whether a use still works.
+    async fn works(&self, session: &mut Self::Session) -> bool;
+    /// Tries what the scope does not allow; gives what was let through.
+    async fn try_beyond(&self, credential: &Credential) -> Vec<String>;
+    /// What is left of an ended credential, as the target's administrator sees it.
+    async fn leftovers(&self, handle: &str) -> Vec<String>;
+    /// Does the first `steps` steps of an end, as a broker that crashed after them; false when there are fewer.
+    async fn end_halfway(&self, handle: &str, steps: usize) -> bool;
+}
+
+pub fn draw_lease() -> LeaseId {
+    LeaseId::draw(SystemClock::start().now(), SystemEntropy.draw())
+}
+
+pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
+    let now = SystemClock::start().now();
+    MintOrder {
+        lease: lease.clone(),
+        request: RequestId::draw(now, SystemEntropy.draw()),
+        agent: "ci-fixer".into(),
+        sponsor: "owner".into(),
+        scope: scope.clone(),
+        expires: now.plus(Seconds(600)),
+        mint_until: now.plus(Seconds(60)),
+        now,
     }
 }
 
-#[tokio::test]
-async fn the_scope_is_all_there_is() {
-    for server in postgres_servers() {
-        let shop = Shop::open(&server).await;
-        let agent = shop.mint().await;
-        let mut session = agent.session().await;
-        for refused in [
-            "SELECT * FROM sales.salaries",
-            "UPDATE sales.customers SET name = 'x'",
-            "INSERT INTO countersign.lease_scope VALUES (SESSION_USER, 'country2', 'fr')",
-            "UPDATE countersign.lease_scope SET value = 'fr'",
-            "CREATE ROLE mine",
-            "ALTER ROLE CURRENT_USER VALID UNTIL 'infinity'",
-            "ALTER ROLE CURRENT_USER CONNECTION LIMIT -1",
-            "ALTER TABLE sales.customers DISABLE ROW LEVEL SECURITY",
-        ] {
-            assert!(attempt(&mut session, refused).await.is_err(), "{refused}");
-        }
-        let timeout = column(&mut session, "SHOW statement_timeout").await;
-        assert_eq!(timeout, ["1min"]);
-        let mut sessions = vec![session, agent.session().await, agent.session().await];
-        until(async || agent.log_in().await.is_err()).await;
-        shop.end(&agent).await;
-        for session in &mut sessions {
-            assert_dead(session).await;
-        }
-        shop.close().await;
-    }
-}
-
-#[tokio::test]
-async fn ends_come_in_any_order_and_for_what_never_was() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        let agents = [shop.mint().await, shop.mint().await, shop.mint().await];
-        shop.end_for_good(&agents[2]).await;
-        shop.end_for_good(&agents[0]).await;
-        let never = lease::handle_of(&shop::draw_lease());
-        shop.issuer.end(&never, &shop.scope()).await.unwrap();
-        shop.issuer
-            .end(&never, &serde_json::Value::Null)
-            .await
-            .unwrap();
-        shop.issuer.prove(&never, None).await.unwrap();
-        shop.end_for_good(&agents[1]).await;
-        assert!(shop.issuer.end("postgres", &shop.scope()).await.is_err());
-        assert!(shop.issuer.end("jit_short", &shop.scope()).await.is_err());
-        shop.close().await;
-    }
-}
-
-#[tokio::test]
-async fn ends_may_overlap() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        let agent = shop.mint().await;
-        let mut session = agent.session().await;
-        run(&mut session, "CREATE TABLE sales.mine (id int)").await;
-        let scope = shop.scope();
-        let end = || shop.issuer.end(&agent.handle, &scope);
-        let _ = tokio::join!(end(), end(), end());
-        shop.end_for_good(&agent).await;
-        shop.close().await;
-    }
-}
-
-#[tokio::test]
-async fn l04_a_crash_at_any_step_of_the_end_is_made_good() {
-    let steps = [
-        "ALTER ROLE {r} NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL '-infinity'",
-        "REVOKE {g} FROM {r}",
-        "GRANT {r} TO {b}",
-        "SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename = '{r}'",
-        "REASSIGN OWNED BY {r} TO {q}",
-        "DROP OWNED BY {r}",
-        "DELETE FROM countersign.lease_scope WHERE role_name = '{r}'",
-        "DROP ROLE {r}",
-    ];
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        for done in 0..=steps.len() {
-            let agent = shop.mint().await;
-            let mut session = agent.session().await;
-            run(&mut session, "CREATE TABLE sales.mine (id int)").await;
-            for step in &steps[..done] {
-                let step = step
-                    .replace("{r}", &agent.handle)
-                    .replace("{g}", &shop.group)
-                    .replace("{b}", &shop.target.user)
-                    .replace("{q}", &shop.target.quarantine_role);
-                run(&mut shop.admin, &step).await;
-            }
-            shop.end_for_good(&agent).await;
-            assert_dead(&mut session).await;
-            run(&mut shop.admin, "DROP TABLE IF EXISTS sales.mine").await;
-        }
-        shop.close().await;
-    }
-}
-
-/// Asserts that nothing was minted and everything else says so too.
-async fn assert_unavailable(shop: &Shop) {
-    let minted = shop.try_mint(&shop::draw_lease(), &shop.scope()).await;
-    assert!(
-        matches!(minted, Err(MintError::Unavailable { .. })),
-        "{minted:?}"
-    );
-    let handle = lease::handle_of(&shop::draw_lease());
-    let (ended, proven, listed) = tokio::join!(
-        async { shop.issuer.end(&handle, &shop.scope()).await },
-        shop.issuer.prove(&handle, None),
-        shop.issuer.list(),
-    );
-    for error in [ended.unwrap_err(), proven.unwrap_err(), listed.unwrap_err()] {
-        assert_eq!(error.code, "target_unavailable", "{error}");
-    }
-    assert!(shop.issuer.rehearse(&[]).await.is_err());
-}
-
-async fn with_port(port: u16) -> Shop {
-    let server = postgres_servers().pop().unwrap();
-    let mut shop = Shop::open(&server).await;
-    shop.target.port = port;
-    shop.issuer = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-    shop
-}
-
-#[tokio::test]
-async fn a_target_that_is_down_is_unavailable() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
-    let shop = with_port(port).await;
-    assert_unavailable(&shop).await;
-    shop.close().await;
-}
-
-#[tokio::test]
-async fn a_target_that_hangs_is_unavailable_within_seconds() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let shop = with_port(listener.local_addr().unwrap().port()).await;
-    let accepting = async {
-        let mut kept = Vec::new();
-        loop {
-            kept.push(listener.accept().await.unwrap());
+/// Asks again until `condition` holds, for at most ten seconds.
+pub async fn until<F: AsyncFnMut() -> bool>(mut condition: F) {
+    let asking = async {
+        while !condition().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let asked = tokio::time::timeout(
-        std::time::Duration::from_secs(30),
-        assert_unavailable(&shop),
-    );
-    tokio::select! {
-        asked = asked => asked.expect("every question has a deadline"),
-        () = accepting => {}
-    }
-    shop.close().await;
+    tokio::time::timeout(Duration::from_secs(10), asking)
+        .await
+        .expect("the condition never held");
 }
 
-#[tokio::test]
-async fn l03_a_lost_answer_is_unknown_and_the_role_is_found() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        let direct = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        let relay = Relay::to(shop.target.port).await;
-        shop.target.port = relay.port;
-        shop.issuer = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        relay.lose_answers_to("CREATE ROLE");
-        let id = shop::draw_lease();
-        let minted = shop.try_mint(&id, &shop.scope()).await;
+/// A credential, and the lease it serves.
+struct Minted {
+    handle: String,
+    expires: Time,
+    credential: Credential,
+}
+
+/// A bench at work.
+struct Suite<B: Bench> {
+    bench: B,
+    issuer: Box<dyn Issuer>,
+    scope: Value,
+    /// What the broker's ledger would have the guard deny.
+    cut: BTreeSet<String>,
+}
+
+impl<B: Bench> Suite<B> {
+    async fn on_all() -> Vec<Self> {
+        let benches = B::open_all().await;
+        assert!(!benches.is_empty());
+        let suite = |bench: B| Self {
+            issuer: bench.issuer(None),
+            scope: bench.scope(),
+            cut: BTreeSet::new(),
+            bench,
+        };
+        benches.into_iter().map(suite).collect()
+    }
+
+    async fn mint(&self) -> Minted {
+        let order = order_for(&draw_lease(), &self.scope);
+        let credential = self.issuer.mint(&order).await.unwrap();
+        Minted {
+            handle: lease::handle_of(&order.lease),
+            expires: order.expires,
+            credential,
+        }
+    }
+
+    /// Ends it the way the broker does.
+    async fn end(&mut self, handle: &str) {
+        self.issuer.end(handle, &self.scope).await.unwrap();
+        if let Some(guard) = self.issuer.guard() {
+            self.cut.insert(handle.into());
+            let content = GuardContent {
+                cut: self.cut.clone(),
+                issued_before: None,
+            };
+            guard.publish(&content).await.unwrap();
+            assert!(guard.holds(&content).await.unwrap());
+        }
+    }
+
+    /// Ends it and checks everything a target can show of it.
+    async fn end_for_good(&mut self, minted: &Minted) {
+        self.end(&minted.handle).await;
+        let proof = self
+            .issuer
+            .prove(&minted.handle, Some(minted.expires))
+            .await;
+        match (proof.unwrap(), self.issuer.guard()) {
+            (Proof::Gone(seen), None) => assert!(!seen.is_empty()),
+            (Proof::CutOff { seen, until }, Some(_)) => {
+                assert!(!seen.is_empty());
+                assert_eq!(until, minted.expires);
+            }
+            (proof, _) => panic!("not how this kind of credential ends: {proof:?}"),
+        }
+        assert!(self.bench.begin(&minted.credential).await.is_err());
+        let left = self.bench.leftovers(&minted.handle).await;
+        assert_eq!(left, Vec::<String>::new());
+        assert!(!self.lists(&minted.handle).await);
+    }
+
+    async fn begin(&self, minted: &Minted) -> B::Session {
+        let mut session = self.bench.begin(&minted.credential).await.unwrap();
+        assert!(self.bench.works(&mut session).await);
+        session
+    }
+
+    async fn lists(&self, handle: &str) -> bool {
+        let listed = self.issuer.list().await.unwrap();
+        listed.iter().any(|other| other == handle)
+    }
+
+    /// Asserts that nothing was minted through `issuer` and everything else says so too.
+    async fn assert_unavailable(&self, issuer: &dyn Issuer) {
+        let order = order_for(&draw_lease(), &self.scope);
+        let handle = lease::handle_of(&draw_lease());
+        let (minted, ended, proven, listed, rehearsed) = tokio::join!(
+            issuer.mint(&order),
+            async {
+                match issuer.guard() {
+                    None => issuer.end(&handle, &self.scope).await,
+                    Some(guard) => guard.publish(&GuardContent::default()).await,
+                }
+            },
+            issuer.prove(&handle, None),
+            issuer.list(),
+            issuer.rehearse(&[]),
+        );
+        assert!(
+            matches!(minted, Err(MintError::Unavailable { .. })),
+            "{minted:?}"
+        );
+        for error in [ended.unwrap_err(), proven.unwrap_err()] {
+            assert_eq!(error.code, "target_unavailable", "{error}");
+        }
+        if B::LISTS {
+            assert_eq!(listed.unwrap_err().code, "target_unavailable");
+        }
+        assert!(rehearsed.is_err());
+    }
+}
+
+pub async fn mint_use_end_prove<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        let minted = suite.mint().await;
+        let mut session = suite.begin(&minted).await;
+        assert_eq!(suite.lists(&minted.handle).await, B::LISTS);
+        let alive = suite.issuer.prove(&minted.handle, Some(minted.expires));
+        assert!(alive.await.is_err());
+        suite.end_for_good(&minted).await;
+        assert!(!suite.bench.works(&mut session).await);
+        suite.end_for_good(&minted).await;
+        suite.bench.close().await;
+    }
+}
+
+pub async fn the_scope_is_all_there_is<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        let minted = suite.mint().await;
+        suite.begin(&minted).await;
+        let let_through = suite.bench.try_beyond(&minted.credential).await;
+        assert_eq!(let_through, Vec::<String>::new());
+        suite.end_for_good(&minted).await;
+        suite.bench.close().await;
+    }
+}
+
+pub async fn ends_come_in_any_order_and_for_what_never_was<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        let minted = [suite.mint().await, suite.mint().await, suite.mint().await];
+        let mut last = suite.begin(&minted[1]).await;
+        suite.end_for_good(&minted[2]).await;
+        suite.begin(&minted[0]).await;
+        suite.end_for_good(&minted[0]).await;
+        let never = lease::handle_of(&draw_lease());
+        suite.end(&never).await;
+        suite.issuer.end(&never, &Value::Null).await.unwrap();
+        suite.issuer.prove(&never, None).await.unwrap();
+        assert!(suite.bench.works(&mut last).await);
+        suite.end_for_good(&minted[1]).await;
+        for foreign in ["root", "jit_short"] {
+            assert!(suite.issuer.end(foreign, &suite.scope).await.is_err());
+            assert!(suite.issuer.prove(foreign, None).await.is_err());
+        }
+        suite.bench.close().await;
+    }
+}
+
+pub async fn l04_a_crash_at_any_step_of_the_end_is_made_good<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        for steps in 0.. {
+            let minted = suite.mint().await;
+            let mut session = suite.begin(&minted).await;
+            let done = suite.bench.end_halfway(&minted.handle, steps).await;
+            suite.end_for_good(&minted).await;
+            assert!(!suite.bench.works(&mut session).await);
+            if !done {
+                assert!(steps > 1, "an end has steps");
+                break;
+            }
+        }
+        suite.bench.close().await;
+    }
+}
+
+pub async fn a_target_that_is_down_is_unavailable<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let issuer = suite.bench.issuer(Some(port));
+        suite.assert_unavailable(&*issuer).await;
+        suite.bench.close().await;
+    }
+}
+
+pub async fn a_target_that_hangs_is_unavailable_within_seconds<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = suite
+            .bench
+            .issuer(Some(listener.local_addr().unwrap().port()));
+        let accepting = async {
+            let mut kept = Vec::new();
+            loop {
+                kept.push(listener.accept().await.unwrap());
+            }
+        };
+        let asked =
+            tokio::time::timeout(Duration::from_secs(30), suite.assert_unavailable(&*issuer));
+        tokio::select! {
+            asked = asked => asked.expect("every question has a deadline"),
+            () = accepting => {}
+        }
+        suite.bench.close().await;
+    }
+}
+
+pub async fn l03_a_lost_answer_is_unknown_and_can_be_ended<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        let relay = Relay::to(suite.bench.port()).await;
+        let relayed = suite.bench.issuer(Some(relay.port));
+        relay.lose_answers_to(B::MINT_MESSAGE);
+        let order = order_for(&draw_lease(), &suite.scope);
+        let minted = relayed.mint(&order).await;
         assert!(
             matches!(minted, Err(MintError::Unknown { .. })),
             "{minted:?}"
         );
-        let handle = lease::handle_of(&id);
-        until(async || direct.list().await.unwrap().contains(&handle)).await;
-        // A second mint under the same name must not call itself refused: something of that name is there.
-        relay.be_faithful();
-        let again = shop.try_mint(&id, &shop.scope()).await;
-        assert!(matches!(again, Err(MintError::Unknown { .. })), "{again:?}");
-        shop.issuer.end(&handle, &shop.scope()).await.unwrap();
-        direct.prove(&handle, None).await.unwrap();
-        shop.close().await;
+        let handle = lease::handle_of(&order.lease);
+        if B::LISTS {
+            until(async || suite.lists(&handle).await).await;
+            // A second mint under the same name must not call itself refused: something of that name is there.
+            relay.be_faithful();
+            let again = relayed.mint(&order).await;
+            assert!(matches!(again, Err(MintError::Unknown { .. })), "{again:?}");
+        }
+        suite.end(&handle).await;
+        let proof = suite.issuer.prove(&handle, Some(order.expires)).await;
+        proof.unwrap();
+        suite.bench.close().await;
     }
 }
 
-#[tokio::test]
-async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        let relay = Relay::to(shop.target.port).await;
-        let direct = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        shop.target.port = relay.port;
-        shop.issuer = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        relay.hold_back("CREATE ROLE");
-        let id = shop::draw_lease();
-        let mut order = shop::order_for(&id, &shop.scope());
+pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        let relay = Relay::to(suite.bench.port()).await;
+        let relayed = suite.bench.issuer(Some(relay.port));
+        relay.hold_back(B::MINT_MESSAGE);
+        let mut order = order_for(&draw_lease(), &suite.scope);
         order.mint_until = order.now.plus(Seconds(2));
         let deadline = order.mint_until;
         let thaw = async {
@@ -235,93 +327,124 @@ async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
             .await;
             relay.be_faithful();
         };
-        let (minted, ()) = tokio::join!(shop.issuer.mint(&order), thaw);
+        let (minted, ()) = tokio::join!(relayed.mint(&order), thaw);
+        let handle = lease::handle_of(&order.lease);
+        match minted {
+            Err(MintError::Unavailable { .. }) if B::MINTS_IN_TIME => {
+                suite.issuer.prove(&handle, None).await.unwrap();
+            }
+            Err(MintError::Unknown { .. }) if !B::MINTS_IN_TIME => {}
+            minted => panic!("{minted:?}"),
+        }
+        suite.bench.close().await;
+    }
+}
+
+pub async fn a_mint_after_its_time_is_not_sent<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        let relay = Relay::to(suite.bench.port()).await;
+        let relayed = suite.bench.issuer(Some(relay.port));
+        let mut order = order_for(&draw_lease(), &suite.scope);
+        order.mint_until = order.now.plus(Seconds(0));
+        until(async || SystemClock::start().now() > order.mint_until).await;
+        let minted = relayed.mint(&order).await;
         assert!(
             matches!(minted, Err(MintError::Unavailable { .. })),
             "{minted:?}"
         );
-        direct.prove(&lease::handle_of(&id), None).await.unwrap();
-        shop.close().await;
+        assert!(!relay.saw(B::MINT_MESSAGE));
+        suite.bench.close().await;
     }
 }
 
-#[tokio::test]
-async fn a_mint_after_its_time_is_not_sent() {
-    let server = postgres_servers().pop().unwrap();
-    let shop = Shop::open(&server).await;
-    let mut order = shop::order_for(&shop::draw_lease(), &shop.scope());
-    order.mint_until = order.now.plus(Seconds(0));
-    until(async || SystemClock::start().now() > order.mint_until).await;
-    let minted = shop.issuer.mint(&order).await;
-    assert!(
-        matches!(minted, Err(MintError::Unavailable { .. })),
-        "{minted:?}"
-    );
-    shop.close().await;
-}
-
-fn code(minted: Result<PostgresCredential, MintError>) -> String {
-    match minted {
-        Err(MintError::Refused { code, .. }) => code,
-        other => panic!("not refused: {other:?}"),
+pub async fn a_prepared_target_has_no_problems_and_keeps_no_probe<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        let relay = Relay::to(suite.bench.port()).await;
+        let relayed = suite.bench.issuer(Some(relay.port));
+        let found = relayed
+            .rehearse(std::slice::from_ref(&suite.scope))
+            .await
+            .unwrap();
+        assert_eq!(found.problems, Vec::<String>::new());
+        assert!(!found.target.is_empty());
+        assert!(relay.saw(B::MINT_MESSAGE), "a probe was minted");
+        suite.bench.close().await;
     }
 }
 
-#[tokio::test]
-async fn refusals_have_stable_codes() {
-    for server in postgres_servers() {
-        let mut shop = Shop::open(&server).await;
-        drop(shop.open_other().await);
-        let mint =
-            async |shop: &Shop, scope| code(shop.try_mint(&shop::draw_lease(), &scope).await);
-        assert_eq!(
-            mint(&shop, json!({"roles": ["nobody_made_this"]})).await,
-            "role_missing"
-        );
-        assert_eq!(mint(&shop, json!({"roles": ["{role}"]})).await, "bad_scope");
-        let nowhere = json!({"roles": [shop.group], "database": "nowhere"});
-        assert_eq!(mint(&shop, nowhere).await, "database_missing");
-        let no_table =
-            json!({"roles": [shop.group], "database": shop.other, "rows": {"country": "de"}});
-        assert_eq!(mint(&shop, no_table).await, "scope_table_missing");
-        let broker = shop.target.user.clone();
-        run(
-            &mut shop.admin,
-            &format!("ALTER ROLE {broker} NOCREATEROLE"),
-        )
-        .await;
-        assert_eq!(mint(&shop, shop.scope()).await, "insufficient_privilege");
-        shop.password = "wrong".into();
-        shop.issuer = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        assert_eq!(mint(&shop, shop.scope()).await, "broker_login_refused");
-        shop.target.accept_pg15_createrole = false;
-        shop.close().await;
+pub async fn explains_what_it_mints<B: Bench>() {
+    for suite in Suite::<B>::on_all().await {
+        suite.issuer.check_scope(&suite.scope).unwrap();
+        let told = suite.issuer.explain(&suite.scope, Seconds(900));
+        assert!(!told.words.is_empty() && !told.exact.is_empty());
+        assert!(told.ending[0].contains("15m"), "{:?}", told.ending);
+        assert!(suite.issuer.check_scope(&Value::Null).is_err());
+        suite.bench.close().await;
     }
 }
 
-#[tokio::test]
-async fn explains_without_asking_anyone() {
-    let mut shop = with_port(1).await;
-    shop.target.port = 1;
-    let scope = json!({"roles": ["customers_limited"], "rows": {"country": "de"}});
-    shop.issuer.check_scope(&scope).unwrap();
-    let told = shop.issuer.explain(&scope, Seconds(900));
-    assert!(
-        told.words[0].contains("customers_limited"),
-        "{:?}",
-        told.words
-    );
-    assert!(
-        told.words[1].contains("only rows where country = de"),
-        "{:?}",
-        told.words
-    );
-    assert!(
-        told.exact
-            .contains("GRANT \"customers_limited\" TO \"jit_…\""),
-        "{}",
-        told.exact
-    );
-    assert!(told.ending[0].contains("15m"), "{:?}", told.ending);
-    shop.close().await;
+/// The suite for one kind of target: a module of its tests.
+macro_rules! conforms {
+    ($name:ident, $bench:ty) => {
+        mod $name {
+            use super::*;
+
+            #[tokio::test]
+            async fn mint_use_end_prove() {
+                conformance::mint_use_end_prove::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn the_scope_is_all_there_is() {
+                conformance::the_scope_is_all_there_is::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn ends_come_in_any_order_and_for_what_never_was() {
+                conformance::ends_come_in_any_order_and_for_what_never_was::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn l04_a_crash_at_any_step_of_the_end_is_made_good() {
+                conformance::l04_a_crash_at_any_step_of_the_end_is_made_good::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn a_target_that_is_down_is_unavailable() {
+                conformance::a_target_that_is_down_is_unavailable::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn a_target_that_hangs_is_unavailable_within_seconds() {
+                conformance::a_target_that_hangs_is_unavailable_within_seconds::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn l03_a_lost_answer_is_unknown_and_can_be_ended() {
+                conformance::l03_a_lost_answer_is_unknown_and_can_be_ended::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn l03_a_frozen_broker_mints_nothing_when_it_thaws() {
+                conformance::l03_a_frozen_broker_mints_nothing_when_it_thaws::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn a_mint_after_its_time_is_not_sent() {
+                conformance::a_mint_after_its_time_is_not_sent::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn a_prepared_target_has_no_problems_and_keeps_no_probe() {
+                conformance::a_prepared_target_has_no_problems_and_keeps_no_probe::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn explains_what_it_mints() {
+                conformance::explains_what_it_mints::<$bench>().await;
+            }
+        }
+    };
 }
+
+pub(super) use conforms;

@@ -2,18 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use countersign::config::{DatabaseTls, PostgresTarget};
-use countersign::domain::{LeaseId, RequestId, Seconds, lease};
+use countersign::domain::{LeaseId, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
-use countersign::issuers::{Credential, Issuer, MintError, MintOrder, PostgresCredential, Proof};
-use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
+use countersign::issuers::{Credential, Issuer, MintError, PostgresCredential, Proof};
+use countersign::system::{SystemClock, SystemEntropy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
+pub use super::conformance::{draw_lease, order_for, until};
 use crate::support::PostgresServer;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -30,23 +30,6 @@ pub struct Shop {
     pub group: String,
     /// A second database of the same cluster, open to everybody, once it is made.
     pub other: String,
-}
-
-pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
-    let now = SystemClock::start().now();
-    MintOrder {
-        lease: lease.clone(),
-        request: RequestId::draw(now, SystemEntropy.draw()),
-        agent: "ci-fixer".into(),
-        scope: scope.clone(),
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(60)),
-        now,
-    }
-}
-
-pub fn draw_lease() -> LeaseId {
-    LeaseId::draw(SystemClock::start().now(), SystemEntropy.draw())
 }
 
 pub fn issuer_for(
@@ -293,16 +276,4 @@ impl Agent {
 /// Asserts that nothing can be done with an open session.
 pub async fn assert_dead(session: &mut PgConnection) {
     assert!(attempt(session, "SELECT 1").await.is_err());
-}
-
-/// Asks again until `condition` holds, for at most ten seconds.
-pub async fn until<F: AsyncFnMut() -> bool>(mut condition: F) {
-    let asking = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), asking)
-        .await
-        .expect("the condition never held");
 }

@@ -6,8 +6,8 @@ use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision};
 use countersign::domain::rules::Limits;
 use countersign::domain::{
-    Command, Digest, Duty, Entry, Event, LeaseId, Policy, Request, RequestId, Rules, Seconds, Time,
-    World, decide, due,
+    Command, Digest, Duty, Entry, Event, LeaseId, Policy, Proof, Request, RequestId, Rules,
+    Seconds, Time, World, decide, due,
 };
 use serde_json::{Map, json};
 
@@ -30,6 +30,7 @@ impl Desk {
             policy: ShopPolicy::new(),
             targets: AnyTargets {
                 longest: Seconds(43_200),
+                room: None,
             },
             world: World::default(),
             entries: Vec::new(),
@@ -161,7 +162,25 @@ impl Desk {
             lease: lease.clone(),
             broker: broker.clone(),
         })?;
-        let result = Ok(vec!["no_role".into()]);
+        let result = Ok(Proof::Gone(vec!["no_role".into()]));
+        self.tell(&Command::RecordEnd {
+            lease: lease.clone(),
+            broker,
+            result,
+        })
+    }
+
+    /// Cuts a lease off: it is seen to be denied everything, and runs out by itself.
+    pub fn cut_off(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        let broker = "b1".to_owned();
+        self.tell(&Command::ClaimEnd {
+            lease: lease.clone(),
+            broker: broker.clone(),
+        })?;
+        let result = Ok(Proof::CutOff {
+            seen: vec!["denied".into()],
+            until: self.world.leases[lease].expires,
+        });
         self.tell(&Command::RecordEnd {
             lease: lease.clone(),
             broker,

@@ -4,7 +4,9 @@ use countersign::domain::command::{RefusalCode, Revoker};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision};
 use countersign::domain::rules::Limits;
-use countersign::domain::{Actor, Command, Digest, Entry, Event, RequestId, RequestState, Seconds};
+use countersign::domain::{
+    Actor, Command, Digest, Entry, Event, Proof, RequestId, RequestState, Seconds,
+};
 use serde_json::{Map, json};
 
 use super::desk::{Desk, settle};
@@ -210,7 +212,7 @@ fn case_138_a_zombies_proof_is_refused_after_its_claim_ran_out() {
     let proof = |broker: &str| Command::RecordEnd {
         lease: lease.clone(),
         broker: broker.into(),
-        result: Ok(vec!["no_role".into()]),
+        result: Ok(Proof::Gone(vec!["no_role".into()])),
     };
     desk.tell(&claim("zombie")).unwrap();
     assert_eq!(desk.tell(&claim("b2")), Err(RefusalCode::StaleClaim));

@@ -2,4 +2,5 @@
 
 mod desk;
 mod domain;
+mod guards;
 mod random;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCode, Revoker};
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::request::ReviewDecision;
-use countersign::domain::{Actor, Command, Digest, Event, LeaseId, LeaseState, RequestId, Seconds};
+use countersign::domain::{Actor, Command, Digest, Event, LeaseId, Proof, RequestId, Seconds};
 use proptest::prelude::*;
 use serde_json::Map;
 
@@ -56,7 +56,7 @@ enum Step {
     End {
         lease: usize,
         broker: u8,
-        proven: bool,
+        seen: u8,
     },
     Lapse {
         request: usize,
@@ -65,6 +65,7 @@ enum Step {
         what: u8,
         on: bool,
     },
+    Shut,
     Disable {
         agent: usize,
     },
@@ -100,9 +101,10 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Finish { request, agent }),
         2 => (0..12usize, 0..4u8).prop_map(|(request, by)| Step::Revoke { request, by }),
         4 => (0..12usize, 0..2u8).prop_map(|(lease, broker)| Step::Claim { lease, broker }),
-        5 => (0..12usize, 0..2u8, any::<bool>()).prop_map(|(lease, broker, proven)| Step::End { lease, broker, proven }),
+        5 => (0..12usize, 0..2u8, 0..4u8).prop_map(|(lease, broker, seen)| Step::End { lease, broker, seen }),
         3 => (0..12usize).prop_map(|request| Step::Lapse { request }),
         1 => (0..4u8, any::<bool>()).prop_map(|(what, on)| Step::Freeze { what, on }),
+        1 => Just(Step::Shut),
         1 => (0..3usize).prop_map(|agent| Step::Disable { agent }),
         1 => (0..4u8).prop_map(|change| Step::Apply { change }),
         4 => prop_oneof![Just(0), Just(1), 1..40u64, Just(900), Just(3600)].prop_map(|seconds| Step::Wait { seconds }),
@@ -175,17 +177,20 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
         Step::End {
             lease,
             broker,
-            proven,
+            seen,
         } => Command::RecordEnd {
             lease: pick(&known.leases, *lease)?,
             broker: format!("b{broker}"),
-            result: if *proven {
-                Ok(vec!["no_role".into()])
-            } else {
-                Err(EndFailure {
+            result: match seen {
+                0 => Ok(Proof::Gone(vec!["no_role".into()])),
+                1 | 2 => Ok(Proof::CutOff {
+                    seen: vec!["denied".into()],
+                    until: desk.now.plus(Seconds(3600)),
+                }),
+                _ => Err(EndFailure {
                     code: "target_unavailable".into(),
                     retry_in: Seconds(7),
-                })
+                }),
             },
         },
         Step::Lapse { request } => Command::Lapse {
@@ -200,6 +205,9 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
                 _ => Freeze::Target("shop".parse().unwrap()),
             },
             on: *on,
+        },
+        Step::Shut => Command::ShutGuard {
+            guard: "guard".parse().unwrap(),
         },
         Step::Disable { agent } => Command::DisableAgent {
             agent: AGENTS[*agent].parse().unwrap(),
@@ -291,6 +299,7 @@ proptest! {
     #[test]
     fn l01_l02_l05_l12_l13_hold_after_any_commands(steps in prop::collection::vec(step(), 1..120)) {
         let (mut desk, mut known) = (Desk::new(), Known::default());
+        desk.targets.room = Some(3);
         for step in &steps {
             take(&mut desk, &mut known, step);
         }
@@ -330,10 +339,7 @@ proptest! {
                 let lease = Arc::clone(&desk.world.leases[&lease]);
                 prop_assert_eq!(lease.ttl_seconds, Seconds(least));
                 prop_assert!(least > 0);
-                let LeaseState::Issuing { expires, .. } = lease.state else {
-                    panic!("issuing")
-                };
-                prop_assert!(expires <= desk.now.plus(Seconds(least)));
+                prop_assert!(lease.expires <= desk.now.plus(Seconds(least)));
             }
         }
         desk.check();

@@ -261,6 +261,26 @@ fn leases() -> Vec<Event> {
     ]
 }
 
+/// What a guard adds to the life of a lease.
+fn guards() -> Vec<Event> {
+    let cut_off = |handed_back| Event::LeaseCutOff {
+        request: request(),
+        lease: lease(),
+        broker: "broker-1".into(),
+        proof: vec!["denied_by_guard".into()],
+        until: at(9_000),
+        handed_back,
+    };
+    vec![
+        cut_off(false),
+        cut_off(true),
+        Event::GuardShut {
+            guard: "orders".parse().unwrap(),
+            issued_before: at(9_000),
+        },
+    ]
+}
+
 /// At least one event of each kind, beginning with the one that opens a log.
 pub(crate) fn every_event() -> Vec<Event> {
     let mut events = vec![
@@ -306,6 +326,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         person: person.clone(),
     });
     events.push(Event::PersonSignedOut { person });
+    events.extend(guards());
     events
 }
 
@@ -336,11 +357,13 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::FreezeLifted { .. } => 20,
         Event::PersonSignedIn { .. } => 21,
         Event::PersonSignedOut { .. } => 22,
+        Event::LeaseCutOff { .. } => 23,
+        Event::GuardShut { .. } => 24,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 23;
+pub(crate) const KINDS: usize = 25;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

@@ -292,6 +292,7 @@ impl Targets for ShopTargets {
     fn check_scope(&self, target: &TargetName, scope: &Value) -> Result<(), String> {
         AnyTargets {
             longest: Seconds(1800),
+            room: None,
         }
         .check_scope(target, scope)
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use countersign::broker::{Broker, BrokerError, NewRequest};
 use countersign::domain::command::Revoker;
 use countersign::domain::request::ReviewDecision;
-use countersign::domain::{Digest, Request, Time, World};
+use countersign::domain::{Digest, Lease, Request, Time, World};
 use countersign::ledger::Tree;
 use countersign::store::{Fault, MemoryStore, Operation, Store};
 use countersign::system::{Clock, Entropy};
@@ -238,12 +238,14 @@ fn calm_life(house: &House) -> Time {
         let (broker, clock) = house.broker().await.unwrap();
         let deadline = tokio::time::Instant::now() + Duration::from_secs(3 * 3600);
         while !broker.open_requests(&|_: &Request| true).is_empty()
+            || !broker.leases(&|_: &Lease| true).is_empty()
             || !house.target.live().is_empty()
         {
             assert!(
                 tokio::time::Instant::now() < deadline,
-                "never ends: {:?}; at the target: {:?}",
+                "never ends: {:?}, {:?}; at the target: {:?}",
                 broker.open_requests(&|_| true),
+                broker.leases(&|_| true),
                 house.target.live()
             );
             tokio::time::sleep(Duration::from_secs(60)).await;
@@ -293,7 +295,10 @@ async fn check_head(store: &MemoryStore, size: usize) {
 /// Runs one seed: some troubled lives, a calm one, the judgement.
 fn run(seed: u64) {
     let dice = Dice::new(seed);
-    let mut house = House::new(seed);
+    let mut house = match dice.below(2) {
+        0 => House::new(seed),
+        _ => House::guarded(seed, 3),
+    };
     for round in 0..1 + dice.below(3) {
         let crash = Crash::new(dice.below(120), dice.below(2) == 0);
         let per_mille = [0, 20, 150][usize::try_from(dice.below(3)).unwrap()];
@@ -350,7 +355,10 @@ fn l03_case_122_a_crash_at_every_await_point_leaves_nothing_behind() {
         for after in [false, true] {
             let mut at = 0;
             loop {
-                let mut house = House::new(seed);
+                let mut house = match seed % 2 {
+                    0 => House::new(seed),
+                    _ => House::guarded(seed, 3),
+                };
                 let crash = Crash::new(at, after);
                 house.time = troubled_life(&house, seed, &crash, 0, 1);
                 let struck = crash.used.load(Ordering::SeqCst) > at;

@@ -61,9 +61,18 @@ impl House {
         }
     }
 
+    /// The same, with a target whose guard has room for `room` leases.
+    pub fn guarded(seed: u64, room: usize) -> Self {
+        Self {
+            target: FakeTarget::guarded(room),
+            ..Self::new(seed)
+        }
+    }
+
     /// The parts of another broker on the same store. Call inside its runtime.
     pub fn ports(&self) -> (Ports, Arc<TokioClock>) {
         let clock = Arc::new(TokioClock::starting_at(self.time));
+        self.target.set_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let target: TargetName = "shop".parse().unwrap();
         let issuer: Arc<dyn Issuer> = Arc::new(self.target.clone());
         let issuers = BTreeMap::from([(target, issuer)]);

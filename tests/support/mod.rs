@@ -1,5 +1,6 @@
 //! What several subjects share: the real servers, an injected clock, seeded randomness.
 
+pub mod aws;
 pub mod house;
 pub mod oidc_provider;
 pub mod oracle;
@@ -46,6 +47,15 @@ pub fn postgres_servers() -> Vec<PostgresServer> {
         "COUNTERSIGN_TEST_POSTGRES names no server"
     );
     servers
+}
+
+/// The MariaDB server that `scripts/test` started for the tests: its administrator's URL.
+pub fn mariadb_server() -> Url {
+    #[expect(clippy::disallowed_methods, reason = "tests learn of their servers this way")]
+    let url = std::env::var("COUNTERSIGN_TEST_MARIADB").expect(
+        "COUNTERSIGN_TEST_MARIADB is not set: run scripts/test, which starts the servers tests need",
+    );
+    url.parse().unwrap()
 }
 
 /// Where `python`, with boto3, and `aws` are, from `COUNTERSIGN_TEST_AWS_CLIENTS`.

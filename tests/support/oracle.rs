@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::domain::event::{Actor, Entry, Event};
 use countersign::domain::request::{Ground, ReviewDecision, Submission, VerdictAnswer};
-use countersign::domain::{LeaseId, Policy, Request, RequestId, RequestState, World};
+use countersign::domain::{LeaseId, Policy, Request, RequestId, RequestState, Time, World};
 
 use super::rules::ShopPolicy;
 
@@ -17,6 +17,10 @@ struct Seen {
     approvals: Vec<countersign::domain::Reviewer>,
     granted: bool,
     open_leases: BTreeSet<LeaseId>,
+    /// When each lease must end.
+    expires: BTreeMap<LeaseId, Time>,
+    /// Leases nobody received that are seen to be denied everything; their grant was handed back.
+    alone: BTreeSet<LeaseId>,
     closed: bool,
 }
 
@@ -30,7 +34,11 @@ pub fn check_laws(entries: &[Entry], policy: &ShopPolicy) {
             continue;
         };
         let seen = requests.entry(id.clone()).or_default();
-        if !matches!(entry.event, Event::ReviewRefused { .. }) {
+        let alone = entry
+            .event
+            .lease()
+            .is_some_and(|lease| seen.alone.contains(lease));
+        if !alone && !matches!(entry.event, Event::ReviewRefused { .. }) {
             assert!(
                 !seen.closed,
                 "L12: one terminal state, then {:?}",
@@ -124,6 +132,24 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
                 "L2: one grant, one live credential"
             );
             seen.open_leases.insert(lease.clone());
+            seen.expires.insert(lease.clone(), *expires);
+        }
+        Event::LeaseCutOff {
+            lease,
+            until,
+            handed_back,
+            ..
+        } => {
+            assert!(seen.open_leases.contains(lease), "cut off once");
+            assert!(*until <= seen.expires[lease], "L11: it runs out no later");
+            if *handed_back {
+                seen.open_leases.remove(lease);
+                seen.alone.insert(lease.clone());
+            }
+        }
+        Event::LeaseEnded { lease, outcome, .. } if seen.alone.contains(lease) => {
+            assert!(outcome.is_none(), "its request goes its own way");
+            assert!(ended.insert(lease.clone()), "L4: ended once");
         }
         Event::LeaseFailed { lease, outcome, .. } | Event::LeaseEnded { lease, outcome, .. } => {
             assert!(

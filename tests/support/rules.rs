@@ -7,8 +7,8 @@ use countersign::domain::agent::AgentOrigin;
 use countersign::domain::person::Evidence;
 use countersign::domain::rules::Question;
 use countersign::domain::{
-    Action, ActionName, Agent, AgentProof, Digest, Explanation, ParameterKind, Party, Person,
-    Policy, ReviewRule, Reviewer, Ruling, Seconds, TargetName, Targets, Time,
+    Action, ActionName, Agent, AgentProof, Digest, Explanation, GuardRoom, ParameterKind, Party,
+    Person, Policy, ReviewRule, Reviewer, Ruling, Seconds, TargetName, Targets, Time,
 };
 use serde_json::{Value, json};
 
@@ -187,6 +187,8 @@ impl Policy for ShopPolicy {
 #[derive(Clone, Copy, Debug)]
 pub struct AnyTargets {
     pub longest: Seconds,
+    /// How many leases the guard of all targets has room for, if there is one.
+    pub room: Option<usize>,
 }
 
 impl Targets for AnyTargets {
@@ -200,6 +202,13 @@ impl Targets for AnyTargets {
 
     fn longest_ttl(&self, _: &TargetName) -> Option<Seconds> {
         Some(self.longest)
+    }
+
+    fn guard(&self, _: &TargetName) -> Option<GuardRoom> {
+        Some(GuardRoom {
+            name: "guard".parse().unwrap(),
+            room: self.room?,
+        })
     }
 
     fn explain(&self, _: &TargetName, scope: &Value, _: Seconds) -> Explanation {

@@ -1,14 +1,19 @@
 //! A target that exists only in memory and misbehaves on request. Whoever holds it sees what a real target
 //! would hold: it outlives the broker that talks to it.
+//!
+//! It is of one of two kinds: one whose credentials can be removed, like a database, and one whose credentials run out by
+//! themselves and are cut off by a guard until then, like AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use countersign::domain::{Explanation, RequestId, Seconds, Time};
+use countersign::domain::{Explanation, GuardRoom, RequestId, Seconds, Time};
 use countersign::issuers::{
-    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
+    Credential, EndError, Guard, GuardContent, Issuer, MintError, MintOrder, PostgresCredential,
+    Proof, Rehearsal,
 };
+use countersign::system::Clock;
 use serde_json::Value;
 
 /// What becomes of one call.
@@ -33,12 +38,23 @@ type Hook = Box<dyn Fn(&'static str) -> TargetFault + Send + Sync>;
 /// The target's side of the story.
 #[derive(Default)]
 struct State {
-    /// Credentials that work now, and the request each serves.
-    live: BTreeMap<String, RequestId>,
+    /// Credentials there are, the request each serves, and when it runs out by itself, if ever.
+    sessions: BTreeMap<String, (RequestId, Time)>,
+    /// What the guard denies.
+    denied: GuardContent,
+    /// The target's own clock, at the latest call.
+    now: Time,
     /// Handles ever minted.
     minted: BTreeSet<String>,
     /// Laws broken, in words.
     violations: Vec<String>,
+}
+
+impl State {
+    fn works(&self, handle: &str) -> bool {
+        let session = self.sessions.get(handle);
+        session.is_some_and(|(_, expires)| self.now < *expires) && !self.denied.cut.contains(handle)
+    }
 }
 
 /// A target in memory.
@@ -46,17 +62,38 @@ struct State {
 pub struct FakeTarget {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
+    clock: Arc<Mutex<Option<Arc<dyn Clock>>>>,
+    /// How many leases its guard has room for, when it has one.
+    guard: Option<usize>,
 }
 
 impl FakeTarget {
-    /// From now on `hook` decides what becomes of each call, named `mint`, `end`, `prove` or `list`.
+    /// One whose credentials run out by themselves and are cut off by a guard until then.
+    pub fn guarded(room: usize) -> Self {
+        Self {
+            guard: Some(room),
+            ..Self::default()
+        }
+    }
+
+    /// The time at the target from now on.
+    pub fn set_clock(&self, clock: Arc<dyn Clock>) {
+        *self.clock.lock().unwrap() = Some(clock);
+    }
+
+    /// From now on `hook` decides what becomes of each call, named `mint`, `publish`, `holds`, `end`, `prove` or `list`.
     pub fn set_faults(&self, hook: Option<Hook>) {
         *self.hook.lock().unwrap() = hook;
     }
 
     /// Handles that work now.
     pub fn live(&self) -> Vec<String> {
-        self.locked().live.keys().cloned().collect()
+        let state = self.locked();
+        let handles = state.sessions.keys();
+        handles
+            .filter(|handle| state.works(handle))
+            .cloned()
+            .collect()
     }
 
     /// How many were ever minted.
@@ -71,7 +108,8 @@ impl FakeTarget {
 
     /// A credential appears that no broker asked for, as after a restore from a snapshot.
     pub fn plant(&self, handle: &str, request: RequestId) {
-        self.locked().live.insert(handle.into(), request);
+        let forever = (request, Time::MAX);
+        self.locked().sessions.insert(handle.into(), forever);
     }
 
     fn locked(&self) -> MutexGuard<'_, State> {
@@ -89,6 +127,9 @@ impl FakeTarget {
             .unwrap()
             .as_ref()
             .map_or(TargetFault::Works, |hook| hook(name));
+        if let Some(clock) = &*self.clock.lock().unwrap() {
+            self.locked().now = clock.now();
+        }
         let happens = matches!(
             fault,
             TargetFault::Works | TargetFault::AnswerLost | TargetFault::HangsAfter
@@ -140,8 +181,12 @@ impl Issuer for FakeTarget {
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         let handle = countersign::domain::lease::handle_of(&order.lease);
+        let expires = self.guard.map_or(Time::MAX, |_| order.expires);
         let minted = self.call("mint", |state| {
-            if state.live.values().any(|request| request == &order.request) {
+            let serves = |(handle, (request, _)): (&String, &(RequestId, Time))| {
+                request == &order.request && state.works(handle)
+            };
+            if state.sessions.iter().any(serves) {
                 let request = &order.request;
                 state
                     .violations
@@ -152,7 +197,8 @@ impl Issuer for FakeTarget {
                     .violations
                     .push(format!("L3: {handle} was minted twice"));
             }
-            state.live.insert(handle.clone(), order.request.clone());
+            let session = (order.request.clone(), expires);
+            state.sessions.insert(handle.clone(), session);
         });
         let detail = || "injected".to_owned();
         match minted.await {
@@ -174,31 +220,77 @@ impl Issuer for FakeTarget {
         }
     }
 
-    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
-        let ended = self
-            .call("end", |state| drop(state.live.remove(handle)))
-            .await;
-        ended.map_err(failed)
+    fn guard(&self) -> Option<Arc<dyn Guard>> {
+        self.guard?;
+        Some(Arc::new(self.clone()))
     }
 
-    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
-        match self
-            .call("prove", |state| state.live.contains_key(handle))
-            .await
-        {
-            Ok(false) => Ok(Proof::Gone(vec!["no_role".into()])),
-            Ok(true) => Err(EndError {
-                code: "role_exists".into(),
+    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
+        let guarded = self.guard.is_some();
+        let end = |state: &mut State| {
+            if !guarded {
+                state.sessions.remove(handle);
+            }
+        };
+        self.call("end", end).await.map_err(failed)
+    }
+
+    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError> {
+        let guarded = self.guard.is_some();
+        let look = |state: &mut State| match expires {
+            Some(expires) if guarded && state.now >= expires => {
+                Ok(Proof::Gone(vec!["run_out".into()]))
+            }
+            Some(until) if guarded && state.denied.cut.contains(handle) => Ok(Proof::CutOff {
+                seen: vec!["denied".into()],
+                until,
+            }),
+            _ if !guarded && !state.sessions.contains_key(handle) => {
+                Ok(Proof::Gone(vec!["no_role".into()]))
+            }
+            _ => Err(EndError {
+                code: "still_allowed".into(),
                 detail: handle.into(),
             }),
-            Err(fault) => Err(failed(fault)),
-        }
+        };
+        self.call("prove", look).await.map_err(failed)?
     }
 
     async fn list(&self) -> Result<Vec<String>, EndError> {
-        let listed = self
-            .call("list", |state| state.live.keys().cloned().collect())
-            .await;
-        listed.map_err(failed)
+        let guarded = self.guard.is_some();
+        let list = |state: &mut State| match guarded {
+            true => Vec::new(),
+            false => state.sessions.keys().cloned().collect(),
+        };
+        self.call("list", list).await.map_err(failed)
+    }
+}
+
+#[async_trait]
+impl Guard for FakeTarget {
+    fn room(&self) -> GuardRoom {
+        GuardRoom {
+            name: "guard".parse().unwrap(),
+            room: self.guard.unwrap_or(0),
+        }
+    }
+
+    async fn publish(&self, content: &GuardContent) -> Result<(), EndError> {
+        let room = self.guard.unwrap_or(0);
+        let publish = |state: &mut State| {
+            if content.cut.len() > room {
+                state.violations.push(format!(
+                    "L4: {} cut off, room for {room}",
+                    content.cut.len()
+                ));
+            }
+            state.denied = content.clone();
+        };
+        self.call("publish", publish).await.map_err(failed)
+    }
+
+    async fn holds(&self, content: &GuardContent) -> Result<bool, EndError> {
+        let holds = self.call("holds", |state| state.denied == *content).await;
+        holds.map_err(failed)
     }
 }

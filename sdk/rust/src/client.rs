@@ -14,8 +14,8 @@ use crate::auth::{Authenticator, Credentials, bearer};
 use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
-    ActionView, AgentView, EnrolledView, LeaseView, LedgerEntryView, NewAgent, NewRequest, Page,
-    RequestView, State,
+    ActionView, AgentView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
+    NewRequest, Page, RequestView, State,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
@@ -221,6 +221,14 @@ impl Client {
             ..Call::post("revoke the lease", &path, json!({}))
         })
         .await
+    }
+
+    /// The kill switch of a role group: denies every session of the guard's roles that was issued until now, and ends
+    /// their leases. For the operator.
+    pub async fn shut_guard(&self, name: &str) -> Result<GuardShutView, Error> {
+        let path = ["v1", "guards", name, "shut"];
+        self.call(Call::post("shut the guard", &path, json!({})))
+            .await
     }
 
     /// Live leases, all pages.

@@ -1,4 +1,4 @@
-//! A collected credential, by its kind.
+//! Credentials as they are handed over. None of them is `Serialize`: they are handed on, never printed.
 
 use secrecy::SecretString;
 use serde::Deserialize;

@@ -224,6 +224,9 @@ pub struct LeaseView {
     /// Where it stands.
     #[serde(default)]
     pub state: Option<String>,
+    /// Since when it is seen to be cut off.
+    #[serde(default)]
+    pub cut_off_at: Option<String>,
     /// When it ends by itself.
     #[serde(default)]
     pub expires_at: Option<String>,
@@ -236,6 +239,19 @@ pub struct LeaseView {
     /// Everything else.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
+}
+
+/// What the kill switch of a role group did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct GuardShutView {
+    /// The guard.
+    pub guard: String,
+    /// The leases it ends.
+    #[serde(default)]
+    pub leases: Vec<String>,
+    /// Whether the guard denies their sessions already; if not, it is tried again for ever.
+    #[serde(default)]
+    pub published: bool,
 }
 
 /// An action that may be asked for.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
-use super::super::ids::AgentName;
+use super::super::ids::{AgentName, GuardName};
 use super::super::lease::EndCause;
 use super::super::person::Person;
 use super::super::request::{Outcome, Request};
 use super::super::rules::Rules;
+use super::super::time::{Seconds, Time};
 use super::super::world::World;
 use super::end::stop;
 use super::{Decision, serving_agent};
@@ -107,6 +108,28 @@ pub(super) fn set_freeze(world: &World, freeze: &Freeze, on: bool) -> Vec<Event>
         }],
         _ => Vec::new(),
     }
+}
+
+/// Shuts a guard: what was issued until now is denied, and its leases end. A whole second later, because AWS tells when
+/// a session was issued to the second.
+pub(super) fn shut_guard(
+    world: &World,
+    guard: &GuardName,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Vec<Event> {
+    let whole = Time::from_millis(now.unix_seconds() * 1000);
+    let mut events = vec![Event::GuardShut {
+        guard: guard.clone(),
+        issued_before: whole.plus(Seconds(1)),
+    }];
+    let covered = in_order(world).into_iter().filter(|request| {
+        let room = rules.targets.guard(&request.sealed().target);
+        request.lease().is_some() && room.is_some_and(|room| &room.name == guard)
+    });
+    events
+        .extend(covered.filter_map(|request| stop(&request, Outcome::Revoked, EndCause::Revoked)));
+    events
 }
 
 /// Open requests by id, so that the same world always gives the same entries.

@@ -2,7 +2,7 @@
 
 use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
-use super::super::ids::{AgentName, Digest, LeaseId, RequestId};
+use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
 use super::super::lease::{EndCause, Lease, LeaseState};
 use super::super::request::{Ground, Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
@@ -90,6 +90,7 @@ fn intend(
         return Err(refusal);
     }
     let sealed = request.sealed();
+    has_room(world, &sealed.target, rules)?;
     Ok(vec![Event::LeaseIntended {
         request: request.id().clone(),
         lease: collect.lease.clone(),
@@ -103,6 +104,26 @@ fn intend(
         collect_key: *collect.key,
         bundle: rules.policy.bundle(),
     }])
+}
+
+/// A credential is minted only if it could be cut off alone, even when all others of its guard are cut off too.
+fn has_room(world: &World, target: &TargetName, rules: &Rules<'_>) -> Result<(), Box<Refusal>> {
+    let Some(guard) = rules.targets.guard(target) else {
+        return Ok(());
+    };
+    let shares = |other: &TargetName| {
+        let other = rules.targets.guard(other);
+        other.is_some_and(|other| other.name == guard.name)
+    };
+    if world.leases_at(&shares) < guard.room {
+        return Ok(());
+    }
+    let detail = format!(
+        "guard {} has room for {} leases, and all of it is taken",
+        guard.name, guard.room
+    );
+    let next = "Collect again in a moment: room comes free as leases run out.";
+    Err(Refusal::new(RefusalCode::GuardFull, detail, next))
 }
 
 /// Whether the grant still holds: freezes, the definition, the scope, policy and, where asked for, the reviewers.
@@ -190,13 +211,10 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
         )
     };
     let lease = world.leases.get(id).ok_or_else(stale)?;
-    let LeaseState::Issuing {
-        mint_until,
-        expires,
-    } = lease.state
-    else {
+    let LeaseState::Issuing { mint_until } = lease.state else {
         return Err(stale());
     };
+    let expires = lease.expires;
     let (request, lease_id) = (lease.request.clone(), id.clone());
     Ok(match result {
         MintResult::Minted if now < mint_until && now < expires => {
@@ -225,7 +243,7 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
 /// A credential nobody received is ended at once; the same collect may be repeated.
 pub(super) fn lose_answer(world: &World, id: &LeaseId) -> Vec<Event> {
     match world.leases.get(id).map(|lease| (lease, &lease.state)) {
-        Some((lease, LeaseState::Live { .. })) => vec![Event::LeaseEnding {
+        Some((lease, LeaseState::Live)) => vec![Event::LeaseEnding {
             request: lease.request.clone(),
             lease: id.clone(),
             cause: EndCause::AnswerLost,

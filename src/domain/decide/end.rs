@@ -5,13 +5,16 @@ use serde_json::{Map, Value};
 use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
 use super::super::event::Event;
 use super::super::ids::{AgentName, LeaseId, RequestId, TargetName};
-use super::super::lease::{EndCause, Lease, LeaseState, lease_of};
+use super::super::lease::{EndCause, Lease, LeaseState, Proof, lease_of};
 use super::super::person::Reviewer;
 use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
-use super::super::time::Time;
+use super::super::time::{Seconds, Time};
 use super::super::world::World;
 use super::{Decision, ask_of, no_such_request, own_request};
+
+/// How soon a credential is looked at again that should have run out by our clock.
+const NOT_RUN_OUT: Seconds = Seconds(2);
 
 pub(super) fn withdraw(world: &World, agent: &AgentName, id: &RequestId) -> Decision {
     let request = own_request(world, agent, id)?;
@@ -140,7 +143,7 @@ pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
         report: Map::new(),
     };
     let lease = request.lease().and_then(|lease| world.leases.get(lease));
-    let event = match (&request.state, lease.map(|lease| &lease.state)) {
+    let event = match (&request.state, lease) {
         (RequestState::Pending, _) if now >= request.submission.pending_until => {
             Some(Event::RequestClosed {
                 request: id.clone(),
@@ -153,15 +156,14 @@ pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
                 outcome: Outcome::Lapsed,
             })
         }
-        (RequestState::Issuing { lease, .. }, Some(LeaseState::Issuing { mint_until, .. }))
-            if now >= *mint_until =>
-        {
-            Some(end(lease, EndCause::MintUnknown))
-        }
-        (RequestState::Live { lease, .. }, Some(LeaseState::Live { expires }))
-            if now >= *expires =>
-        {
-            Some(end(lease, EndCause::Expired))
+        (RequestState::Issuing { .. }, Some(lease)) => match lease.state {
+            LeaseState::Issuing { mint_until } if now >= mint_until => {
+                Some(end(&lease.id, EndCause::MintUnknown))
+            }
+            _ => None,
+        },
+        (RequestState::Live { .. }, Some(lease)) if now >= lease.expires => {
+            Some(end(&lease.id, EndCause::Expired))
         }
         _ => None,
     };
@@ -200,13 +202,14 @@ pub(super) fn record_end(
     world: &World,
     id: &LeaseId,
     broker: &str,
-    result: &Result<Vec<String>, EndFailure>,
+    result: &Result<Proof, EndFailure>,
     now: Time,
 ) -> Decision {
     let lease = world.leases.get(id).ok_or_else(stale_claim)?;
     let LeaseState::Ending {
         cause,
         claimed_by: Some(holder),
+        cut_off,
         ..
     } = &lease.state
     else {
@@ -216,25 +219,41 @@ pub(super) fn record_end(
         return Err(stale_claim());
     }
     let (request, lease_id) = (lease.request.clone(), id.clone());
+    let outcome = outcome_of(world, lease, *cause, now);
+    let failed = |code: &str, retry_in| Event::LeaseEndFailed {
+        request: request.clone(),
+        lease: lease_id.clone(),
+        broker: broker.into(),
+        code: code.into(),
+        retry_at: now.plus(retry_in),
+    };
     Ok(vec![match result {
-        Ok(proof) => Event::LeaseEnded {
-            outcome: outcome_of(world, lease, *cause, now),
+        Ok(Proof::Gone(proof)) => Event::LeaseEnded {
+            outcome,
             request,
             lease: lease_id,
             proof: proof.clone(),
         },
-        Err(failure) => Event::LeaseEndFailed {
+        Ok(Proof::CutOff { seen, until }) if cut_off.is_none() => Event::LeaseCutOff {
+            handed_back: outcome.is_none(),
             request,
             lease: lease_id,
             broker: broker.into(),
-            code: failure.code.clone(),
-            retry_at: now.plus(failure.retry_in),
+            proof: seen.clone(),
+            until: (*until).min(lease.expires),
         },
+        // The target's clock is a little behind ours.
+        Ok(Proof::CutOff { .. }) => failed("not_run_out", NOT_RUN_OUT),
+        Err(failure) => failed(&failure.code, failure.retry_in),
     }])
 }
 
-/// How the request comes out; `None` hands the grant back for the same collect to be repeated.
+/// How the request comes out; `None` hands the grant back for the same collect to be repeated, or leaves a request
+/// alone that has its grant back already.
 fn outcome_of(world: &World, lease: &Lease, cause: EndCause, now: Time) -> Option<Outcome> {
+    if world.is_alone(lease) {
+        return None;
+    }
     match cause {
         EndCause::Finished => Some(Outcome::Completed),
         EndCause::Expired => Some(Outcome::Expired),

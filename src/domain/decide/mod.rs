@@ -35,6 +35,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         Command::EnrollAgent { agent } => admin::enroll(world, agent),
         Command::DisableAgent { agent } => admin::disable(world, agent),
         Command::SetFreeze { freeze, on, .. } => Ok(admin::set_freeze(world, freeze, *on)),
+        Command::ShutGuard { guard } => Ok(admin::shut_guard(world, guard, rules, now)),
         Command::NoteSession { person, signed_in } => {
             Ok(vec![admin::session_event(person, *signed_in)])
         }

@@ -29,6 +29,7 @@ pub mod list_reviews;
 pub mod revoke;
 pub mod show_lease;
 pub mod show_request;
+pub mod shut_guard;
 pub mod submit;
 pub mod token;
 pub mod withdraw;
@@ -50,6 +51,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_leases::list))
         .routes(routes!(show_lease::show))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(shut_guard::shut))
         .routes(routes!(list_agents::list, enroll_agent::enroll))
         .routes(routes!(disable_agent::disable))
         .routes(routes!(ledger_checkpoint::show))
@@ -66,18 +68,21 @@ async fn wait(
 ) -> Result<Request, Problem> {
     let Prefer(at_most) = prefer;
     let id: RequestId = request.id().clone();
-    if at_most.is_zero() || !states.contains(&request.state.word()) {
+    let mut stage = api.broker.stage(&request);
+    if at_most.is_zero() || !states.contains(&stage) {
         return Ok(request);
     }
     let left_them = async {
-        let mut word = request.state.word();
         loop {
-            match api.broker.wait(&id, word, at_most).await {
-                Ok(Some(now)) if states.contains(&now.state.word()) && now.state.word() != word => {
-                    word = now.state.word();
-                }
-                other => return other,
+            let waited = api.broker.wait(&id, stage, at_most).await;
+            let now = match &waited {
+                Ok(Some(request)) => api.broker.stage(request),
+                _ => return waited,
+            };
+            if now == stage || !states.contains(&now) {
+                return waited;
             }
+            stage = now;
         }
     };
     let waited = tokio::select! {
@@ -91,7 +96,7 @@ async fn wait(
     now.ok_or_else(Problem::not_found)
 }
 
-/// States in which a lease is on its way to its end.
+/// Stages in which a credential may still work.
 const UNTIL_CLOSED: &[&str] = &["issuing", "live", "ending"];
 
 /// A request as the answer to a call that may have waited.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | `sql` | the only way to build SQL text |
 //! | `scope` | what a credential may do |
-//! | `scram` | passwords and their verifiers |
+//! | `scram` | what the server stores of a password |
 //! | `text` | the statements of a credential's life |
 //! | `links` | connections, deadlines, what an error means |
 //! | `ending` | the slow way to end: step by step, past partial failures |
@@ -25,7 +25,6 @@ mod sql;
 mod text;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,8 +39,10 @@ use self::links::{Links, Server, Trouble};
 use self::scope::{Scope, Surroundings};
 use self::sql::{Ident, Sql};
 use self::text::Birth;
+use super::password::draw_password;
 use super::{
     Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
+    is_loopback,
 };
 use crate::config::{DatabaseTls, PostgresTarget};
 use crate::domain::{Explanation, Seconds, TargetName, Time, lease};
@@ -73,8 +74,7 @@ impl fmt::Debug for PostgresIssuer {
 
 /// Whether the target is this machine, so that nothing is on a wire.
 fn is_local(host: &str) -> bool {
-    let address = host.parse::<IpAddr>();
-    host.starts_with('/') || host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
+    host.starts_with('/') || is_loopback(host)
 }
 
 impl PostgresIssuer {
@@ -161,7 +161,7 @@ impl PostgresIssuer {
     pub fn transcript(&self, order: &MintOrder) -> Result<[String; 2], String> {
         let scope = self.around.read(&order.scope)?;
         let role = Ident::new(&lease::handle_of(&order.lease))?;
-        let password = scram::draw_password(&*self.entropy);
+        let password = draw_password(&*self.entropy);
         let birth = Birth {
             role: &role,
             verifier: &scram::draw_verifier(&password, &*self.entropy),
@@ -241,7 +241,7 @@ impl PostgresIssuer {
             ready?;
             return Err(late());
         }
-        let password = scram::draw_password(&*self.entropy);
+        let password = draw_password(&*self.entropy);
         let verifier = scram::draw_verifier(&password, &*self.entropy);
         let sql = self.mint_text(&role, &scope, order, server, &verifier);
         let answer = self.links.ask(&mut borrowed, &sql).await;

@@ -400,6 +400,7 @@ impl PostgresIssuer {
             lease: id,
             request: RequestId::draw(now, self.entropy.draw()),
             agent: "rehearsal".into(),
+            sponsor: "rehearsal".into(),
             scope: value.clone(),
             expires: now.plus(PROBE_SECONDS),
             mint_until: now.plus(PROBE_SECONDS),

@@ -1,0 +1,56 @@
+//! What a target's administrator sets up once, printed from the configuration.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::exit::{Exit, Failure};
+use super::output::Output;
+use super::text::plain;
+use crate::wiring;
+
+/// `countersign target`.
+#[derive(Subcommand, Debug)]
+pub(crate) enum TargetCommand {
+    /// Print the documents that prepare AWS for a target of kind aws_sts.
+    InitIam(InitIam),
+}
+
+/// `countersign target init-iam`.
+#[derive(Args, Debug)]
+pub(crate) struct InitIam {
+    /// The target, as in countersign.toml.
+    target: String,
+    /// The role or user the broker is in AWS.
+    #[arg(long, value_name = "ARN")]
+    broker: String,
+    /// `countersign.toml`, or the directory it is in.
+    #[arg(
+        long,
+        env = "COUNTERSIGN_CONFIG",
+        default_value = ".",
+        value_name = "DIR|FILE"
+    )]
+    config: PathBuf,
+}
+
+impl TargetCommand {
+    pub(crate) fn run(self, output: Output) -> Result<Exit, Failure> {
+        match self {
+            TargetCommand::InitIam(command) => command.run(output),
+        }
+    }
+}
+
+impl InitIam {
+    fn run(self, output: Output) -> Result<Exit, Failure> {
+        let documents = wiring::init_iam(&self.config, &self.target, &self.broker)?;
+        if output.json {
+            output.object(&documents)?;
+        } else {
+            let pretty = serde_json::to_string_pretty(&documents).map_err(std::io::Error::other)?;
+            output.lines(&pretty.lines().map(plain).collect::<Vec<_>>())?;
+        }
+        Ok(Exit::Ok)
+    }
+}

@@ -1,0 +1,55 @@
+//! A scope explained to a reviewer.
+
+use serde_json::Value;
+
+use super::AwsStsIssuer;
+use super::documents::SHORTEST_SESSION;
+use super::scope::{self, Form};
+use crate::domain::{Explanation, Seconds};
+
+impl AwsStsIssuer {
+    /// The scope in words, the session policy, and how it ends.
+    pub(super) fn explain_scope(&self, scope: &Value, ttl: Seconds) -> Explanation {
+        let scope = match scope::read(scope, &self.place, Form::Template) {
+            Ok(scope) => scope,
+            Err(why) => {
+                return Explanation {
+                    words: vec![format!("nothing: {why}")],
+                    exact: String::new(),
+                    ending: Vec::new(),
+                };
+            }
+        };
+        let mut words = scope.words.clone();
+        words.push(format!(
+            "never more than role {} of account {} itself may do; works in region {}",
+            self.role.name(),
+            self.role.account,
+            self.place.region
+        ));
+        if scope.everywhere {
+            words.push("some actions are not limited to any resource".into());
+        }
+        words.push("a resource's own policy can add to this if it names this very session, whose name is drawn at random".into());
+        let mut ending = vec![format!(
+            "after {ttl}, by AWS's own clock: the session policy denies everything from then on, also when the broker is gone"
+        )];
+        if ttl < SHORTEST_SESSION {
+            ending.push(format!(
+                "AWS keeps the credential itself for {SHORTEST_SESSION}, which is the least it offers; after {ttl} it can do nothing"
+            ));
+        }
+        ending.extend([
+            format!(
+                "when finished or revoked before: guard {} cuts it off within seconds (AWS: it can take minutes), with the same hard end",
+                self.guard.arn.name()
+            ),
+            "proven by a call that AWS denies to a session of the same name while it allows another; sts:GetCallerIdentity is never denied and proves nothing".into(),
+        ]);
+        Explanation {
+            words,
+            exact: scope.policy("(end of the lease)").to_pretty(),
+            ending,
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Rehearsing: compares what the DBA prepared with what the catalog needs, then makes and ends a probe account for each
+//! list of grants.
+//!
+//! Every problem is a sentence and what mends it. The probe is looked at and not logged in with: the broker's driver does
+//! not speak the plugin that checks leases' passwords.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use sqlx::mysql::MySqlRow;
+
+use super::links::Trouble;
+use super::scope::{Grants, Scope, filled};
+use super::sql::{MODE, Sql};
+use super::text::{self, Procedure};
+use super::{MariadbIssuer, end_error, number, words};
+use crate::config::DatabaseTls;
+use crate::domain::{LeaseId, RequestId, Seconds, lease};
+use crate::issuers::{EndError, Issuer as _, MintOrder, Rehearsal};
+
+const PROBE_SECONDS: Seconds = Seconds(60);
+/// The oldest MariaDB with all that the procedures use.
+const OLDEST: (u32, u32) = (10, 5);
+const NEWEST_TESTED: (u32, u32) = (10, 11);
+
+fn server_facts() -> Sql {
+    Sql::new(
+        "SELECT VERSION() AS version, CAST(@@read_only AS SIGNED) AS read_only, \
+         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519' AND plugin_status = 'ACTIVE') AS plugin; \
+         SHOW GRANTS; XA RECOVER",
+    )
+}
+
+/// The lines of `SHOW GRANTS` up to the account, where nothing secret stands yet.
+fn grants(rows: &[MySqlRow]) -> Vec<String> {
+    use sqlx::{Column as _, Row as _};
+    let line = |row: &MySqlRow| {
+        let column = row.columns().first()?.name().to_owned();
+        let text = row.try_get::<String, _>(0).ok()?;
+        let grant = text.split(" TO ").next()?.to_owned();
+        column.starts_with("Grants for ").then_some(grant)
+    };
+    rows.iter().filter_map(line).collect()
+}
+
+/// `10.11` of `10.11.19-MariaDB`.
+fn numbers(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+impl MariadbIssuer {
+    pub(super) async fn rehearse_scopes(&self, scopes: &[Value]) -> Result<Rehearsal, EndError> {
+        let mut found = Rehearsal::default();
+        let mut read: Vec<Scope> = Vec::new();
+        for value in scopes {
+            match self.read(&filled(value)) {
+                Ok(scope) => read.push(scope),
+                Err(why) => found.problems.push(format!("scope {value}: {why}")),
+            }
+        }
+        let lists = read.iter().map(|scope| scope.grants.clone()).collect();
+        self.look_at_server(&lists, &mut found).await?;
+        self.look_at_preparation(&lists, &mut found).await?;
+        for list in &lists {
+            if found.problems.is_empty()
+                && let Some(scope) = read.iter().find(|scope| &scope.grants == list)
+            {
+                self.probe(scope, &mut found).await;
+            }
+        }
+        found.problems.dedup();
+        found.warnings.dedup();
+        Ok(found)
+    }
+
+    async fn look_at_server(
+        &self,
+        lists: &BTreeSet<Grants>,
+        found: &mut Rehearsal,
+    ) -> Result<(), EndError> {
+        let rows = self.links.ask(&server_facts()).await;
+        let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let version = words(&rows, "version").pop().unwrap_or_default();
+        look_at_version(&version, found);
+        if number(&rows, "read_only") != Some(0) {
+            let text = "this server is read-only: point the target at the primary";
+            found.problems.push(text.into());
+        }
+        if number(&rows, "plugin") != Some(1) {
+            let text = "the plugin that checks leases' passwords is missing: INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'";
+            found.problems.push(text.into());
+        }
+        if !words(&rows, "data").is_empty() {
+            let text = "an XA transaction is prepared here; nobody owns it, and any account may commit it: XA RECOVER lists them, XA ROLLBACK ends one";
+            found.warnings.push(text.into());
+        }
+        if matches!(self.target.tls, DatabaseTls::Disable) {
+            let text =
+                "connections to this target are in clear; that is accepted on this machine only";
+            found.warnings.push(text.into());
+        }
+        let mut expected = BTreeSet::from(["GRANT USAGE ON *.*".to_owned()]);
+        for procedure in self.procedures(lists)? {
+            expected.insert(self.execute_on(&procedure));
+        }
+        for grant in grants(&rows) {
+            if expected.contains(&grant) {
+                continue;
+            }
+            let broker = &self.names.broker;
+            if let Some(procedure) = grant.strip_prefix(&self.execute_on_any()) {
+                found.warnings.push(format!(
+                    "the broker may call {procedure}, which the catalog does not need: REVOKE EXECUTE ON PROCEDURE {}.{procedure} FROM {broker}",
+                    self.names.procedures
+                ));
+            } else {
+                found.problems.push(format!(
+                    "the broker's account has more than its procedures ({grant}): REVOKE it FROM {broker}"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn procedures(&self, lists: &BTreeSet<Grants>) -> Result<Vec<Procedure>, EndError> {
+        self.names.procedures_for(lists).map_err(|why| EndError {
+            code: "bad_target".into(),
+            detail: why,
+        })
+    }
+
+    fn execute_on_any(&self) -> String {
+        format!("GRANT EXECUTE ON PROCEDURE {}.", self.names.procedures)
+    }
+
+    fn execute_on(&self, procedure: &Procedure) -> String {
+        format!("{}{}", self.execute_on_any(), procedure.name)
+    }
+
+    /// Whether the procedures are the ones we would print, run by an account that can do no more than they need.
+    async fn look_at_preparation(
+        &self,
+        lists: &BTreeSet<Grants>,
+        found: &mut Rehearsal,
+    ) -> Result<(), EndError> {
+        let again = format!(
+            "run what `countersign target init-sql {}` prints",
+            self.name
+        );
+        let answer = self
+            .links
+            .ask(&text::prepared(&self.names.procedures))
+            .await;
+        let rows = match answer {
+            Ok(rows) => rows,
+            Err(trouble @ Trouble::Said { .. }) => {
+                let detail = trouble.detail();
+                found.problems.push(format!(
+                    "the broker's procedures are not there: {detail}; {again}"
+                ));
+                return Ok(());
+            }
+            Err(trouble) => return Err(end_error("look_failed", &trouble)),
+        };
+        let procedures = self.procedures(lists)?;
+        for procedure in &procedures {
+            if let Some(what) = self.difference(procedure, &rows) {
+                found
+                    .problems
+                    .push(format!("procedure {} {what}: {again}", procedure.name));
+            }
+        }
+        self.look_at_definer(lists, &procedures, &rows, found);
+        for host in words(&rows, "anonymous") {
+            found.problems.push(format!(
+                "an account without a name catches logins of leases: DROP USER ''@'{host}'"
+            ));
+        }
+        for database in words(&rows, "open_database") {
+            found.warnings.push(format!(
+                "every account can reach database {database}: DELETE FROM mysql.db WHERE User IN ('', 'PUBLIC') and FLUSH PRIVILEGES"
+            ));
+        }
+        Ok(())
+    }
+
+    /// How the procedure at the target differs from ours.
+    fn difference(&self, procedure: &Procedure, rows: &[MySqlRow]) -> Option<&'static str> {
+        let row = rows
+            .iter()
+            .find(|row| words(std::slice::from_ref(*row), "routine") == [procedure.name.as_str()]);
+        let Some(row) = row.map(std::slice::from_ref) else {
+            return Some("is missing");
+        };
+        let is = |column: &str, expected: &str| words(row, column) == [expected];
+        let modes = |text: &str| text.split(',').map(String::from).collect::<BTreeSet<_>>();
+        let mode = words(row, "mode").pop().unwrap_or_default();
+        if !is("digest", &procedure.digest()) {
+            Some("is not the one this version makes")
+        } else if !is("definer", &self.names.definer.in_catalog()) || !is("security", "DEFINER") {
+            Some("runs with the wrong account's rights")
+        } else if modes(&mode) != modes(MODE) {
+            Some("was made under another sql_mode")
+        } else {
+            None
+        }
+    }
+
+    fn look_at_definer(
+        &self,
+        lists: &BTreeSet<Grants>,
+        procedures: &[Procedure],
+        rows: &[MySqlRow],
+        found: &mut Rehearsal,
+    ) {
+        let definer = &self.names.definer;
+        if !created(rows).contains(" ACCOUNT LOCK") {
+            found.problems.push(format!(
+                "the procedures' account can log in: ALTER USER {definer} ACCOUNT LOCK"
+            ));
+        }
+        let mut places: BTreeSet<String> = procedures
+            .iter()
+            .map(|procedure| self.execute_on(procedure))
+            .filter_map(|grant| grant.split_once(" ON ").map(|(_, place)| place.to_owned()))
+            .collect();
+        places.extend(["*.*", "`mysql`.`global_priv`", "`mysql`.`db`"].map(String::from));
+        for grant in lists.iter().flat_map(Grants::iter) {
+            let place = Sql::new("").path(&grant.database, &grant.table);
+            places.insert(place.to_string());
+        }
+        for grant in grants(rows) {
+            let (what, place) = grant.split_once(" ON ").unwrap_or((grant.as_str(), ""));
+            let global = ["CREATE USER", "CONNECTION ADMIN", "PROCESS", "USAGE"];
+            let excess = what
+                .trim_start_matches("GRANT ")
+                .split(", ")
+                .any(|privilege| !global.contains(&privilege));
+            if !places.contains(place) || (place == "*.*" && excess) {
+                found.warnings.push(format!(
+                    "the procedures' account has more than the catalog needs ({grant}): REVOKE it FROM {definer}"
+                ));
+            }
+        }
+    }
+
+    /// Makes an account, ends it, and sees that it is gone.
+    async fn probe(&self, scope: &Scope, found: &mut Rehearsal) {
+        let now = self.clock.now();
+        let id = LeaseId::draw(now, self.entropy.draw());
+        let handle = lease::handle_of(&id);
+        let order = MintOrder {
+            lease: id,
+            request: RequestId::draw(now, self.entropy.draw()),
+            agent: "rehearsal".into(),
+            sponsor: "rehearsal".into(),
+            scope: scope.to_value(),
+            expires: now.plus(PROBE_SECONDS),
+            mint_until: now.plus(PROBE_SECONDS),
+            now,
+        };
+        let mut problems = Vec::new();
+        match self.mint_account(&order).await {
+            Err(why) => problems.push(format!("a probe account could not be made: {why}")),
+            Ok(_) if self.prove(&handle, None).await.is_ok() => {
+                problems.push("the probe account was made and cannot be seen".into());
+            }
+            Ok(_) => {}
+        }
+        if let Err(why) = self.end(&handle, &order.scope).await {
+            problems.push(format!("the probe account could not be ended: {why}"));
+        } else if let Err(why) = self.prove(&handle, None).await {
+            problems.push(format!("the probe account is not proven gone: {why}"));
+        }
+        found.problems.extend(problems);
+    }
+}
+
+/// The answer to `SHOW CREATE USER`.
+fn created(rows: &[MySqlRow]) -> String {
+    use sqlx::{Column as _, Row as _};
+    let line = |row: &MySqlRow| {
+        let column = row.columns().first()?.name().to_owned();
+        let text = row.try_get::<String, _>(0).ok()?;
+        column.starts_with("CREATE USER for ").then_some(text)
+    };
+    rows.iter().find_map(line).unwrap_or_default()
+}
+
+fn look_at_version(version: &str, found: &mut Rehearsal) {
+    found.target = format!("MariaDB {}", version.split('-').next().unwrap_or(version));
+    if !version.contains("MariaDB") {
+        found.target = format!("MySQL {version}");
+        let text = "this is MySQL, whose procedures and accounts differ; use MariaDB (docs/targets/mariadb.md says what is missing)";
+        found.problems.push(text.into());
+    } else if numbers(version) < OLDEST {
+        found.problems.push(format!(
+            "MariaDB {version} is too old: use {}.{} or newer",
+            OLDEST.0, OLDEST.1
+        ));
+    } else if numbers(version) != NEWEST_TESTED {
+        found.warnings.push(format!(
+            "MariaDB {version} was not tested; {}.{} was",
+            NEWEST_TESTED.0, NEWEST_TESTED.1
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_are_known_by_their_version() {
+        for (version, problems, warnings) in [
+            ("10.11.19-MariaDB-0+deb12u1", 0, 0),
+            ("11.4.2-MariaDB", 0, 1),
+            ("10.4.1-MariaDB", 1, 0),
+            ("8.4.0", 1, 0),
+        ] {
+            let mut found = Rehearsal::default();
+            look_at_version(version, &mut found);
+            assert_eq!(found.problems.len(), problems, "{version}");
+            assert_eq!(found.warnings.len(), warnings, "{version}");
+        }
+    }
+}

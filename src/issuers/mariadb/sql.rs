@@ -1,0 +1,187 @@
+//! SQL text from parts that cannot be confused: fixed text, names, accounts, text constants, numbers.
+//!
+//! MariaDB takes no parameters in statements about accounts, so statements are built as text. [`Sql`] is the only way to
+//! build one in this issuer. It is read under [`MODE`], where a backslash is a letter like any other.
+
+use std::fmt;
+
+/// The `sql_mode` under which the text is read, in the broker's sessions and in the procedures.
+pub const MODE: &str =
+    "STRICT_ALL_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION,NO_BACKSLASH_ESCAPES";
+
+/// Longest name of a database, table, column or procedure.
+pub const LONGEST_IDENT: usize = 64;
+
+/// A name of a database, table, column, procedure or account: letters, digits, `_`, `$` and `-`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Ident(String);
+
+impl Ident {
+    /// A plain name.
+    ///
+    /// # Errors
+    /// When it is not plain, or longer than MariaDB takes.
+    pub fn new(name: &str) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_$-".contains(&b);
+        if name.is_empty() || name.len() > LONGEST_IDENT || !name.bytes().all(plain) {
+            return Err(format!(
+                "{name:?} is no plain name: use 1 to {LONGEST_IDENT} letters, digits, _ $ - (no wildcards)"
+            ));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    /// The name, unquoted.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Ident {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.0.replace('`', "``"))
+    }
+}
+
+/// An account: a user name and the host it may come from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    user: Ident,
+    host: &'static str,
+}
+
+impl Account {
+    /// The account of `user` that may come from anywhere.
+    pub fn anywhere(user: Ident) -> Self {
+        Self { user, host: "%" }
+    }
+
+    /// The account of `user` that may come from the server's own machine.
+    pub fn local(user: Ident) -> Self {
+        Self {
+            user,
+            host: "localhost",
+        }
+    }
+
+    /// As MariaDB names accounts in its catalog: `user@host`.
+    pub fn in_catalog(&self) -> String {
+        format!("{}@{}", self.user.as_str(), self.host)
+    }
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "'{}'@'{}'", self.user.as_str(), self.host)
+    }
+}
+
+/// A statement, or several, being written.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Sql(String);
+
+impl Sql {
+    /// Begins with fixed text.
+    pub fn new(text: &'static str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// Fixed text.
+    #[must_use]
+    pub fn text(mut self, text: &'static str) -> Self {
+        self.0.push_str(text);
+        self
+    }
+
+    /// A name, quoted.
+    #[must_use]
+    pub fn ident(mut self, ident: &Ident) -> Self {
+        self.0.push_str(&ident.to_string());
+        self
+    }
+
+    /// Names, quoted, with commas.
+    #[must_use]
+    pub fn idents<'a>(mut self, idents: impl IntoIterator<Item = &'a Ident>) -> Self {
+        for (index, ident) in idents.into_iter().enumerate() {
+            if index > 0 {
+                self.0.push_str(", ");
+            }
+            self = self.ident(ident);
+        }
+        self
+    }
+
+    /// Something in a database: `database`.`name`.
+    #[must_use]
+    pub fn path(self, database: &Ident, name: &Ident) -> Self {
+        self.ident(database).text(".").ident(name)
+    }
+
+    /// An account, quoted.
+    #[must_use]
+    pub fn account(mut self, account: &Account) -> Self {
+        self.0.push_str(&account.to_string());
+        self
+    }
+
+    /// A text constant, quoted.
+    #[must_use]
+    pub fn literal(mut self, text: &str) -> Self {
+        self.0.push('\'');
+        self.0.push_str(&text.replace('\'', "''"));
+        self.0.push('\'');
+        self
+    }
+
+    /// A number.
+    #[must_use]
+    pub fn number(mut self, number: i64) -> Self {
+        self.0.push_str(&number.to_string());
+        self
+    }
+
+    /// Other text behind this.
+    #[must_use]
+    pub fn then(mut self, other: &Sql) -> Self {
+        self.0.push_str(&other.0);
+        self
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sql {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn case_105_names_that_are_not_plain_are_no_names() {
+        for hostile in ["x`; DROP USER root; --", "a.b", "a b", "%", "'", "\\", ""] {
+            assert!(Ident::new(hostile).is_err(), "{hostile}");
+        }
+        let name = Ident::new("lease_create_0a1b").unwrap();
+        assert_eq!(name.to_string(), "`lease_create_0a1b`");
+    }
+
+    #[test]
+    fn case_108_names_that_would_be_cut_are_refused() {
+        assert!(Ident::new(&"a".repeat(64)).is_ok());
+        assert!(Ident::new(&"a".repeat(65)).is_err());
+    }
+
+    #[test]
+    fn case_115_text_stays_text() {
+        let sql = Sql::new("CALL p(").literal("it's\\').").text(")");
+        assert_eq!(sql.as_str(), "CALL p('it''s\\').')");
+    }
+}

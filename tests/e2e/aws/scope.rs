@@ -1,0 +1,138 @@
+//! What a credential can do, and what nobody can do with the broker's own identity.
+
+use serde_json::json;
+
+use super::laws::beyond_scope;
+use super::place::{AwsPlace, empty_guard, wide_rights};
+use super::{live, revoke};
+use crate::support::aws::ACCOUNT;
+
+#[tokio::test]
+async fn case_085_a_credential_does_what_its_scope_says_and_nothing_else() {
+    let place = AwsPlace::open().await;
+    for sibling in ["orders-exports-evil", "orders-export"] {
+        place.corner.bucket(sibling).await;
+    }
+    let broker = place.dev().await;
+    let (_, credential) = live(&broker, 60).await;
+    assert_eq!(credential["region"], "eu-central-1");
+    assert_eq!(credential["account_id"], ACCOUNT);
+    let findings = beyond_scope(&place, &place.holder(&credential)).await;
+    assert!(findings.is_empty(), "{findings:#?}");
+}
+
+/// A bucket may grant a session more than its own policy says. Whoever names it that way has to know its random name; and
+/// it ends all the same.
+#[tokio::test]
+async fn case_088_what_a_bucket_grants_to_the_session_itself_ends_with_it() {
+    let place = AwsPlace::open().await;
+    let broker = place.dev().await;
+    let (request, credential) = live(&broker, 60).await;
+    let holder = place.holder(&credential);
+    assert!(place.works(&holder).await);
+    let key = format!("daily/{}/probe", super::DAY);
+    assert!(holder.get(&place.bucket, &key).await.denied());
+
+    let role = place.role.arn.rsplit('/').next().unwrap();
+    let session = format!(
+        "arn:aws:sts::{ACCOUNT}:assumed-role/{role}/{}",
+        super::lease(&request)
+    );
+    let grant = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": session}, "Action": "s3:GetObject",
+        "Resource": format!("arn:aws:s3:::{}/*", place.bucket)
+    }]});
+    let path = format!("/{}?policy", place.bucket);
+    place
+        .corner
+        .root
+        .s3("PUT", &path, &grant.to_string())
+        .await
+        .fine();
+    assert!(holder.get(&place.bucket, &key).await.allowed());
+    let link = holder.presigned(&place.bucket, &key);
+    assert!(holder.follow(link.clone()).await.allowed());
+
+    revoke(&broker, &place.operator(), &request).await;
+    assert!(holder.get(&place.bucket, &key).await.denied());
+    let followed = holder.follow(link).await;
+    assert!(followed.denied(), "{followed:?}");
+}
+
+#[tokio::test]
+async fn case_087_the_brokers_identity_widens_nothing() {
+    let place = AwsPlace::open().await;
+    let broker = place.corner.broker.clone();
+    let name = place.role.arn.rsplit('/').next().unwrap();
+    let user = place.corner.broker_user();
+    let all = empty_guard().to_string();
+    let rights = json!({"Version": "2012-10-17", "Statement": wide_rights()}).to_string();
+    let other = place
+        .corner
+        .guard("work", &empty_guard())
+        .await
+        .replace("/countersign/", "/");
+    let role = ("RoleName", name);
+    let me = ("UserName", user.as_str());
+    let policy = |document| ("PolicyDocument", document);
+    let guard = ("PolicyArn", place.guard.as_str());
+    for (action, fields) in [
+        (
+            "PutRolePolicy",
+            vec![role, ("PolicyName", "own"), policy(&*rights)],
+        ),
+        ("AttachRolePolicy", vec![role, guard]),
+        ("DeleteRolePermissionsBoundary", vec![role]),
+        (
+            "PutRolePermissionsBoundary",
+            vec![role, ("PermissionsBoundary", &other)],
+        ),
+        ("UpdateAssumeRolePolicy", vec![role, policy(&all)]),
+        ("UpdateRole", vec![role, ("MaxSessionDuration", "43200")]),
+        ("DeleteRolePolicy", vec![role, ("PolicyName", "own")]),
+        (
+            "CreateRole",
+            vec![("RoleName", "mallory"), ("AssumeRolePolicyDocument", &all)],
+        ),
+        (
+            "PutUserPolicy",
+            vec![me, ("PolicyName", "broker"), policy(&all)],
+        ),
+        ("AttachUserPolicy", vec![me, guard]),
+        ("CreateAccessKey", vec![me]),
+        ("CreateUser", vec![("UserName", "mallory")]),
+        (
+            "CreatePolicy",
+            vec![("PolicyName", "mallory"), policy(&all)],
+        ),
+        (
+            "CreatePolicyVersion",
+            vec![
+                ("PolicyArn", &other),
+                policy(&all),
+                ("SetAsDefault", "true"),
+            ],
+        ),
+        ("SetDefaultPolicyVersion", vec![guard, ("VersionId", "v1")]),
+        ("DeletePolicy", vec![guard]),
+    ] {
+        let answer = broker.iam(action, &fields).await;
+        assert!(answer.denied(), "{action}: {answer:?}");
+    }
+    // A guard that allows everything allows nothing: what a role may do is its own policy's to say.
+    let fields = [guard, policy(&all), ("SetAsDefault", "true")];
+    broker.iam("CreatePolicyVersion", &fields).await.fine();
+    assert!(broker.put(&place.bucket, "a").await.denied());
+    let session = [
+        ("RoleArn", place.role.arn.as_str()),
+        ("RoleSessionName", "lse_narrow"),
+        ("ExternalId", &place.role.external_id),
+        ("Policy", &all),
+    ];
+    let narrow = json!([{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]);
+    let rights = json!({"Version": "2012-10-17", "Statement": narrow}).to_string();
+    let fields = [role, ("PolicyName", "own"), policy(&rights)];
+    place.corner.root.iam("PutRolePolicy", &fields).await.fine();
+    let session = broker.assume(&session).await.unwrap();
+    assert!(session.put(&place.bucket, "a").await.denied());
+}
