@@ -166,7 +166,11 @@ async fn main() {
     let mut admin = PgConnection::connect(url.as_str()).await.unwrap();
     run(
         &mut admin,
-        preparation_sql(&target(&url, 32), &["bench_group"], false).unwrap(),
+        preparation_sql(
+            &target(&url, 32),
+            &[serde_json::json!({"roles": ["bench_group"]})],
+        )
+        .unwrap(),
     )
     .await;
     run(

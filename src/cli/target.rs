@@ -14,6 +14,18 @@ use crate::wiring;
 pub(crate) enum TargetCommand {
     /// Print the documents that prepare AWS for a target of kind aws_sts.
     InitIam(InitIam),
+    /// Print the SQL that prepares the database of a target of kind postgres or mariadb for what the catalog asks of it.
+    InitSql(InitSql),
+}
+
+/// `countersign target init-sql`.
+#[derive(Args, Debug)]
+pub(crate) struct InitSql {
+    /// The target, as in countersign.toml.
+    target: String,
+    /// The directory with `countersign.toml`, `catalog/` and `policies/`.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
 }
 
 /// `countersign target init-iam`.
@@ -38,7 +50,20 @@ impl TargetCommand {
     pub(crate) fn run(self, output: Output) -> Result<Exit, Failure> {
         match self {
             TargetCommand::InitIam(command) => command.run(output),
+            TargetCommand::InitSql(command) => command.run(output),
         }
+    }
+}
+
+impl InitSql {
+    fn run(self, output: Output) -> Result<Exit, Failure> {
+        let sql = wiring::init_sql(&self.dir, &self.target)?;
+        if output.json {
+            output.object(&serde_json::json!({ "sql": sql }))?;
+        } else {
+            output.lines(&sql.lines().map(plain).collect::<Vec<_>>())?;
+        }
+        Ok(Exit::Ok)
     }
 }
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::bail;
+
 use super::files;
 use super::setup::{Setup, scopes_at};
 use crate::cli::local::{Finding, Severity};
+use crate::config::TargetConfig;
 use crate::domain::{Policy, TargetName};
-use crate::issuers::{Issuer, IssuerSet};
+use crate::issuers::{Issuer, IssuerSet, mariadb, postgres};
 use crate::policy::{self, Bundle, Mistake};
 
 /// The issuer that stands for the embedded identity provider while a bundle is only checked.
@@ -153,6 +156,28 @@ pub fn init_iam(config: &Path, target: &str, broker: &str) -> anyhow::Result<ser
     let issuer = Setup::read(&file)?.aws_target(&target.parse()?)?;
     let preparation = issuer.preparation(broker).map_err(anyhow::Error::msg)?;
     Ok(preparation.to_json())
+}
+
+/// The SQL that prepares a database target for what the catalog asks of it.
+///
+/// # Errors
+/// When the set-up or its bundle is wrong, or the target is no database.
+pub fn init_sql(dir: &Path, target: &str) -> anyhow::Result<String> {
+    let mut findings = Vec::new();
+    let Some((setup, _, Some(bundle))) = checked(dir, &mut findings)? else {
+        let dir = dir.display();
+        bail!("the set-up in {dir} has mistakes: see `countersign check {dir}`");
+    };
+    let name: TargetName = target.parse()?;
+    let scopes = scopes_at(&bundle, &name);
+    let prepared = match setup.target(&name)? {
+        TargetConfig::Postgres(target) => postgres::preparation_sql(target, &scopes),
+        TargetConfig::Mariadb(target) => mariadb::preparation_sql(target, &scopes),
+        TargetConfig::AwsSts(_) => {
+            bail!("target {name} is no database: see `countersign target init-iam {name}`")
+        }
+    };
+    prepared.map_err(anyhow::Error::msg)
 }
 
 impl Setup {

@@ -12,7 +12,7 @@ mod people;
 mod run;
 mod setup;
 
-pub use inspect::{check, doctor, init_iam};
+pub use inspect::{check, doctor, init_iam, init_sql};
 pub use ledger::{NotRead, verify_ledger};
 pub use log::{LogFormat, start_log};
 pub use run::{dev, serve};

@@ -144,7 +144,7 @@ impl Setup {
         }
     }
 
-    fn target(&self, name: &TargetName) -> anyhow::Result<&TargetConfig> {
+    pub(super) fn target(&self, name: &TargetName) -> anyhow::Result<&TargetConfig> {
         self.config
             .targets
             .get(name)

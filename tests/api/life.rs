@@ -112,6 +112,26 @@ async fn a_reviewed_request_waits_for_its_reviewer_and_the_wait_ends_with_the_de
     assert_eq!(reviews["data"][0]["digest"], request["digest"]);
 }
 
+#[tokio::test]
+async fn a_holder_who_waits_on_a_lease_learns_of_its_end_at_once() {
+    let bench = Bench::start().await;
+    let request = bench.ask(BOT, "orders.count").await;
+    let collected = bench.collect(BOT, &request, "k1").await.json();
+    let path = format!("/v1/leases/{}", text(&collected["lease"], "id"));
+    let waiting = bench.get(&path).bearer(BOT).header("prefer", "wait=50");
+    let revoke = format!("{path}/revoke");
+    let revoking = bench.post(&revoke).bearer(OPERATOR).json(&json!({}));
+    let both = async { tokio::join!(waiting.send(), revoking.send()) };
+    let (waited, _) = tokio::time::timeout(Duration::from_secs(20), both)
+        .await
+        .unwrap();
+    assert_eq!(waited.header("preference-applied"), "wait=50");
+    assert_ne!(waited.json()["state"], "live", "{waited:?}");
+    let again = bench.get(&path).bearer(BOT).header("prefer", "wait=50");
+    let at_once = tokio::time::timeout(Duration::from_secs(20), again.send());
+    assert_ne!(at_once.await.unwrap().json()["state"], "live");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_wait_that_is_used_up_answers_pending() {
     let bench = Bench::start().await;

@@ -13,7 +13,7 @@ const STORE_ADAPTERS: [&str; 6] = [
     "postgres",
     "sqlite",
 ];
-const ISSUER_ADAPTERS: [&str; 2] = ["mariadb", "postgres"];
+const ISSUER_ADAPTERS: [&str; 3] = ["aws_sts", "mariadb", "postgres"];
 
 /// A module, what it may import whole, and of which modules it may import only the port, not the adapters.
 type Rule = (

@@ -7,8 +7,8 @@ use super::source::{code, files_below, functions, read};
 
 /// The laws of the design.
 const LAWS: RangeInclusive<u32> = 1..=13;
-/// The abuse cases this build answers: sign-in and pages, agents, the PostgreSQL issuer.
-const CASES: [RangeInclusive<u32>; 3] = [31..=49, 58..=79, 98..=120];
+/// The abuse cases this build answers: sign-in and pages, agents, the AWS and PostgreSQL issuers.
+const CASES: [RangeInclusive<u32>; 4] = [31..=49, 58..=79, 85..=97, 98..=120];
 /// Cases of these ranges that have nothing to test yet, and why.
 const NOT_HERE: &[(u32, &str)] = &[(
     45,

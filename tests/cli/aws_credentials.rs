@@ -185,9 +185,14 @@ async fn waiting_goes_on_with_the_next_run() {
     for _ in 0..2 {
         assert_refused(&run(ask(&fake, &["--wait", "1s"])).await, 6, &words);
     }
-    let under_way = tokio::spawn(run(ask(&fake, &[])));
-    fake.set("state", "approved");
-    under_way.await.unwrap().json();
+    let shown = format!("GET /v1/requests/{REQUEST}");
+    let before = fake.calls(&shown).len();
+    let decided = async {
+        fake.until_calls(&shown, before + 1).await;
+        fake.set("state", "approved");
+    };
+    let (ran, ()) = tokio::join!(run(ask(&fake, &[])), decided);
+    ran.json();
     assert_eq!((fake.calls(SUBMIT).len(), collects(&fake)), (1, 1));
 }
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::Command;
 
 use super::exec::{end, start};
 use super::fake::{Fake, LEASE, REQUEST, SECRET_KEY, SESSION_TOKEN};
-use super::{countersign, run};
+use super::{countersign, run, until_said};
 use crate::support::aws_clients;
 
 /// Calls AWS five times and says how often a credential was fetched; once told, calls again and shows the error.
@@ -134,15 +134,8 @@ async fn boto3_in_exec_asks_before_every_call_and_shows_why_it_is_refused() {
     let command = exec(&fake, &["python", program.to_str().unwrap()]);
     let (mut child, out) = start(command).await;
     revoke(&fake);
-    fake.until_called(&format!("GET /v1/requests/{REQUEST}"))
-        .await;
-    // Told once exec has seen it: it reads the request only when the lease no longer lives.
-    let mut err = tokio::io::BufReader::new(child.stderr.take().unwrap());
-    let mut seen = String::new();
-    while !seen.contains("goes on without it") {
-        use tokio::io::AsyncBufReadExt;
-        assert!(err.read_line(&mut seen).await.unwrap() > 0, "{seen}");
-    }
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    until_said(&mut err, "goes on without it").await;
     child
         .stdin
         .take()
@@ -170,12 +163,8 @@ async fn the_aws_cli_in_exec_is_refused_with_the_reason() {
     let program = "aws sts get-caller-identity >/dev/null && echo ready && read line; aws sts get-caller-identity";
     let (mut child, out) = start(exec(&fake, &["sh", "-c", program])).await;
     revoke(&fake);
-    let mut err = tokio::io::BufReader::new(child.stderr.take().unwrap());
-    let mut seen = String::new();
-    while !seen.contains("goes on without it") {
-        use tokio::io::AsyncBufReadExt;
-        assert!(err.read_line(&mut seen).await.unwrap() > 0, "{seen}");
-    }
+    let mut err = BufReader::new(child.stderr.take().unwrap());
+    until_said(&mut err, "goes on without it").await;
     child
         .stdin
         .take()
@@ -184,9 +173,7 @@ async fn the_aws_cli_in_exec_is_refused_with_the_reason() {
         .await
         .unwrap();
     let mut rest = String::new();
-    tokio::io::AsyncReadExt::read_to_string(&mut err, &mut rest)
-        .await
-        .unwrap();
+    err.read_to_string(&mut rest).await.unwrap();
     let ran = end(child, out).await;
     assert_ne!(ran.code, Some(0), "{ran:?}");
     assert!(

@@ -10,11 +10,11 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::process::{Child, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
 use super::exec::{end, finished, signal, start};
 use super::fake::{Fake, LEASE, SECRET_KEY, SESSION_TOKEN};
-use super::{Ran, assert_nothing_left, countersign, run};
+use super::{Ran, assert_nothing_left, countersign, run, until_said};
 
 /// Says what its environment is, and then waits to be told to end.
 const PROGRAM: &str =
@@ -38,6 +38,8 @@ fn exec(fake: &Fake, options: &[&str], command: &[&str]) -> Command {
 struct Running {
     child: Child,
     out: BufReader<ChildStdout>,
+    /// Kept open once it was read from.
+    err: Option<BufReader<ChildStderr>>,
     environment: BTreeMap<String, String>,
 }
 
@@ -57,6 +59,7 @@ impl Running {
         Self {
             child,
             out,
+            err: None,
             environment,
         }
     }
@@ -84,18 +87,10 @@ impl Running {
         (answer.status().as_u16(), answer.json().await.unwrap())
     }
 
-    /// Waits for a line on stderr.
     async fn until_said(&mut self, words: &str) {
-        let mut err = BufReader::new(self.child.stderr.as_mut().unwrap());
-        let mut seen = String::new();
-        let said = async {
-            while !seen.contains(words) {
-                assert!(err.read_line(&mut seen).await.unwrap() > 0, "{seen}");
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(30), said)
-            .await
-            .unwrap_or_else(|_| panic!("never said: {words}"));
+        let mut err = BufReader::new(self.child.stderr.take().unwrap());
+        until_said(&mut err, words).await;
+        self.err = Some(err);
     }
 
     async fn end(self) -> Ran {
@@ -210,64 +205,29 @@ async fn the_endpoint_answers_its_command_only() {
     let fake = fake().await;
     let running = Running::start(exec(&fake, &[], &["sh", "-c", PROGRAM])).await;
     let (url, token) = (running.url().to_owned(), running.token());
-    let right = |method| running.ask(method, &url).header(AUTHORIZATION, &token);
+    let bare = || running.ask(Method::GET, &url);
+    let with = |value: &str| bare().header(AUTHORIZATION, value);
+    let right = || with(&token);
+    let at = |url: String| running.ask(Method::GET, &url).header(AUTHORIZATION, &token);
+    let by = |method| running.ask(method, &url).header(AUTHORIZATION, &token);
     let no_path = url.rsplit_once('/').unwrap().0.to_owned();
     let wrong = [
-        (running.ask(Method::GET, &url), 401),
-        (
-            running.ask(Method::GET, &url).header(AUTHORIZATION, ""),
-            401,
-        ),
-        (
-            running
-                .ask(Method::GET, &url)
-                .header(AUTHORIZATION, &token[..63]),
-            401,
-        ),
-        (
-            running
-                .ask(Method::GET, &url)
-                .header(AUTHORIZATION, "0".repeat(64)),
-            401,
-        ),
-        (
-            running
-                .ask(Method::GET, &url)
-                .header(AUTHORIZATION, format!("Bearer {token}")),
-            401,
-        ),
-        (right(Method::GET).header(AUTHORIZATION, &token), 401),
-        (
-            right(Method::GET).header(ORIGIN, "https://evil.example"),
-            403,
-        ),
-        (right(Method::GET).header(ORIGIN, "null"), 403),
-        (
-            right(Method::GET).header(REFERER, "https://evil.example/"),
-            403,
-        ),
-        (right(Method::GET).header(HOST, "evil.example"), 421),
-        (right(Method::GET).header(HOST, "localhost"), 421),
-        (right(Method::POST), 405),
-        (right(Method::OPTIONS), 405),
-        (
-            running
-                .ask(Method::GET, &format!("{url}?x=1"))
-                .header(AUTHORIZATION, &token),
-            404,
-        ),
-        (
-            running
-                .ask(Method::GET, &format!("{url}/"))
-                .header(AUTHORIZATION, &token),
-            404,
-        ),
-        (
-            running
-                .ask(Method::GET, &no_path)
-                .header(AUTHORIZATION, &token),
-            404,
-        ),
+        (bare(), 401),
+        (with(""), 401),
+        (with(&token[..63]), 401),
+        (with(&"0".repeat(64)), 401),
+        (with(&format!("Bearer {token}")), 401),
+        (right().header(AUTHORIZATION, &token), 401),
+        (right().header(ORIGIN, "https://evil.example"), 403),
+        (right().header(ORIGIN, "null"), 403),
+        (right().header(REFERER, "https://evil.example/"), 403),
+        (right().header(HOST, "evil.example"), 421),
+        (right().header(HOST, "localhost"), 421),
+        (by(Method::POST), 405),
+        (by(Method::OPTIONS), 405),
+        (at(format!("{url}?x=1")), 404),
+        (at(format!("{url}/")), 404),
+        (at(no_path), 404),
     ];
     for (at, (asked, status)) in wrong.into_iter().enumerate() {
         let answer = asked.send().await.unwrap();

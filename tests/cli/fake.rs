@@ -44,6 +44,8 @@ pub(crate) struct Script {
     pub(crate) starts_anew: Option<&'static str>,
     /// Whether the credential is AWS's.
     pub(crate) aws: bool,
+    /// A credential to hand out instead.
+    pub(crate) credential: Option<Value>,
     /// How long the lease lives, in milliseconds from now.
     pub(crate) lease_ms: i64,
     /// Whether access takes longer to end than anybody waits.
@@ -81,6 +83,7 @@ impl Fake {
             lose_answers: 0,
             starts_anew: None,
             aws: false,
+            credential: None,
             lease_ms: 600_000,
             slow_end: false,
             checkpoint: None,
@@ -299,7 +302,9 @@ fn collect(script: &mut Script) -> Response {
             .body(Body::from_stream(half))
             .unwrap();
     }
-    let credential = if script.aws {
+    let credential = if let Some(credential) = &script.credential {
+        credential.clone()
+    } else if script.aws {
         json!({"kind": "aws", "access_key_id": "ASIAFAKEFAKEFAKE0001", "secret_access_key": SECRET_KEY,
             "session_token": SESSION_TOKEN, "account_id": "123456789012", "region": "eu-central-1", "expires_at": expires})
     } else {

@@ -5,6 +5,7 @@ mod aws_sdks;
 mod commands;
 mod exec;
 mod exec_aws;
+mod exec_mariadb;
 mod fake;
 mod ledger;
 mod terminal;
@@ -13,7 +14,8 @@ use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use fake::Fake;
-use tokio::process::Command;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{ChildStderr, Command};
 
 /// The program, with nothing in its environment but what is given here.
 fn countersign(fake: &Fake, arguments: &[&str]) -> Command {
@@ -64,6 +66,19 @@ impl Ran {
     fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+}
+
+/// Reads stderr until it holds these words.
+async fn until_said(err: &mut BufReader<ChildStderr>, words: &str) {
+    let mut seen = String::new();
+    let said = async {
+        while !seen.contains(words) {
+            assert!(err.read_line(&mut seen).await.unwrap() > 0, "{seen}");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), said)
+        .await
+        .unwrap_or_else(|_| panic!("never said: {words}"));
 }
 
 /// Nothing is left where credentials were, and nothing ever was in the working directory.

@@ -63,16 +63,13 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
     let id = draw_lease();
     let scope = shop.scope();
     let unprepared = json!({"grants": [{"privileges": ["select"], "table": "a.b"}]});
-    assert_eq!(
-        code(shop.try_mint(&id, &unprepared).await),
-        "procedure_missing"
-    );
+    assert_eq!(code(shop.try_mint(&id, &unprepared).await), "not_prepared");
     assert_eq!(code(shop.try_mint(&id, &json!({})).await), "bad_scope");
 
-    let (user, procedures) = (shop.target.user.clone(), shop.target.procedures.clone());
+    let procedures = shop.target.procedures.clone();
     let definer = format!("'{procedures}_definer'@'localhost'");
-    let orders = format!("{}.notes", shop.shop);
-    admin(&format!("REVOKE INSERT ON {orders} FROM {definer}")).await;
+    let notes = format!("{}.notes", shop.shop);
+    admin(&format!("REVOKE INSERT ON {notes} FROM {definer}")).await;
     assert_eq!(
         code(shop.try_mint(&id, &scope).await),
         "insufficient_privilege"
@@ -82,7 +79,8 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
         .await
         .unwrap();
 
-    admin(&format!("DROP TABLE {orders}")).await;
+    shop.prepare(std::slice::from_ref(&scope)).await;
+    admin(&format!("DROP TABLE {notes}")).await;
     assert_eq!(code(shop.try_mint(&id, &scope).await), "table_missing");
     shop.issuer
         .prove(&lease::handle_of(&id), None)
@@ -95,8 +93,7 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
         "DROP DATABASE {procedures}; CREATE USER {definer} ACCOUNT LOCK"
     ))
     .await;
-    let gone = code(shop.try_mint(&id, &scope).await);
-    assert!(["procedure_missing", "insufficient_privilege"].contains(&gone.as_str()));
+    assert_eq!(code(shop.try_mint(&id, &scope).await), "not_prepared");
 
     shop.password = "wrong".into();
     shop.issuer = issuer_for(&shop.target, &shop.password, None).unwrap();
@@ -104,7 +101,6 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
         code(shop.try_mint(&id, &scope).await),
         "broker_login_refused"
     );
-    admin(&format!("ALTER USER '{user}'@'%' ACCOUNT UNLOCK")).await;
     shop.close().await;
 }
 
@@ -141,7 +137,6 @@ async fn case_105_and_115_a_stolen_broker_account_can_only_call_its_procedures()
         format!("GRANT SELECT ON {tables}.notes TO CURRENT_USER"),
         format!("DROP PROCEDURE {procedures}.lease_end"),
         format!("CREATE PROCEDURE {procedures}.mine() SELECT 1"),
-        "KILL USER root".into(),
         "SET ROLE ALL".into(),
         "SET GLOBAL general_log = 1".into(),
     ] {
@@ -155,7 +150,6 @@ async fn case_105_and_115_a_stolen_broker_account_can_only_call_its_procedures()
     .remove(0);
     let handle = lease::handle_of(&draw_lease());
     let verifier = "ZIgUREUg5PVgQ6LskhXmO+eZLS0nC8be6HPjYWR4YJY";
-    let before = admin("SELECT COUNT(*), MAX(User) FROM mysql.global_priv").await;
     let later = "'2099-01-01'";
     for arguments in [
         format!("'root', '{verifier}', 1, 1, {later}"),
@@ -196,9 +190,6 @@ async fn case_105_and_115_a_stolen_broker_account_can_only_call_its_procedures()
             .unwrap();
         assert!(ended[0].contains("not a handle"), "{ended:?}");
     }
-    let after = admin("SELECT COUNT(*), MAX(User) FROM mysql.global_priv").await;
-    assert_eq!(before.len(), after.len());
-    admin("SELECT 1").await;
     let left = admin(&format!(
         "SELECT User FROM mysql.global_priv WHERE User = '{handle}'"
     ))
@@ -290,7 +281,7 @@ async fn case_113_a_changed_password_changes_nothing() {
 #[tokio::test]
 async fn case_120_a_hostile_target_harms_itself_only() {
     let shop = MariadbShop::open().await;
-    // A greeting that ends in the middle, and one that asks for the password in clear.
+    // A greeting that ends in the middle, and one that has no TLS and asks for the password in clear.
     let short = b"\x0a\0\0\0\x0a10.11.0\0".to_vec();
     let mut clear = b"\x0a10.11.0-MariaDB\0\x01\0\0\0abcdefgh\0\xff\xf7\x2d\x02\0\xff\x81\x15\0\0\0\0\0\0\0\0\0\0ijklmnopqrst\0mysql_clear_password\0".to_vec();
     let length = u8::try_from(clear.len()).unwrap();
@@ -299,6 +290,7 @@ async fn case_120_a_hostile_target_harms_itself_only() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut target = shop.target.clone();
         target.port = listener.local_addr().unwrap().port();
+        target.tls = DatabaseTls::VerifyFull;
         let hostile = issuer_for(&target, "never-say-this", None).unwrap();
         let heard = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -367,7 +359,8 @@ async fn case_121_a_certificate_is_verified_and_leases_must_use_tls() {
     let encrypted = with("localhost", Some(&pem));
     admin(&preparation_sql(&encrypted, &[shop.scope()]).unwrap()).await;
     let mint = async |target: &MariadbTarget| {
-        let issuer = issuer_for(target, &shop.password, Some(pem.clone())).unwrap();
+        let trusts = matches!(target.tls, DatabaseTls::VerifyFullWith { .. });
+        let issuer = issuer_for(target, &shop.password, trusts.then(|| pem.clone())).unwrap();
         issuer.mint(&order_for(&draw_lease(), &shop.scope())).await
     };
     let trusted = mint(&encrypted).await;

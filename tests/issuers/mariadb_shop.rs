@@ -308,7 +308,6 @@ impl Bench for MariadbShop {
             format!("CALL {procedures}.lease_look('{agent}')"),
             format!("CALL {procedures}.lease_end('{agent}')"),
             format!("CALL {procedures}.lease_list()"),
-            format!("KILL USER '{broker}'"),
             format!("ALTER USER '{agent}'@'%' WITH MAX_USER_CONNECTIONS 100"),
             "CREATE USER mine".into(),
             "SELECT User FROM mysql.global_priv".into(),

@@ -1,9 +1,14 @@
 //! Issuers against real servers: one conformance suite, one test per abuse case.
 
+mod aws_account;
 mod aws_bench;
+mod aws_guards;
+mod aws_rehearsal;
+mod aws_sessions;
 mod conformance;
 mod mariadb;
-mod mariadb_shop;
+mod mariadb_rehearsal;
+pub mod mariadb_shop;
 mod postgres;
 mod postgres_agents;
 mod postgres_cleanup;

@@ -75,6 +75,10 @@ pub async fn column(connection: &mut PgConnection, sql: &str) -> Vec<String> {
         .collect()
 }
 
+fn scope_of(group: &str) -> Value {
+    json!({"roles": [group], "rows": {"country": "de"}})
+}
+
 impl Shop {
     pub async fn open(server: &PostgresServer) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
@@ -101,7 +105,7 @@ impl Shop {
         let group = format!("group_{id}");
         run(
             &mut admin,
-            &preparation_sql(&target, &[&group], true).unwrap(),
+            &preparation_sql(&target, &[scope_of(&group)]).unwrap(),
         )
         .await;
         let password = "dba-chose-this-one";
@@ -139,7 +143,7 @@ impl Shop {
 
     /// Reads German customers.
     pub fn scope(&self) -> Value {
-        json!({"roles": [self.group], "rows": {"country": "de"}})
+        scope_of(&self.group)
     }
 
     pub async fn mint(&self) -> Agent {

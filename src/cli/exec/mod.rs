@@ -13,6 +13,7 @@ mod endpoint;
 mod signals;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -45,7 +46,7 @@ pub(crate) struct Exec {
     /// Leave the access as it is when the command has ended; it ends when its time is over.
     #[arg(long)]
     keep: bool,
-    /// Put the secret itself into the environment, where every child process can read it: PGPASSWORD, or AWS's keys.
+    /// Put the secret itself into the environment, where every child process can read it: PGPASSWORD, MYSQL_PWD, or AWS's keys.
     #[arg(long)]
     env: bool,
     /// Allow it inside another `exec`.
@@ -127,13 +128,7 @@ impl Exec {
             every: Duration::from_secs(self.poll.max(1)),
             on_revoke: self.on_revoke,
         };
-        output.say(&format!(
-            "running {} under lease {lease}",
-            program.display()
-        ));
-        if self.env {
-            output.warn("the secret is in the command's environment (--env): every child process can read it");
-        }
+        self.say_started(output, &program, &lease);
         let ended = watch.until_ended(&mut child, &mut signals).await;
         delivery.remove(output);
         if self.keep {
@@ -143,6 +138,14 @@ impl Exec {
                 .await;
         }
         Ok(Exit::Child(ended?.exit_code()))
+    }
+
+    fn say_started(&self, output: Output, program: &Path, lease: &str) {
+        let program = program.display();
+        output.say(&format!("running {program} under lease {lease}"));
+        if self.env {
+            output.warn("the secret is in the command's environment (--env): every child process can read it");
+        }
     }
 
     fn refuse_nesting(&self) -> Result<(), Failure> {

@@ -10,7 +10,7 @@ use super::super::lease::EndCause;
 use super::super::person::Person;
 use super::super::request::{Outcome, Request};
 use super::super::rules::Rules;
-use super::super::time::{Seconds, Time};
+use super::super::time::Time;
 use super::super::world::World;
 use super::end::stop;
 use super::{Decision, serving_agent};
@@ -110,18 +110,16 @@ pub(super) fn set_freeze(world: &World, freeze: &Freeze, on: bool) -> Vec<Event>
     }
 }
 
-/// Shuts a guard: what was issued until now is denied, and its leases end. A whole second later, because AWS tells when
-/// a session was issued to the second.
+/// Shuts a guard: what was issued until now is denied, and its leases end.
 pub(super) fn shut_guard(
     world: &World,
     guard: &GuardName,
     rules: &Rules<'_>,
     now: Time,
 ) -> Vec<Event> {
-    let whole = Time::from_millis(now.unix_seconds() * 1000);
     let mut events = vec![Event::GuardShut {
         guard: guard.clone(),
-        issued_before: whole.plus(Seconds(1)),
+        issued_before: now,
     }];
     let covered = in_order(world).into_iter().filter(|request| {
         let room = rules.targets.guard(&request.sealed().target);

@@ -101,3 +101,31 @@ impl Preparation {
         serde_json::to_value(self).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::issuers::aws_sts::documents::{
+        broker_policy, canary_permission, may_publish, trust_policy,
+    };
+
+    #[test]
+    fn the_page_shows_the_documents_as_they_are_printed() {
+        let page = include_str!("../../../docs/targets/aws.md");
+        let broker = "arn:aws:iam::111111111111:role/countersign-broker";
+        let role = "arn:aws:iam::111111111111:role/countersign/orders";
+        let guard = "arn:aws:iam::111111111111:policy/countersign/guard-orders";
+        let role = IamArn::parse(role, "role").unwrap();
+        let guard = IamArn::parse(guard, "policy").unwrap();
+        let publish = may_publish(GuardKind::Boundary, &guard);
+        for document in [
+            documents::guard(GuardKind::Boundary, &GuardContent::default()),
+            trust_policy(broker, "0123456789abcdef0123456789abcdef"),
+            canary_permission(),
+            broker_policy(&BTreeSet::from([role]), &BTreeSet::new(), vec![publish]),
+        ] {
+            let pretty = document.to_pretty();
+            assert!(page.contains(&pretty), "{pretty}");
+        }
+    }
+}

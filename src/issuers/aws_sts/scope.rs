@@ -114,7 +114,7 @@ pub(super) struct Scope {
     pub(super) statements: Vec<Statement>,
     /// The same in words, one fact a line.
     pub(super) words: Vec<String>,
-    /// The one action that is a resource's whole account or more, in words, if any.
+    /// Whether some action is allowed on every resource.
     pub(super) everywhere: bool,
 }
 

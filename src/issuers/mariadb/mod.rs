@@ -259,8 +259,7 @@ fn call_error(trouble: &Trouble) -> MintError {
         },
         // Said before the procedure began.
         Trouble::Said { code, .. } => match code {
-            1305 | 1318 | 1046 | 1049 => "procedure_missing",
-            1370 => "insufficient_privilege",
+            1046 | 1049 | 1305 | 1318 | 1370 => "not_prepared",
             1449 => "definer_missing",
             _ => return MintError::Unknown { detail },
         },
@@ -409,10 +408,8 @@ mod tests {
 
     #[test]
     fn errors_say_whether_anything_was_minted() {
-        assert!(matches!(of(1305), MintError::Refused { code, .. } if code == "procedure_missing"));
-        assert!(
-            matches!(of(1370), MintError::Refused { code, .. } if code == "insufficient_privilege")
-        );
+        assert!(matches!(of(1305), MintError::Refused { code, .. } if code == "not_prepared"));
+        assert!(matches!(of(1449), MintError::Refused { code, .. } if code == "definer_missing"));
         assert!(matches!(of(1396), MintError::Unknown { .. }));
         assert!(matches!(of(2013), MintError::Unknown { .. }));
         let lost = call_error(&Trouble::Lost("cut".into()));

@@ -19,6 +19,8 @@ use crate::domain::{LeaseId, RequestId, Seconds, lease};
 use crate::issuers::{EndError, Issuer as _, MintOrder, Rehearsal};
 
 const PROBE_SECONDS: Seconds = Seconds(60);
+/// What the procedures' account may do everywhere.
+const GLOBAL: [&str; 3] = ["CREATE USER", "CONNECTION ADMIN", "PROCESS"];
 /// The oldest MariaDB with all that the procedures use.
 const OLDEST: (u32, u32) = (10, 5);
 const NEWEST_TESTED: (u32, u32) = (10, 11);
@@ -230,18 +232,25 @@ impl MariadbIssuer {
             let place = Sql::new("").path(&grant.database, &grant.table);
             places.insert(place.to_string());
         }
+        let mut lacking = BTreeSet::from(GLOBAL);
         for grant in grants(rows) {
             let (what, place) = grant.split_once(" ON ").unwrap_or((grant.as_str(), ""));
-            let global = ["CREATE USER", "CONNECTION ADMIN", "PROCESS", "USAGE"];
-            let excess = what
-                .trim_start_matches("GRANT ")
-                .split(", ")
-                .any(|privilege| !global.contains(&privilege));
-            if !places.contains(place) || (place == "*.*" && excess) {
+            let mut excess = !places.contains(place);
+            if place == "*.*" {
+                for privilege in what.trim_start_matches("GRANT ").split(", ") {
+                    excess |= !lacking.remove(privilege) && privilege != "USAGE";
+                }
+            }
+            if excess {
                 found.warnings.push(format!(
                     "the procedures' account has more than the catalog needs ({grant}): REVOKE it FROM {definer}"
                 ));
             }
+        }
+        for privilege in lacking {
+            found.problems.push(format!(
+                "the procedures' account lacks a right: GRANT {privilege} ON *.* TO {definer}"
+            ));
         }
     }
 

@@ -119,11 +119,7 @@ impl PostgresIssuer {
                 "target {name}: root_file holds no PEM certificate; put the authority's certificate in it"
             ));
         }
-        let around = Surroundings {
-            database: target.database.clone(),
-            broker: target.user.clone(),
-            quarantine: target.quarantine_role.clone(),
-        };
+        let around = Surroundings::of(target);
         for text in [&target.database, &target.user] {
             Ident::new(text).map_err(|why| format!("target {name}: {why}"))?;
         }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::sql::Ident;
+use crate::config::PostgresTarget;
 
 const MOST_ROLES: usize = 16;
 const MOST_ROWS: usize = 32;
@@ -130,6 +131,15 @@ fn refuse_placeholders(value: &Value) -> Result<(), String> {
 }
 
 impl Surroundings {
+    /// Those of `target`.
+    pub fn of(target: &PostgresTarget) -> Self {
+        Self {
+            database: target.database.clone(),
+            broker: target.user.clone(),
+            quarantine: target.quarantine_role.clone(),
+        }
+    }
+
     /// Reads a rendered scope.
     ///
     /// # Errors

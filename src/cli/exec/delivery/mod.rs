@@ -3,6 +3,7 @@
 
 mod aws;
 mod directory;
+mod mariadb;
 mod postgres;
 
 use std::ffi::OsString;
@@ -40,7 +41,10 @@ impl Delivery {
             CredentialView::Aws(credential) => {
                 aws::lay_out(credential, &lease, in_environment).await?
             }
-            _ => {
+            CredentialView::Mariadb(credential) => {
+                mariadb::lay_out(&credential, &lease, in_environment)?
+            }
+            CredentialView::Unknown => {
                 return Err(Failure::new(
                     Exit::Failed,
                     "unknown_credential",
