@@ -5,11 +5,16 @@
 //! * the broker's calls pass a proxy that can make AWS slow or forgetful; the agent's go to AWS directly
 //! * what a credential must not do is one list, [`laws`], and `mutants` shows that it finds what it should
 
+mod clients;
+mod crash;
 mod ends;
+mod guards;
 mod late;
 mod laws;
+mod many;
 mod mutants;
 mod place;
+mod prepare;
 mod scope;
 
 use serde_json::{Value, json};

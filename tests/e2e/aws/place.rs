@@ -6,9 +6,14 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::prepare::set_up;
 use crate::e2e::broker::Broker;
+use crate::e2e::cli::{countersign, run};
 use crate::e2e::place::{copy, free_ports, next_number};
-use crate::support::aws::{Caller, Corner, Keys, Meddler, Role, policy};
+use crate::support::aws::{ACCOUNT, Caller, Corner, Keys, Meddler, Role, policy};
+
+/// An account of somebody else's.
+pub const OTHER_ACCOUNT: &str = "222222222222";
 
 /// The place. Its files end with this value; what is in the account stays, and is nobody else's.
 pub struct AwsPlace {
@@ -20,6 +25,8 @@ pub struct AwsPlace {
     pub corner: Corner,
     /// In front of AWS, for the broker.
     pub meddler: Meddler,
+    /// The root of the account of guard, role and bucket.
+    pub there: Caller,
     /// The bucket of exports.
     pub bucket: String,
     /// The guard's policy.
@@ -29,40 +36,59 @@ pub struct AwsPlace {
     _home: TempDir,
 }
 
-/// A guard before any broker has written it.
-pub fn empty_guard() -> Value {
+/// How guard and role are set up.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub enum Setting {
+    /// The guard is the boundary of a role in the broker's account.
+    Boundary,
+    /// The guard is an inline policy of the role.
+    Inline,
+    /// Guard and role are in another account, in which a role may write the guard.
+    OtherAccount,
+}
+
+/// A document that allows everything.
+pub fn allow_everything() -> Value {
     policy(&json!([{"Effect": "Allow", "Action": "*", "Resource": "*"}]))
 }
 
-/// What the role may do by itself.
-pub fn wide_rights() -> Value {
-    let services = [
-        "s3:*",
-        "sqs:*",
-        "dynamodb:*",
-        "secretsmanager:*",
-        "iam:*",
-        "sts:*",
-    ];
-    json!([{"Effect": "Allow", "Action": services, "Resource": "*"}])
-}
-
 impl AwsPlace {
-    /// Sets up guard, role and bucket, and writes the configuration.
+    /// The usual one.
     pub async fn open() -> Self {
+        Self::set(Setting::Boundary).await
+    }
+
+    /// Writes the configuration, sets up what AWS needs for it, and a bucket.
+    pub async fn set(setting: Setting) -> Self {
         let corner = Corner::open().await;
-        let guard = corner.guard("guard-exports", &empty_guard()).await;
-        let role = corner.role("exports", &guard, &wide_rights()).await;
-        let bucket = corner.bucket("orders-exports").await;
+        let account = match setting {
+            Setting::Boundary | Setting::Inline => ACCOUNT,
+            Setting::OtherAccount => OTHER_ACCOUNT,
+        };
+        let there = match setting {
+            Setting::Boundary | Setting::Inline => corner.root.clone(),
+            Setting::OtherAccount => corner.root.with(Keys::root_of(OTHER_ACCOUNT)),
+        };
+        let bucket = corner.bucket_in(&there, "orders-exports").await;
+        let arn = |kind, what| {
+            format!(
+                "arn:aws:iam::{account}:{kind}/countersign/{}-{what}",
+                corner.name
+            )
+        };
         let home = tempfile::tempdir().unwrap();
         let place = Self {
             dir: home.path().join("aws"),
             port: free_ports(next_number()),
             meddler: Meddler::before(&corner).await,
+            guard: arn("policy", "guard-exports"),
+            role: Role {
+                arn: arn("role", "exports"),
+                external_id: format!("{}-external-id-of-exports", corner.name),
+            },
             corner,
+            there,
             bucket,
-            guard,
-            role,
             _home: home,
         };
         let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/aws");
@@ -70,22 +96,45 @@ impl AwsPlace {
         place.edit("catalog/exports.toml", |text| {
             text.replace("orders-exports", &place.bucket)
         });
-        place.edit("countersign.toml", |text| place.configured(&text));
+        place.edit("countersign.toml", |text| place.configured(&text, setting));
+        set_up(&place.corner, &place.there, &place.printed().await).await;
         place
     }
 
-    fn configured(&self, text: &str) -> String {
-        let account = "arn:aws:iam::111111111111";
-        let url = &self.meddler.url;
+    /// What the program says has to be set up.
+    async fn printed(&self) -> Value {
+        let broker = self.corner.broker_arn();
+        let arguments = [
+            "target", "init-iam", "exports", "--broker", &broker, "--json",
+        ];
+        let mut command = countersign("http://127.0.0.1:9", "", &arguments);
+        command.current_dir(&self.dir).envs(self.environment());
+        run(command).await.fine().json()
+    }
+
+    fn configured(&self, text: &str, setting: Setting) -> String {
+        let example = "arn:aws:iam::111111111111";
+        let guard = format!(
+            "kind = \"boundary\"\npolicy_arn = \"{example}:policy/countersign/guard-exports\""
+        );
+        let boundary = format!("kind = \"boundary\"\npolicy_arn = \"{}\"", self.guard);
+        let here = match setting {
+            Setting::Boundary => boundary,
+            Setting::Inline => format!("kind = \"inline\"\nrole_arn = \"{}\"", self.role.arn),
+            Setting::OtherAccount => {
+                let writer = self.role.arn.replace("-exports", "-writer");
+                let id = format!("{}-external-id-of-writer", self.corner.name);
+                format!(
+                    "{boundary}\nwriter = {{ role_arn = \"{writer}\", external_id = \"{id}\" }}"
+                )
+            }
+        };
         let mut text = text.to_owned();
         for (example, here) in [
             ("7480", self.port.to_string().as_str()),
+            (&guard, &here),
             (
-                &format!("{account}:policy/countersign/guard-exports"),
-                &self.guard,
-            ),
-            (
-                &format!("{account}:role/countersign/exports"),
+                &format!("{example}:role/countersign/exports"),
                 &self.role.arn,
             ),
             (
@@ -99,6 +148,7 @@ impl AwsPlace {
             );
             text = text.replace(example, here);
         }
+        let url = &self.meddler.url;
         format!("{text}\n[aws.endpoints]\nsts = \"{url}\"\niam = \"{url}\"\ncanary = \"{url}\"\n")
     }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::laws::beyond_scope;
-use super::place::{AwsPlace, empty_guard, wide_rights};
+use super::place::{AwsPlace, allow_everything};
 use super::{live, revoke};
 use crate::support::aws::ACCOUNT;
 
@@ -65,11 +65,10 @@ async fn case_087_the_brokers_identity_widens_nothing() {
     let broker = place.corner.broker.clone();
     let name = place.role.arn.rsplit('/').next().unwrap();
     let user = place.corner.broker_user();
-    let all = empty_guard().to_string();
-    let rights = json!({"Version": "2012-10-17", "Statement": wide_rights()}).to_string();
+    let all = allow_everything().to_string();
     let other = place
         .corner
-        .guard("work", &empty_guard())
+        .guard("work", &allow_everything())
         .await
         .replace("/countersign/", "/");
     let role = ("RoleName", name);
@@ -79,7 +78,7 @@ async fn case_087_the_brokers_identity_widens_nothing() {
     for (action, fields) in [
         (
             "PutRolePolicy",
-            vec![role, ("PolicyName", "own"), policy(&*rights)],
+            vec![role, ("PolicyName", "own"), policy(&*all)],
         ),
         ("AttachRolePolicy", vec![role, guard]),
         ("DeleteRolePermissionsBoundary", vec![role]),

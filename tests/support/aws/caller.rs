@@ -46,7 +46,7 @@ impl Keys {
     }
 
     /// Those of a session: what AssumeRole answered.
-    fn assumed(answer: &Answer) -> Self {
+    pub fn assumed(answer: &Answer) -> Self {
         Self {
             id: answer.element("AccessKeyId"),
             secret: answer.element("SecretAccessKey"),

@@ -132,14 +132,16 @@ impl Corner {
 
     /// A bucket; its name.
     pub async fn bucket(&self, name: &str) -> String {
+        self.bucket_in(&self.root, name).await
+    }
+
+    /// A bucket in the account of `root`; its name.
+    pub async fn bucket_in(&self, root: &Caller, name: &str) -> String {
         let bucket = format!("{}-{name}", self.name);
         let here = format!(
             "<CreateBucketConfiguration><LocationConstraint>{REGION}</LocationConstraint></CreateBucketConfiguration>"
         );
-        self.root
-            .s3("PUT", &format!("/{bucket}"), &here)
-            .await
-            .fine();
+        root.s3("PUT", &format!("/{bucket}"), &here).await.fine();
         bucket
     }
 }

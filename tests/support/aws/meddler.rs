@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use url::{Url, form_urlencoded};
 
-use super::{Answer, Caller, Corner};
+use super::{Answer, Caller, Corner, Keys};
 
 /// What is done to the broker's calls.
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
@@ -57,6 +57,8 @@ struct Shared {
     calls: Mutex<BTreeMap<String, usize>>,
     /// The version each guard is said to judge by.
     said: Mutex<BTreeMap<String, String>>,
+    /// The first session made of each name.
+    sessions: Mutex<BTreeMap<String, Keys>>,
     /// What takes effect later.
     late: Mutex<JoinSet<()>>,
     http: reqwest::Client,
@@ -74,6 +76,7 @@ impl Meddler {
             held: watch::channel(0).0,
             calls: Mutex::default(),
             said: Mutex::default(),
+            sessions: Mutex::default(),
             late: Mutex::default(),
             http: reqwest::Client::builder().no_proxy().build().unwrap(),
         });
@@ -100,6 +103,20 @@ impl Meddler {
         waited.await.expect("no such call came").unwrap();
     }
 
+    /// The keys AWS made for a lease, whoever got to see them.
+    pub fn minted(&self, lease: &str) -> Option<Caller> {
+        let sessions = self.shared.sessions.lock().unwrap();
+        let keys = sessions.get(lease).cloned();
+        keys.map(|keys| self.shared.root.with(keys))
+    }
+
+    /// Names of the leases AWS has made sessions for.
+    pub fn leases(&self) -> Vec<String> {
+        let sessions = self.shared.sessions.lock().unwrap();
+        let names = sessions.keys().filter(|name| !name.contains('-'));
+        names.cloned().collect()
+    }
+
     /// How many calls of an action have come so far.
     pub fn calls(&self, action: &str) -> usize {
         let calls = self.shared.calls.lock().unwrap();
@@ -111,7 +128,8 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = to_bytes(body, 1 << 20).await.unwrap();
     let form: BTreeMap<String, String> = form_urlencoded::parse(&body).into_owned().collect();
-    let action = form.get("Action").cloned().unwrap_or_default();
+    let field = |name: &str| form.get(name).cloned().unwrap_or_default();
+    let (action, session) = (field("Action"), field("RoleSessionName"));
     let calls = &shared.calls;
     *calls.lock().unwrap().entry(action.clone()).or_default() += 1;
     let meddling = *shared.meddling.borrow();
@@ -132,6 +150,12 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
             shared.as_said(&form, answer)
         }
     };
+    if action == "AssumeRole" && answer.allowed() {
+        let mut sessions = shared.sessions.lock().unwrap();
+        sessions
+            .entry(session)
+            .or_insert_with(|| Keys::assumed(&answer));
+    }
     if matches!(meddling, Meddling::HoldAnswers(of) if of == action) {
         shared.hang(meddling).await;
     }
