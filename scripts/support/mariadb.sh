@@ -61,7 +61,10 @@ stop() {
   local pid
   pid=$(cat "$1/run/server.pid" 2>/dev/null) || return 0
   kill -KILL "$pid" 2>/dev/null || true
-  while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
+  for _ in $(seq 100); do
+    if ! kill -0 "$pid" 2>/dev/null; then return; fi
+    sleep 0.05
+  done
 }
 
 case "${1:-}" in

@@ -31,6 +31,7 @@ pub mod docs;
 pub mod fields;
 pub mod gate;
 pub mod headers;
+mod lease_view;
 pub mod problem;
 pub mod rate;
 pub mod serve;

@@ -7,11 +7,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::Api;
+pub use super::lease_view::{LeaseBrief, LeaseView};
 use crate::domain::quorum::missing;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Agent, AgentProof, Lease, LeaseId, LeaseState, ParameterKind, Party, Person, Request,
-    RequestState, Reviewer, Time,
+    Action, Agent, AgentProof, ParameterKind, Party, Person, Request, RequestState, Reviewer, Time,
 };
 
 /// A page of a list.
@@ -63,21 +63,6 @@ pub struct ReviewView {
     /// When.
     #[schema(value_type = String, format = DateTime)]
     pub at: Time,
-}
-
-/// The lease in force.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct LeaseBrief {
-    /// Its id.
-    pub id: String,
-    /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
-    pub state: &'static str,
-    /// Since when it is seen to be cut off.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub cut_off_at: Option<Time>,
-    /// When the credential runs out: while it lives, and while it is cut off.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub expires_at: Option<Time>,
 }
 
 /// A scope explained.
@@ -181,15 +166,7 @@ impl RequestView {
             submitted_at: request.submitted_at,
             pending_until: submission.pending_until,
             collect_until: collect_until(&request.state),
-            lease: request.lease().map(|id| {
-                let lease = api.broker.lease(id);
-                LeaseBrief {
-                    id: id.to_string(),
-                    state: api.broker.stage(request),
-                    cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
-                    expires_at: lease.as_ref().and_then(expires_at),
-                }
-            }),
+            lease: request.lease().map(|id| LeaseBrief::of(api, id, request)),
             review_url: api.review_url(request.id()),
             explanation: ExplanationView {
                 words: explained.words,
@@ -259,62 +236,6 @@ fn answer_word(answer: VerdictAnswer) -> &'static str {
         VerdictAnswer::Allow => "allow",
         VerdictAnswer::Review => "review",
         VerdictAnswer::Deny => "deny",
-    }
-}
-
-fn expires_at(lease: &Lease) -> Option<Time> {
-    match lease.state {
-        LeaseState::Live
-        | LeaseState::Ending {
-            cut_off: Some(_), ..
-        } => Some(lease.expires),
-        LeaseState::Issuing { .. } | LeaseState::Ending { cut_off: None, .. } => None,
-    }
-}
-
-/// A lease.
-#[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "request": "req_01kb0m4v9s1a2b3c4d5e6f7g8h",
-    "agent": "billing-bot", "action": "orders.export", "target": "shop", "state": "live",
-    "expires_at": "2026-11-22T10:45:00.000Z"
-}))]
-pub struct LeaseView {
-    /// Its id.
-    pub id: String,
-    /// The request it serves.
-    pub request: String,
-    /// Who holds it.
-    pub agent: String,
-    /// For what.
-    pub action: String,
-    /// Where.
-    pub target: String,
-    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
-    /// `ended` once it has run out.
-    pub state: &'static str,
-    /// Since when it is seen to be cut off.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub cut_off_at: Option<Time>,
-    /// When the credential runs out: while it lives, and while it is cut off.
-    #[schema(value_type = Option<String>, format = DateTime)]
-    pub expires_at: Option<Time>,
-}
-
-impl LeaseView {
-    /// The lease `id` of `request`.
-    pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
-        let lease = api.broker.lease(id);
-        Self {
-            id: id.to_string(),
-            request: request.id().to_string(),
-            agent: request.sealed().agent.to_string(),
-            action: request.sealed().action.to_string(),
-            target: request.sealed().target.to_string(),
-            state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
-            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
-            expires_at: lease.as_ref().and_then(expires_at),
-        }
     }
 }
 

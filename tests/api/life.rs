@@ -127,6 +127,9 @@ async fn a_holder_who_waits_on_a_lease_learns_of_its_end_at_once() {
         .unwrap();
     assert_eq!(waited.header("preference-applied"), "wait=50");
     assert_ne!(waited.json()["state"], "live", "{waited:?}");
+    if waited.json()["state"] != "ended" {
+        assert_eq!(waited.json()["cause"], "revoked", "{waited:?}");
+    }
     let again = bench.get(&path).bearer(BOT).header("prefer", "wait=50");
     let at_once = tokio::time::timeout(Duration::from_secs(20), again.send());
     assert_ne!(at_once.await.unwrap().json()["state"], "live");

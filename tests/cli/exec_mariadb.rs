@@ -19,7 +19,10 @@ async fn the_client_finds_its_credential_until_the_lease_ends() {
     let fake = Fake::start("approved").await;
     let credential = json!({"kind": "mariadb", "host": minted.host, "port": minted.port, "database": minted.database,
         "user": minted.user, "password": minted.password.expose_secret(), "verify_tls": false, "ca_pem": null});
-    fake.tell(|script| script.credential = Some(credential));
+    fake.tell(|script| {
+        script.credential = Some(credential);
+        script.starts_anew = Some("approved");
+    });
     let exec = async |options: &[&str], script: &str| {
         let arguments = [&ASK[..], options, &["--", "sh", "-c", script]].concat();
         let mut command = countersign(&fake, &arguments);

@@ -348,7 +348,7 @@ impl IamGuard {
         Ok(created.create_policy_version_result.policy_version.number())
     }
 
-    /// Writes and reads back. `before` is the number of the newest version that was known.
+    /// Writes and reads back.
     async fn write(&self, document: &str, wanted: &[Meaning]) -> Result<InForce, EndError> {
         let failed = |trouble: Trouble| trouble.while_ending("guard_refused");
         match self.kind {

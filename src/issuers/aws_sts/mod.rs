@@ -13,6 +13,7 @@ mod login;
 mod policy;
 mod preparation;
 mod rehearsal;
+mod resource;
 mod scope;
 mod sessions;
 mod trouble;

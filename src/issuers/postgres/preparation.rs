@@ -171,7 +171,7 @@ mod tests {
     #[test]
     fn names_are_quoted_and_rows_only_when_used() {
         let scope = json!({"roles": ["orders_ro"]});
-        let sql = preparation_sql(&target(), &[scope.clone()]).unwrap();
+        let sql = preparation_sql(&target(), std::slice::from_ref(&scope)).unwrap();
         assert!(sql.contains("GRANT \"orders_ro\" TO \"countersign_broker\" WITH ADMIN TRUE"));
         assert!(!sql.contains("lease_scope"));
         let rows = json!({"roles": ["orders_ro"], "rows": {"country": "{country}"}});

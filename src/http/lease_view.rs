@@ -1,0 +1,117 @@
+//! A lease as the API shows it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Api;
+use crate::domain::{EndCause, Lease, LeaseId, LeaseState, Request, Time};
+
+/// The lease in force.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeaseBrief {
+    /// Its id.
+    pub id: String,
+    /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
+    pub state: &'static str,
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<EndCause>,
+    /// Since when it is being ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
+}
+
+impl LeaseBrief {
+    /// The lease `id` of `request`.
+    pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
+        let lease = api.broker.lease(id);
+        let end = lease.as_ref().and_then(end);
+        Self {
+            id: id.to_string(),
+            state: api.broker.stage(request),
+            cause: end.map(|(cause, _)| cause),
+            since: end.map(|(_, since)| since),
+            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
+            expires_at: lease.as_ref().and_then(expires_at),
+        }
+    }
+}
+
+fn expires_at(lease: &Lease) -> Option<Time> {
+    match lease.state {
+        LeaseState::Live
+        | LeaseState::Ending {
+            cut_off: Some(_), ..
+        } => Some(lease.expires),
+        LeaseState::Issuing { .. } | LeaseState::Ending { cut_off: None, .. } => None,
+    }
+}
+
+/// Why it is being ended, and since when.
+fn end(lease: &Lease) -> Option<(EndCause, Time)> {
+    match lease.state {
+        LeaseState::Ending { cause, since, .. } => Some((cause, since)),
+        LeaseState::Issuing { .. } | LeaseState::Live => None,
+    }
+}
+
+/// A lease.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "request": "req_01kb0m4v9s1a2b3c4d5e6f7g8h",
+    "agent": "billing-bot", "action": "orders.export", "target": "shop", "state": "live",
+    "expires_at": "2026-11-22T10:45:00.000Z"
+}))]
+pub struct LeaseView {
+    /// Its id.
+    pub id: String,
+    /// The request it serves.
+    pub request: String,
+    /// Who holds it.
+    pub agent: String,
+    /// For what.
+    pub action: String,
+    /// Where.
+    pub target: String,
+    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out.
+    pub state: &'static str,
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    #[schema(value_type = Option<String>)]
+    pub cause: Option<EndCause>,
+    /// Since when it is being ended.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Time>,
+    /// Since when it is seen to be cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub cut_off_at: Option<Time>,
+    /// When the credential runs out: while it lives, and while it is cut off.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Time>,
+}
+
+impl LeaseView {
+    /// The lease `id` of `request`.
+    pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
+        let lease = api.broker.lease(id);
+        let end = lease.as_ref().and_then(end);
+        Self {
+            id: id.to_string(),
+            request: request.id().to_string(),
+            agent: request.sealed().agent.to_string(),
+            action: request.sealed().action.to_string(),
+            target: request.sealed().target.to_string(),
+            state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
+            cause: end.map(|(cause, _)| cause),
+            since: end.map(|(_, since)| since),
+            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
+            expires_at: lease.as_ref().and_then(expires_at),
+        }
+    }
+}
