@@ -36,14 +36,9 @@ pub(crate) struct InitIam {
     /// The role or user the broker is in AWS.
     #[arg(long, value_name = "ARN")]
     broker: String,
-    /// `countersign.toml`, or the directory it is in.
-    #[arg(
-        long,
-        env = "COUNTERSIGN_CONFIG",
-        default_value = ".",
-        value_name = "DIR|FILE"
-    )]
-    config: PathBuf,
+    /// The directory with `countersign.toml`.
+    #[arg(default_value = ".")]
+    dir: PathBuf,
 }
 
 impl TargetCommand {
@@ -69,7 +64,7 @@ impl InitSql {
 
 impl InitIam {
     fn run(self, output: Output) -> Result<Exit, Failure> {
-        let documents = wiring::init_iam(&self.config, &self.target, &self.broker)?;
+        let documents = wiring::init_iam(&self.dir, &self.target, &self.broker)?;
         if output.json {
             output.object(&documents)?;
         } else {

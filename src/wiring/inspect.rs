@@ -147,13 +147,8 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
 ///
 /// # Errors
 /// When the configuration cannot be read, or has no such target.
-pub fn init_iam(config: &Path, target: &str, broker: &str) -> anyhow::Result<serde_json::Value> {
-    let file = if config.is_dir() {
-        config.join("countersign.toml")
-    } else {
-        config.to_owned()
-    };
-    let issuer = Setup::read(&file)?.aws_target(&target.parse()?)?;
+pub fn init_iam(dir: &Path, target: &str, broker: &str) -> anyhow::Result<serde_json::Value> {
+    let issuer = Setup::read(&dir.join("countersign.toml"))?.aws_target(&target.parse()?)?;
     let preparation = issuer.preparation(broker).map_err(anyhow::Error::msg)?;
     Ok(preparation.to_json())
 }
