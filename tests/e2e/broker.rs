@@ -94,7 +94,7 @@ impl Broker {
             log: log.to_owned(),
             arguments,
             environment,
-            http: Client::new(),
+            http: client(),
         };
         broker.ready().await;
         broker
@@ -234,6 +234,12 @@ pub fn new_key() -> String {
     let mut bytes = [0; 16];
     SystemEntropy.fill(&mut bytes);
     hex::encode(bytes)
+}
+
+/// It gives idle connections up before the broker does.
+fn client() -> Client {
+    let builder = Client::builder().pool_idle_timeout(Duration::from_secs(3));
+    builder.build().unwrap()
 }
 
 async fn send(call: RequestBuilder) -> Answer {

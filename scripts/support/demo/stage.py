@@ -150,15 +150,17 @@ class Stage:
     def start_broker(self):
         with open(self.dir / "broker.log", "ab") as log:
             self.broker = subprocess.Popen([self.program, "dev", self.shop], stdout=log, stderr=log, start_new_session=True)
-        until("the broker is ready", self._ready, 60)
+        until("the broker is ready", lambda: self.ready(self.broker, self.url), 60)
         return self.broker
 
-    def _ready(self):
-        if self.broker.poll() is not None:
-            raise Failed(f"the broker ended with code {self.broker.returncode}")
+    @staticmethod
+    def ready(broker, url):
+        """Whether a broker serves; it is a failure when it has ended instead."""
+        if broker.poll() is not None:
+            raise Failed(f"the broker ended with code {broker.returncode}")
         try:
             direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-            with direct.open(f"{self.url}/readyz", timeout=5) as answer:
+            with direct.open(f"{url}/readyz", timeout=5) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False
@@ -182,19 +184,32 @@ class Stage:
 
     # --- commands ---
 
-    def environment(self, token):
-        """A plain environment, with nothing of ours or of PostgreSQL's in it."""
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PG"))}
+    def environment(self, url, token):
+        """A plain environment, with nothing of ours, of PostgreSQL's or of AWS's in it."""
+        plain = {name: value for name, value in os.environ.items() if not name.startswith(("COUNTERSIGN_", "PG", "AWS_"))}
         path = f"{self.program.parent}:{plain.get('PATH', '/usr/bin:/bin')}"
-        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": self.url, "COUNTERSIGN_TOKEN_FILE": str(token), "LC_ALL": "C.UTF-8"}
+        return {**plain, "PATH": path, "COUNTERSIGN_ADDR": url, "COUNTERSIGN_TOKEN_FILE": str(token), "LC_ALL": "C.UTF-8"}
+
+    def as_agent_of(self, broker):
+        return self.environment(broker.url, self.agent_key)
+
+    def as_operator_of(self, broker):
+        return self.environment(broker.url, broker.state / "operator.token")
 
     @property
     def as_agent(self):
-        return self.environment(self.agent_key)
+        return self.as_agent_of(self)
 
     @property
     def as_operator(self):
-        return self.environment(self.state / "operator.token")
+        return self.as_operator_of(self)
+
+    def output(self, command, environment):
+        """What a command of ours prints."""
+        done = subprocess.run([self.program, *command], env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        if done.returncode != 0:
+            raise Failed(f"`countersign {' '.join(command)}`: {done.stderr.strip()}")
+        return done.stdout
 
     def start(self, command, **options):
         """Starts a command in a process group of its own; it ends with the stage at the latest."""

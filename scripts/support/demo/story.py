@@ -1,4 +1,4 @@
-"""The story: six chapters, each of them checked against what the database itself says."""
+"""The story: seven chapters, each of them checked against what the database, or AWS, itself says."""
 
 import hashlib
 import json
@@ -6,12 +6,13 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 import traceback
 
+from demo.aws import aws
 from demo.people import Person
+from demo.reading import entries, of_lease, tell_lease
 from demo.stage import ROOT, Failed, kill_group, until
 
 REPORT = "SELECT status, count(*), (sum(amount_cents) / 100.0)::numeric(10, 2) AS euros FROM shop.orders GROUP BY status ORDER BY status"
@@ -37,7 +38,7 @@ echo "done, leaving a session of $PGUSER open"
 
 
 def play(stage, show):
-    for chapter in (routine, export, session_held_open, killed_agent, killed_broker, ledger):
+    for chapter in (routine, export, session_held_open, killed_agent, killed_broker, ledger, aws):
         try:
             chapter(stage, show)
         except Failed as failed:
@@ -275,35 +276,8 @@ def stay(stage, show):
 
 
 def details(stage, request):
-    answer = output(stage, ["countersign", "--json", "show", request], stage.as_operator)
+    answer = stage.output(["--json", "show", request], stage.as_operator)
     return json.loads(answer)
-
-
-def output(stage, command, environment):
-    program = [stage.program, *command[1:]]
-    done = subprocess.run(program, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    if done.returncode != 0:
-        raise Failed(f"`{' '.join(command)}`: {done.stderr.strip()}")
-    return done.stdout
-
-
-def entries(stage):
-    """The whole ledger, as the broker gives it to its operator."""
-    lines = output(stage, ["countersign", "ledger", "export"], stage.as_operator).splitlines()
-    found = [json.loads(line) for line in lines]
-    return [json.loads(line["entry"]) for line in found if "entry" in line]
-
-
-def of_lease(stage, lease):
-    return [entry for entry in entries(stage) if entry["event"].get("lease") == lease]
-
-
-def tell_lease(stage, show, lease):
-    for entry in of_lease(stage, lease):
-        event = entry["event"]
-        facts = {name: event[name] for name in ("cause", "mint_until", "expires", "outcome", "proof") if name in event}
-        facts = ", ".join(f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in facts.items())
-        show.tell(f"  {entry['seq']:4}  {entry['time']}  {event['kind']:17}  {facts}")
 
 
 def names(ran, entry):

@@ -1,6 +1,7 @@
 //! Guards of every kind, the kill switch, and two brokers that write one guard.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use countersign::system::{Clock as _, SystemClock};
@@ -141,7 +142,9 @@ async fn l12_case_092_two_brokers_revoke_at_once_through_one_guard_and_lose_no_e
     let place = AwsPlace::open().await;
     store_in_postgres(&place).await;
     let left = replica(&place, "left", place.port).await;
+    let private = fs::Permissions::from_mode(0o700);
     fs::create_dir(place.dir.join("right")).unwrap();
+    fs::set_permissions(place.dir.join("right"), private).unwrap();
     for name in ["ledger.key", "operator.token"] {
         let text = fs::read_to_string(place.dir.join("left").join(name)).unwrap();
         private_file(&place.dir.join("right").join(name), &text);

@@ -46,9 +46,10 @@ fn name(printed: &Value) -> &str {
 
 async fn make_role(there: &Caller, role: &Value, boundary: Option<&str>) {
     let trust = role["trust_policy"].to_string();
+    let (_, path) = role["arn"].as_str().unwrap().split_once(":role").unwrap();
     let mut fields = vec![
         ("RoleName", name(role)),
-        ("Path", "/countersign/"),
+        ("Path", path.strip_suffix(name(role)).unwrap()),
         ("AssumeRolePolicyDocument", &trust),
     ];
     fields.extend(boundary.map(|arn| ("PermissionsBoundary", arn)));
