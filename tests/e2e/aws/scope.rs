@@ -118,8 +118,19 @@ async fn case_087_the_brokers_identity_widens_nothing() {
         let answer = broker.iam(action, &fields).await;
         assert!(answer.denied(), "{action}: {answer:?}");
     }
-    // A guard that allows everything allows nothing: what a role may do is its own policy's to say.
-    let fields = [guard, policy(&all), ("SetAsDefault", "true")];
+}
+
+/// What a role may do is its own policy's to say.
+#[tokio::test]
+async fn case_087_a_guard_that_allows_everything_allows_nothing() {
+    let place = AwsPlace::open().await;
+    let broker = place.corner.broker.clone();
+    let all = allow_everything().to_string();
+    let fields = [
+        ("PolicyArn", place.guard.as_str()),
+        ("PolicyDocument", &all),
+        ("SetAsDefault", "true"),
+    ];
     broker.iam("CreatePolicyVersion", &fields).await.fine();
     assert!(broker.put(&place.bucket, "a").await.denied());
     let session = [
@@ -130,7 +141,12 @@ async fn case_087_the_brokers_identity_widens_nothing() {
     ];
     let narrow = json!([{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]);
     let rights = json!({"Version": "2012-10-17", "Statement": narrow}).to_string();
-    let fields = [role, ("PolicyName", "own"), policy(&rights)];
+    let name = place.role.arn.rsplit('/').next().unwrap();
+    let fields = [
+        ("RoleName", name),
+        ("PolicyName", "own"),
+        ("PolicyDocument", &rights),
+    ];
     place.corner.root.iam("PutRolePolicy", &fields).await.fine();
     let session = broker.assume(&session).await.unwrap();
     assert!(session.put(&place.bucket, "a").await.denied());
