@@ -5,7 +5,18 @@ use serde_json::json;
 use super::laws::beyond_scope;
 use super::place::{AwsPlace, allow_everything};
 use super::{live, revoke};
+use crate::e2e::cli::local;
 use crate::support::aws::ACCOUNT;
+
+#[tokio::test]
+async fn the_example_checks_without_a_word_of_blame() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let checked = local(&["check", "examples/aws"], root).await.fine();
+    assert!(
+        checked.out.starts_with("ok ") && checked.out.lines().count() == 1,
+        "{checked:?}"
+    );
+}
 
 #[tokio::test]
 async fn case_085_a_credential_does_what_its_scope_says_and_nothing_else() {
