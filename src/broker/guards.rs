@@ -170,7 +170,7 @@ impl Broker {
         if !self.guards.names().any(|name| name == guard) {
             let detail = format!("there is no guard {guard}");
             let next = "Check its name under [guards] in countersign.toml.";
-            return Err(Refusal::new(RefusalCode::NotFound, detail, next).into());
+            return Err(Refusal::new(RefusalCode::UnknownGuard, detail, next).into());
         }
         let command = Command::ShutGuard {
             guard: guard.clone(),

@@ -259,6 +259,7 @@ pub enum RefusalCode {
     NotFound,
     UnknownAction,
     UnknownAgent,
+    UnknownGuard,
     AgentExists,
     AgentDisabled,
     InvalidParameters,
@@ -295,6 +296,8 @@ impl RefusalCode {
             RefusalCode::UnknownAction => "unknown_action",
             // No such agent.
             RefusalCode::UnknownAgent => "unknown_agent",
+            // There is no such guard.
+            RefusalCode::UnknownGuard => "unknown_guard",
             // The name is taken, now or in the past.
             RefusalCode::AgentExists => "agent_exists",
             // The agent may no longer ask.

@@ -169,7 +169,7 @@ pub const ROUTES: &[Route] = &[
     post(
         "/v1/guards/{name}/shut",
         &[Operator],
-        no_body![(404, "not_found")],
+        no_body![(404, "not_found"), (404, "unknown_guard")],
     ),
     get("/v1/agents", &[Operator], &[]),
     post("/v1/agents", &[Operator], with_body![(409, "agent_exists")]),

@@ -231,7 +231,9 @@ fn same_code(pair: &[Mistake]) -> bool {
 /// The status of each refusal.
 pub fn status_of(code: RefusalCode) -> StatusCode {
     match code {
-        RefusalCode::NotFound | RefusalCode::UnknownAgent => StatusCode::NOT_FOUND,
+        RefusalCode::NotFound | RefusalCode::UnknownAgent | RefusalCode::UnknownGuard => {
+            StatusCode::NOT_FOUND
+        }
         RefusalCode::UnknownAction
         | RefusalCode::InvalidParameters
         | RefusalCode::InvalidScope

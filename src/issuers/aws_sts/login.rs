@@ -130,7 +130,7 @@ impl Login {
             return Ok(credentials.clone());
         }
         let credentials = self.provider.provide_credentials().await.map_err(|why| {
-            let why = aws_sdk_sts::error::DisplayErrorContext(&why).to_string();
+            let why = sessions::causes(&why);
             Trouble::Unsent(format!(
                 "the broker has no AWS credentials: {why}; see `credentials` under [aws]"
             ))
