@@ -17,7 +17,7 @@ use crate::e2e::until;
 use countersign::system::{Clock as _, SystemClock};
 
 /// Leases in all.
-const LEASES: usize = 120;
+const LEASES: usize = 80;
 /// How many agents' errands are under way at a time.
 const AT_ONCE: usize = 24;
 /// Every so many are revoked.
