@@ -13,6 +13,15 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/e2e/aws/laws.rs",
+        "waits for the second a lease ends at, and asks again until then",
+    ),
+    (
+        "tests/e2e/aws/many.rs",
+        "waits for the second a lease ends at",
+    ),
+    ("tests/support/aws/meddler.rs", "makes AWS slow"),
+    (
         "tests/issuers/conformance.rs",
         "asks again until a condition holds, with a deadline",
     ),

@@ -3,6 +3,7 @@
 mod aws_account;
 mod aws_bench;
 mod aws_guards;
+mod aws_many;
 mod aws_rehearsal;
 mod aws_sessions;
 mod aws_suite;

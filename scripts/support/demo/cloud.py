@@ -40,6 +40,7 @@ class Cloud:
         self.broker = None
 
     def set_up(self):
+        self.stage.say("starting an emulator of AWS, and a broker: countersign dev examples/aws")
         start = [SUPPORT / "ministack.sh", "start", self.stage.dir / "ministack", self.ministack]
         started = subprocess.run(start, stdout=subprocess.PIPE, text=True)
         if started.returncode != 0:

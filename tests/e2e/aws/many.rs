@@ -1,4 +1,4 @@
-//! A thousand leases through one guard, with revocations in between.
+//! Many leases through one guard and one broker, with revocations in between.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::e2e::until;
 use countersign::system::{Clock as _, SystemClock};
 
 /// Leases in all.
-const LEASES: usize = 1000;
+const LEASES: usize = 80;
 /// How many agents' errands are under way at a time.
-const AT_ONCE: usize = 96;
+const AT_ONCE: usize = 24;
 /// Every so many are revoked.
-const REVOKED: usize = 8;
+const REVOKED: usize = 5;
 /// How long each lives, in seconds.
 const TTL: u64 = 4;
 /// And those that are revoked.
-const LONG_TTL: u64 = 20;
+const LONG_TTL: u64 = 15;
 
 /// Agents that share them: each may call so and so often a minute.
-const AGENTS: usize = 8;
+const AGENTS: usize = 3;
 
 struct Errands<'a> {
     place: &'a AwsPlace,
@@ -104,7 +104,7 @@ impl Errands<'_> {
 }
 
 #[tokio::test]
-async fn l04_of_a_thousand_leases_none_is_denied_wrongly_and_none_works_on() {
+async fn l04_of_many_leases_none_is_denied_wrongly_and_none_works_on() {
     let place = AwsPlace::open().await;
     place.edit("policies/exports.cedar", |text| {
         text.replace("principal == Agent::\"exporter\"", "principal")
@@ -128,7 +128,7 @@ async fn l04_of_a_thousand_leases_none_is_denied_wrongly_and_none_works_on() {
     let wrong = join_all((0..AT_ONCE).map(|_| errands.run_one_after_another())).await;
     let wrong: Vec<_> = wrong.into_iter().flatten().collect();
     assert_eq!(wrong, []);
-    assert!(place.meddler.calls("CreatePolicyVersion") > 5);
+    assert!(place.meddler.calls("CreatePolicyVersion") > 2);
     until("all leases have ended", async || {
         let open = broker.get("/v1/leases", &errands.operator).await.body;
         open["data"].as_array().unwrap().is_empty().then_some(())
