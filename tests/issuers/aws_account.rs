@@ -99,7 +99,26 @@ impl Account {
         Self::with(corner, guard, role).await
     }
 
-    pub async fn with(corner: Corner, guard_config: GuardConfig, role: Role) -> Self {
+    /// With a guard that is an inline policy, as the boundary is taken.
+    pub async fn open_inline() -> Self {
+        let corner = Corner::open().await;
+        let theirs = corner.guard("theirs", &empty_guard()).await;
+        let role = corner.role("role", &theirs, &wide_rights()).await;
+        // The emulator judges calls about a role by its ARN without the path.
+        let pathless = role.arn.replace("/countersign/", "/");
+        let rights = json!([
+            {"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "Resource": role.arn},
+            {"Effect": "Allow", "Action": ["iam:GetRolePolicy", "iam:PutRolePolicy"], "Resource": [role.arn, pathless]}
+        ]);
+        corner.let_broker(&policy(&rights)).await;
+        let guard = GuardConfig::Inline {
+            role_arn: role.arn.clone(),
+            writer: None,
+        };
+        Self::with(corner, guard, role).await
+    }
+
+    async fn with(corner: Corner, guard_config: GuardConfig, role: Role) -> Self {
         let meddler = Meddler::before(&corner).await;
         let bucket = corner.bucket("orders").await;
         let cloud = cloud(&meddler.url, &corner.broker.keys);
@@ -138,17 +157,27 @@ impl Account {
         Session {
             handle: lease::handle_of(&lease),
             expires: credential.expires,
-            holder: self.corner.root.with(Keys {
-                id: credential.access_key_id,
-                secret: credential.secret_access_key.expose_secret().to_owned(),
-                token: Some(credential.session_token.expose_secret().to_owned()),
-            }),
+            holder: self.holder(&credential),
         }
+    }
+
+    /// Whoever holds a credential, at AWS itself.
+    pub fn holder(&self, credential: &AwsCredential) -> Caller {
+        self.corner.root.with(Keys {
+            id: credential.access_key_id.clone(),
+            secret: credential.secret_access_key.expose_secret().to_owned(),
+            token: Some(credential.session_token.expose_secret().to_owned()),
+        })
     }
 
     /// Whether a session can do what it is for.
     pub async fn works(&self, session: &Session) -> bool {
-        let put = session.holder.put(&self.bucket, "exports/acme/a").await;
+        self.may_put(&session.holder).await
+    }
+
+    /// Whether its holder can do what a session is for.
+    pub async fn may_put(&self, holder: &Caller) -> bool {
+        let put = holder.put(&self.bucket, "exports/acme/a").await;
         assert!(put.allowed() || put.denied(), "{put:?}");
         put.allowed()
     }

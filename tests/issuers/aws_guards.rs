@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::aws_account::{Account, cloud, content, empty_guard, issuer, wide_rights};
 use super::shop::draw_lease;
-use crate::support::aws::{Corner, Role, policy};
+use crate::support::aws::{Corner, Meddling, Role, policy};
 
 fn handle() -> String {
     lease::handle_of(&draw_lease())
@@ -88,32 +88,22 @@ async fn case_092_two_hundred_revocations_fit_and_meet_no_version_limit() {
     assert_eq!(full.code, "guard_full");
 }
 
+/// The broker has not crashed, so it remembers another version than the one that is in force.
 #[tokio::test]
-async fn a_guard_can_be_an_inline_policy_where_the_boundary_is_taken() {
-    let corner = Corner::open().await;
-    let theirs = corner.guard("theirs", &empty_guard()).await;
-    let role = corner.role("role", &theirs, &wide_rights()).await;
-    // The emulator judges calls about a role by its ARN without the path.
-    let pathless = role.arn.replace("/countersign/", "/");
-    let rights = json!([
-        {"Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"], "Resource": role.arn},
-        {"Effect": "Allow", "Action": ["iam:GetRolePolicy", "iam:PutRolePolicy"], "Resource": [role.arn, pathless]}
-    ]);
-    corner.let_broker(&policy(&rights)).await;
-    let guard = GuardConfig::Inline {
-        role_arn: role.arn.clone(),
-        writer: None,
-    };
-    let account = Account::with(corner, guard, role).await;
-    account.cut(&[]).await.unwrap();
-    let rehearsal = account.issuer.rehearse(&[account.scope()]).await.unwrap();
-    assert!(rehearsal.problems.is_empty(), "{:#?}", rehearsal.problems);
-    let (cut, other) = (account.mint(600).await, account.mint(600).await);
-    account.cut(&[&cut.handle]).await.unwrap();
-    assert!(!account.works(&cut).await);
-    assert!(account.works(&other).await);
-    let proof = account.issuer.prove(&cut.handle, Some(cut.expires)).await;
-    assert!(matches!(proof, Ok(Proof::CutOff { .. })), "{proof:?}");
+async fn l03_a_publish_whose_answer_is_lost_is_made_good_by_the_next() {
+    let account = Account::open().await;
+    let (a, b) = (handle(), handle());
+    account.cut(&[&a]).await.unwrap();
+    account
+        .meddler
+        .meddle(Meddling::HoldAnswers("CreatePolicyVersion"));
+    let lost = account.cut(&[&a, &b]).await.unwrap_err();
+    assert_eq!(lost.code, "target_unavailable");
+    account.meddler.meddle(Meddling::None);
+    let writes = account.meddler.calls("CreatePolicyVersion");
+    account.cut(&[&a, &b]).await.unwrap();
+    assert_eq!(account.meddler.calls("CreatePolicyVersion"), writes);
+    assert!(account.guard.holds(&content(&[&a, &b])).await.unwrap());
 }
 
 #[tokio::test]

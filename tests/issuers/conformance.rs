@@ -1,6 +1,5 @@
 //! What every issuer promises, on every server: one suite, and a bench for each kind of target.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use countersign::domain::{LeaseId, RequestId, Seconds, Time, lease};
@@ -17,8 +16,8 @@ pub trait Bench: Sized {
     const MINT_MESSAGE: &'static str;
     /// Whether the target can say what exists there.
     const LISTS: bool = true;
-    /// Whether the target itself refuses a mint that reaches it too late.
-    const MINTS_IN_TIME: bool = true;
+    /// Whether a mint is a single message: while it goes unanswered, nobody knows whether it arrived, nor when it will.
+    const ONE_MESSAGE: bool = false;
 
     /// A use of a credential that goes on: an open connection, or all a client needs.
     type Session;
@@ -41,8 +40,9 @@ pub trait Bench: Sized {
     async fn try_beyond(&self, credential: &Credential) -> Vec<String>;
     /// What is left of an ended credential, as the target's administrator sees it.
     async fn leftovers(&self, handle: &str) -> Vec<String>;
-    /// Does the first `steps` steps of an end, as a broker that crashed after them; false when there are fewer.
-    async fn end_halfway(&self, handle: &str, steps: usize) -> bool;
+    /// Does the first `steps` steps of an end, as a broker that crashed after them; false when there are no more. `content` is
+    /// what its ledger has the guard deny, if there is one.
+    async fn end_halfway(&self, handle: &str, content: &GuardContent, steps: usize) -> bool;
 }
 
 pub fn draw_lease() -> LeaseId {
@@ -87,8 +87,8 @@ struct Suite<B: Bench> {
     bench: B,
     issuer: Box<dyn Issuer>,
     scope: Value,
-    /// What the broker's ledger would have the guard deny.
-    cut: BTreeSet<String>,
+    /// What the broker's ledger has the guard deny.
+    content: GuardContent,
 }
 
 impl<B: Bench> Suite<B> {
@@ -98,14 +98,19 @@ impl<B: Bench> Suite<B> {
         let suite = |bench: B| Self {
             issuer: bench.issuer(None),
             scope: bench.scope(),
-            cut: BTreeSet::new(),
+            content: GuardContent::default(),
             bench,
         };
         benches.into_iter().map(suite).collect()
     }
 
     async fn mint(&self) -> Minted {
-        let order = order_for(&draw_lease(), &self.scope);
+        self.mint_for(Seconds(600)).await
+    }
+
+    async fn mint_for(&self, ttl: Seconds) -> Minted {
+        let mut order = order_for(&draw_lease(), &self.scope);
+        order.expires = order.now.plus(ttl);
         let credential = self.issuer.mint(&order).await.unwrap();
         Minted {
             handle: lease::handle_of(&order.lease),
@@ -118,13 +123,9 @@ impl<B: Bench> Suite<B> {
     async fn end(&mut self, handle: &str) {
         self.issuer.end(handle, &self.scope).await.unwrap();
         if let Some(guard) = self.issuer.guard() {
-            self.cut.insert(handle.into());
-            let content = GuardContent {
-                cut: self.cut.clone(),
-                issued_before: None,
-            };
-            guard.publish(&content).await.unwrap();
-            assert!(guard.holds(&content).await.unwrap());
+            self.content.cut.insert(handle.into());
+            guard.publish(&self.content).await.unwrap();
+            assert!(guard.holds(&self.content).await.unwrap());
         }
     }
 
@@ -160,8 +161,8 @@ impl<B: Bench> Suite<B> {
         listed.iter().any(|other| other == handle)
     }
 
-    /// Asserts that nothing was minted through `issuer` and everything else says so too.
-    async fn assert_unavailable(&self, issuer: &dyn Issuer) {
+    /// Asserts that nothing can be done through `issuer` and that it says so; what it says of a mint.
+    async fn assert_unavailable(&self, issuer: &dyn Issuer) -> MintError {
         let order = order_for(&draw_lease(), &self.scope);
         let handle = lease::handle_of(&draw_lease());
         let (minted, ended, proven, listed, rehearsed) = tokio::join!(
@@ -176,10 +177,6 @@ impl<B: Bench> Suite<B> {
             issuer.list(),
             issuer.rehearse(&[]),
         );
-        assert!(
-            matches!(minted, Err(MintError::Unavailable { .. })),
-            "{minted:?}"
-        );
         for error in [ended.unwrap_err(), proven.unwrap_err()] {
             assert_eq!(error.code, "target_unavailable", "{error}");
         }
@@ -187,6 +184,7 @@ impl<B: Bench> Suite<B> {
             assert_eq!(listed.unwrap_err().code, "target_unavailable");
         }
         assert!(rehearsed.is_err());
+        minted.unwrap_err()
     }
 }
 
@@ -241,14 +239,32 @@ pub async fn l04_a_crash_at_any_step_of_the_end_is_made_good<B: Bench>() {
         for steps in 0.. {
             let minted = suite.mint().await;
             let mut session = suite.begin(&minted).await;
-            let done = suite.bench.end_halfway(&minted.handle, steps).await;
+            suite.content.cut.insert(minted.handle.clone());
+            let more = suite
+                .bench
+                .end_halfway(&minted.handle, &suite.content, steps)
+                .await;
             suite.end_for_good(&minted).await;
             assert!(!suite.bench.works(&mut session).await);
-            if !done {
+            if !more {
                 assert!(steps > 1, "an end has steps");
                 break;
             }
         }
+        suite.bench.close().await;
+    }
+}
+
+pub async fn l04_when_its_time_is_over_it_is_gone<B: Bench>() {
+    for mut suite in Suite::<B>::on_all().await {
+        let minted = suite.mint_for(Seconds(5)).await;
+        suite.begin(&minted).await;
+        suite.end(&minted.handle).await;
+        until(async || SystemClock::start().now() > minted.expires).await;
+        let expires = Some(minted.expires);
+        let proof = suite.issuer.prove(&minted.handle, expires).await.unwrap();
+        assert!(matches!(proof, Proof::Gone(_)), "{proof:?}");
+        assert!(suite.bench.begin(&minted.credential).await.is_err());
         suite.bench.close().await;
     }
 }
@@ -259,7 +275,11 @@ pub async fn a_target_that_is_down_is_unavailable<B: Bench>() {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let issuer = suite.bench.issuer(Some(port));
-        suite.assert_unavailable(&*issuer).await;
+        let minted = suite.assert_unavailable(&*issuer).await;
+        assert!(
+            matches!(minted, MintError::Unavailable { .. }),
+            "{minted:?}"
+        );
         suite.bench.close().await;
     }
 }
@@ -278,9 +298,14 @@ pub async fn a_target_that_hangs_is_unavailable_within_seconds<B: Bench>() {
         };
         let asked =
             tokio::time::timeout(Duration::from_secs(30), suite.assert_unavailable(&*issuer));
-        tokio::select! {
+        let minted = tokio::select! {
             asked = asked => asked.expect("every question has a deadline"),
-            () = accepting => {}
+            () = accepting => unreachable!("it accepts for ever"),
+        };
+        match minted {
+            MintError::Unavailable { .. } if !B::ONE_MESSAGE => {}
+            MintError::Unknown { .. } if B::ONE_MESSAGE => {}
+            minted => panic!("{minted:?}"),
         }
         suite.bench.close().await;
     }
@@ -313,12 +338,12 @@ pub async fn l03_a_lost_answer_is_unknown_and_can_be_ended<B: Bench>() {
 }
 
 pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
-    for suite in Suite::<B>::on_all().await {
+    for mut suite in Suite::<B>::on_all().await {
         let relay = Relay::to(suite.bench.port()).await;
         let relayed = suite.bench.issuer(Some(relay.port));
         relay.hold_back(B::MINT_MESSAGE);
         let mut order = order_for(&draw_lease(), &suite.scope);
-        order.mint_until = order.now.plus(Seconds(2));
+        order.mint_until = order.now.plus(Seconds(6));
         let deadline = order.mint_until;
         let thaw = async {
             until(async || {
@@ -330,12 +355,12 @@ pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
         let (minted, ()) = tokio::join!(relayed.mint(&order), thaw);
         let handle = lease::handle_of(&order.lease);
         match minted {
-            Err(MintError::Unavailable { .. }) if B::MINTS_IN_TIME => {
-                suite.issuer.prove(&handle, None).await.unwrap();
-            }
-            Err(MintError::Unknown { .. }) if !B::MINTS_IN_TIME => {}
+            Err(MintError::Unavailable { .. }) if !B::ONE_MESSAGE => {}
+            // It may still arrive, and what it makes then is ended already.
+            Err(MintError::Unknown { .. }) if B::ONE_MESSAGE => suite.end(&handle).await,
             minted => panic!("{minted:?}"),
         }
+        suite.issuer.prove(&handle, None).await.unwrap();
         suite.bench.close().await;
     }
 }
@@ -407,6 +432,11 @@ macro_rules! conforms {
             #[tokio::test]
             async fn l04_a_crash_at_any_step_of_the_end_is_made_good() {
                 conformance::l04_a_crash_at_any_step_of_the_end_is_made_good::<$bench>().await;
+            }
+
+            #[tokio::test]
+            async fn l04_when_its_time_is_over_it_is_gone() {
+                conformance::l04_when_its_time_is_over_it_is_gone::<$bench>().await;
             }
 
             #[tokio::test]

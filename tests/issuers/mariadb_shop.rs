@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use countersign::config::{DatabaseTls, MariadbTarget};
 use countersign::domain::{LeaseId, lease};
 use countersign::issuers::mariadb::{MariadbIssuer, preparation_sql};
-use countersign::issuers::{Credential, Issuer, MariadbCredential, MintError};
+use countersign::issuers::{Credential, GuardContent, Issuer, MariadbCredential, MintError};
 use countersign::system::{SystemClock, SystemEntropy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -333,7 +333,7 @@ impl Bench for MariadbShop {
         .await
     }
 
-    async fn end_halfway(&self, handle: &str, steps: usize) -> bool {
+    async fn end_halfway(&self, handle: &str, _: &GuardContent, steps: usize) -> bool {
         let all = [
             format!("ALTER USER '{handle}'@'%' ACCOUNT LOCK"),
             format!("KILL USER '{handle}'"),

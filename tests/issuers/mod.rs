@@ -6,6 +6,7 @@ mod aws_guards;
 mod aws_many;
 mod aws_rehearsal;
 mod aws_sessions;
+mod aws_suite;
 mod conformance;
 mod mariadb;
 mod mariadb_rehearsal;

@@ -1,7 +1,7 @@
 //! PostgreSQL in the conformance suite, and what only PostgreSQL has to promise.
 
 use countersign::domain::Seconds;
-use countersign::issuers::{Credential, Issuer, MintError, PostgresCredential};
+use countersign::issuers::{Credential, GuardContent, Issuer, MintError, PostgresCredential};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 
@@ -100,7 +100,7 @@ impl Bench for Shop {
         column(&mut admin, &look).await
     }
 
-    async fn end_halfway(&self, handle: &str, steps: usize) -> bool {
+    async fn end_halfway(&self, handle: &str, _: &GuardContent, steps: usize) -> bool {
         let mut admin = self.admin_in(&self.target.database).await;
         for step in STEPS.iter().take(steps) {
             let step = step

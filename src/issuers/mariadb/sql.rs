@@ -125,7 +125,7 @@ impl Sql {
         self
     }
 
-    /// A text constant, quoted.
+    /// A text constant, quoted for sessions under [`MODE`], in which a backslash is a character like others.
     #[must_use]
     pub fn literal(mut self, text: &str) -> Self {
         self.0.push('\'');
@@ -182,6 +182,6 @@ mod tests {
     #[test]
     fn case_115_text_stays_text() {
         let sql = Sql::new("CALL p(").literal("it's\\').").text(")");
-        assert_eq!(sql.as_str(), "CALL p('it''s\\').')");
+        assert_eq!(sql.as_str(), "CALL p('it''s\\'').')");
     }
 }

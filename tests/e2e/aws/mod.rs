@@ -7,6 +7,7 @@
 
 mod clients;
 mod crash;
+mod doctor;
 mod ends;
 mod guards;
 mod late;
