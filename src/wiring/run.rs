@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::gate;
 use super::people::Doorkeeper;
 use super::setup::{Setup, gates};
 use super::{aws, files};
@@ -150,14 +151,14 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
         .iter()
         .map(|(name, gate)| (name.clone(), Arc::clone(gate) as Arc<dyn Issuer>))
         .collect();
+    let (guarded, others): (Vec<_>, Vec<_>) =
+        gates.into_values().partition(|gate| gate.guard().is_some());
+    // Before the broker searches the targets: it would take a probe for a credential that no lease explains.
+    open(others, &mut background).await;
     let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
-    // A rehearsal looks whether the guard is in force, so it comes after.
+    // Those look whether their guards are in force.
     broker.publish_guards().await;
-    for gate in gates.into_values() {
-        if !gate.try_open().await {
-            background.spawn(gate.open_some_day());
-        }
-    }
+    open(guarded, &mut background).await;
     background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);
@@ -185,6 +186,15 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     broker.stop().await;
     background.shutdown().await;
     served.context("serve")
+}
+
+/// Rehearses once; what does not pass is rehearsed again in the background.
+async fn open(gates: Vec<Arc<gate::Gate>>, background: &mut tokio::task::JoinSet<()>) {
+    for gate in gates {
+        if !gate.try_open().await {
+            background.spawn(gate.open_some_day());
+        }
+    }
 }
 
 /// A ledger has one key: two would be two histories to whoever verifies it.

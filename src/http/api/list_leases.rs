@@ -5,7 +5,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 
 use super::list_requests::newest;
-use crate::domain::{Request, RequestId};
+use crate::domain::{Lease, LeaseId};
 use crate::http::auth::Caller;
 use crate::http::headers::Query;
 use crate::http::view::{LeaseView, Page};
@@ -13,7 +13,7 @@ use crate::http::{Api, Problem};
 
 /// List leases
 ///
-/// Every credential that is being minted, lives, or is not yet proven gone; newest request first. An agent sees
+/// Every credential that is being minted, lives, or is not yet proven gone; newest first. An agent sees
 /// its own, the operator all.
 #[utoipa::path(
     get, path = "/v1/leases", operation_id = "list_leases", tag = "leases",
@@ -29,21 +29,20 @@ pub async fn list(
     parts: Parts,
 ) -> Result<Response, Problem> {
     let query = Query::of(&parts, &["limit", "cursor"])?;
-    let (limit, before) = (query.limit()?, query.cursor::<RequestId>()?);
+    let (limit, before) = (query.limit()?, query.cursor::<LeaseId>()?);
     let agent = caller.agent();
-    let wanted = |request: &Request| {
-        request.lease().is_some()
-            && agent.is_none_or(|name| request.sealed().agent == *name)
-            && before.as_ref().is_none_or(|before| request.id() < before)
+    let wanted = |lease: &Lease| {
+        agent.is_none_or(|name| lease.agent == *name)
+            && before.as_ref().is_none_or(|before| lease.id < *before)
     };
-    let (requests, next_cursor) = newest(api.broker.open_requests(&wanted), limit);
-    let leases = requests.iter().filter_map(|request| {
-        let lease = request.lease()?;
-        Some(LeaseView::of(&api, lease, request))
-    });
-    let page = Page {
-        data: leases.collect(),
-        next_cursor,
-    };
+    let (leases, next_cursor) = newest(api.broker.leases(&wanted), |lease| &lease.id, limit);
+    let mut data = Vec::new();
+    for lease in &leases {
+        // The request of a lease that was cut off after its answer was lost may be over.
+        if let Some(request) = api.broker.request(&lease.request).await? {
+            data.push(LeaseView::of(&api, &lease.id, &request));
+        }
+    }
+    let page = Page { data, next_cursor };
     Ok(super::page("/v1/leases", &query, page))
 }

@@ -38,7 +38,7 @@ pub async fn list(
             let wanted = |request: &Request| {
                 mine(request) && before.as_ref().is_none_or(|before| request.id() < before)
             };
-            newest(api.broker.open_requests(&wanted), limit)
+            newest(api.broker.open_requests(&wanted), Request::id, limit)
         }
         Some("closed") | None => {
             let before = query.cursor::<u64>()?;
@@ -61,13 +61,15 @@ pub async fn list(
 }
 
 /// The newest `limit` of `open`, and the cursor behind them when there are more.
-pub(super) fn newest(mut open: Vec<Request>, limit: usize) -> (Vec<Request>, Option<String>) {
-    open.sort_by(|left, right| right.id().cmp(left.id()));
+pub(super) fn newest<T, I: Ord + ToString>(
+    mut open: Vec<T>,
+    id: fn(&T) -> &I,
+    limit: usize,
+) -> (Vec<T>, Option<String>) {
+    open.sort_by(|left, right| id(right).cmp(id(left)));
     let more = open.len() > limit;
     open.truncate(limit);
-    let last = open
-        .last()
-        .filter(|_| more)
-        .map(|request| request.id().to_string());
+    let last = open.last().filter(|_| more);
+    let last = last.map(|last| id(last).to_string());
     (open, last)
 }

@@ -37,11 +37,11 @@ pub async fn revoke(
     if request.state.word() == "closed" {
         return Ok(super::shown(&api, &request, prefer));
     }
-    if api.broker.lease(&id).is_none() {
+    if request.lease() != Some(&id) {
         return Err(Problem::new(
             StatusCode::CONFLICT,
             "not_live",
-            "this lease is proven over; its request goes on with another",
+            "this lease is over or cut off; its request goes on with another",
             "Look at the request for the lease in force.",
         ));
     }

@@ -83,6 +83,9 @@ async fn case_095_a_session_whose_answer_was_lost_counts_as_live_and_is_cut_off(
             .any(|kind| kind == "lease.ended" || kind == "lease.live"),
         "{kinds:?}"
     );
+    let listed = broker.get("/v1/leases", &place.operator()).await.body;
+    assert_eq!(listed["data"][0]["id"], lease.as_str(), "{listed}");
+    assert_eq!(listed["data"][0]["state"], "cut_off", "{listed}");
 }
 
 /// Kills the broker while a call of `action` hangs that a revocation needs, and starts it again.
