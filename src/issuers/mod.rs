@@ -9,6 +9,7 @@ pub mod aws_sts;
 pub mod mariadb;
 mod password;
 pub mod postgres;
+mod sql;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

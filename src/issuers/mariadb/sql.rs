@@ -1,9 +1,8 @@
-//! SQL text from parts that cannot be confused: fixed text, names, accounts, text constants, numbers.
-//!
-//! MariaDB takes no parameters in statements about accounts, so statements are built as text. [`Sql`] is the only way to
-//! build one in this issuer. It is read under [`MODE`], where a backslash is a letter like any other.
+//! How MariaDB names and quotes. Text is read under [`MODE`], where a backslash is a letter like any other.
 
 use std::fmt;
+
+use crate::issuers::sql::{self, Dialect};
 
 /// The `sql_mode` under which the text is read, in the broker's sessions and in the procedures.
 pub const MODE: &str =
@@ -76,42 +75,23 @@ impl fmt::Display for Account {
     }
 }
 
-/// A statement, or several, being written.
+/// MariaDB's way to quote.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sql(String);
+pub struct Mariadb;
+
+/// A statement, or several, for MariaDB.
+pub type Sql = sql::Sql<Mariadb>;
+
+impl Dialect for Mariadb {
+    type Ident = Ident;
+
+    /// For sessions under [`MODE`], in which a backslash is a character like others.
+    fn literal(text: &str) -> String {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
 
 impl Sql {
-    /// Begins with fixed text.
-    pub fn new(text: &'static str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// Fixed text.
-    #[must_use]
-    pub fn text(mut self, text: &'static str) -> Self {
-        self.0.push_str(text);
-        self
-    }
-
-    /// A name, quoted.
-    #[must_use]
-    pub fn ident(mut self, ident: &Ident) -> Self {
-        self.0.push_str(&ident.to_string());
-        self
-    }
-
-    /// Names, quoted, with commas.
-    #[must_use]
-    pub fn idents<'a>(mut self, idents: impl IntoIterator<Item = &'a Ident>) -> Self {
-        for (index, ident) in idents.into_iter().enumerate() {
-            if index > 0 {
-                self.0.push_str(", ");
-            }
-            self = self.ident(ident);
-        }
-        self
-    }
-
     /// Something in a database: `database`.`name`.
     #[must_use]
     pub fn path(self, database: &Ident, name: &Ident) -> Self {
@@ -120,43 +100,8 @@ impl Sql {
 
     /// An account, quoted.
     #[must_use]
-    pub fn account(mut self, account: &Account) -> Self {
-        self.0.push_str(&account.to_string());
-        self
-    }
-
-    /// A text constant, quoted for sessions under [`MODE`], in which a backslash is a character like others.
-    #[must_use]
-    pub fn literal(mut self, text: &str) -> Self {
-        self.0.push('\'');
-        self.0.push_str(&text.replace('\'', "''"));
-        self.0.push('\'');
-        self
-    }
-
-    /// A number.
-    #[must_use]
-    pub fn number(mut self, number: i64) -> Self {
-        self.0.push_str(&number.to_string());
-        self
-    }
-
-    /// Other text behind this.
-    #[must_use]
-    pub fn then(mut self, other: &Sql) -> Self {
-        self.0.push_str(&other.0);
-        self
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Sql {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+    pub fn account(self, account: &Account) -> Self {
+        self.quoted(account)
     }
 }
 

@@ -6,7 +6,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `sql` | the only way to build SQL text |
+//! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
 //! | `scram` | what the server stores of a password |
 //! | `text` | the statements of a credential's life |

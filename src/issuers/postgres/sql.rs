@@ -1,9 +1,8 @@
-//! SQL text from parts that cannot be confused: fixed text, identifiers, literals, numbers.
-//!
-//! PostgreSQL takes no parameters in DDL, so statements are built as text. [`Sql`] is the only way to build one
-//! in this issuer: what is not `&'static str` is quoted, names read back from the catalog as well.
+//! How PostgreSQL names and quotes.
 
 use std::fmt;
+
+use crate::issuers::sql::{self, Dialect};
 
 /// Longest identifier PostgreSQL keeps; it cuts longer ones silently, so two of them could be one role.
 pub const LONGEST_IDENT: usize = 63;
@@ -38,95 +37,26 @@ impl fmt::Display for Ident {
     }
 }
 
-/// A text constant.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Literal(String);
+/// PostgreSQL's way to quote.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Postgres;
 
-impl Literal {
-    /// A constant. A NUL, which PostgreSQL cannot hold, ends the text.
-    pub fn new(text: &str) -> Self {
-        Self(text.split('\0').next().unwrap_or_default().to_owned())
-    }
-}
+/// A statement, or several, for PostgreSQL.
+pub type Sql = sql::Sql<Postgres>;
 
-impl fmt::Display for Literal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quoted = self.0.replace('\'', "''");
+impl Dialect for Postgres {
+    type Ident = Ident;
+
+    /// A NUL, which PostgreSQL cannot hold, ends the text.
+    fn literal(text: &str) -> String {
+        let text = text.split('\0').next().unwrap_or_default();
+        let quoted = text.replace('\'', "''");
         if quoted.contains('\\') {
             // Read the same whatever standard_conforming_strings says.
-            write!(f, "E'{}'", quoted.replace('\\', "\\\\"))
+            format!("E'{}'", quoted.replace('\\', "\\\\"))
         } else {
-            write!(f, "'{quoted}'")
+            format!("'{quoted}'")
         }
-    }
-}
-
-/// A statement, or several, being written.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Sql(String);
-
-impl Sql {
-    /// Begins with fixed text.
-    pub fn new(text: &'static str) -> Self {
-        Self(text.to_owned())
-    }
-
-    /// Fixed text.
-    #[must_use]
-    pub fn text(mut self, text: &'static str) -> Self {
-        self.0.push_str(text);
-        self
-    }
-
-    /// An identifier, quoted.
-    #[must_use]
-    pub fn ident(mut self, ident: &Ident) -> Self {
-        self.0.push_str(&ident.to_string());
-        self
-    }
-
-    /// Identifiers, quoted, with commas.
-    #[must_use]
-    pub fn idents(mut self, idents: &[Ident]) -> Self {
-        for (index, ident) in idents.iter().enumerate() {
-            if index > 0 {
-                self.0.push_str(", ");
-            }
-            self = self.ident(ident);
-        }
-        self
-    }
-
-    /// A text constant, quoted.
-    #[must_use]
-    pub fn literal(mut self, text: &str) -> Self {
-        self.0.push_str(&Literal::new(text).to_string());
-        self
-    }
-
-    /// A number.
-    #[must_use]
-    pub fn number(mut self, number: i64) -> Self {
-        self.0.push_str(&number.to_string());
-        self
-    }
-
-    /// Other statements behind these.
-    #[must_use]
-    pub fn then(mut self, other: &Sql) -> Self {
-        self.0.push_str(&other.0);
-        self
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Sql {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 
@@ -155,7 +85,7 @@ mod tests {
             ("\\'; DROP ROLE a; --", "E'\\\\''; DROP ROLE a; --'"),
             ("cut\0here", "'cut'"),
         ] {
-            assert_eq!(Literal::new(text).to_string(), quoted);
+            assert_eq!(Postgres::literal(text), quoted);
         }
     }
 
