@@ -7,7 +7,7 @@
 //!
 //! | file | what it is |
 //! |---|---|
-//! | `sql` | the only way to build SQL text |
+//! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
 //! | `verifier` | what the server stores of a password |
 //! | `text` | the procedures, and the calls of a credential's life |
