@@ -116,8 +116,8 @@ impl Guards {
     async fn publish(&self, writer: &Writer, in_force: &mut InForce) -> Result<(), EndError> {
         let name = writer.guard.room().name;
         in_force.content = None;
-        let mut contended = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempt = 1;
+        loop {
             if let Some(published) = in_force.published {
                 tokio::time::sleep_until(published + PACE).await;
             }
@@ -129,14 +129,10 @@ impl Guards {
                     in_force.content = Some(wanted);
                     return Ok(());
                 }
-                Err(error) if error.code == "guard_contended" => contended = Some(error),
+                Err(error) if error.code == "guard_contended" && attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error),
             }
         }
-        Err(contended.unwrap_or_else(|| EndError {
-            code: "guard_contended".into(),
-            detail: "other brokers kept writing".into(),
-        }))
     }
 
     /// What the guard has to deny, from the ledger's head. When the store does not answer, from what is known:

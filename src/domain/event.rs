@@ -233,7 +233,7 @@ pub enum Event {
         lease: LeaseId,
         /// Which broker saw it.
         broker: String,
-        /// What was seen, such as `denied_by_guard`.
+        /// What was seen, such as `canary_denied`.
         proof: Vec<String>,
         /// When it runs out. What denies it stays in place until then.
         until: Time,

@@ -82,8 +82,7 @@ pub trait Targets: Send + Sync {
     fn longest_ttl(&self, target: &TargetName) -> Option<Seconds>;
 
     /// The deny list that cuts the target's sessions off one by one, when it has one.
-    fn guard(&self, target: &TargetName) -> Option<GuardRoom> {
-        let _ = target;
+    fn guard(&self, _target: &TargetName) -> Option<GuardRoom> {
         None
     }
 

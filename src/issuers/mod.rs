@@ -226,6 +226,19 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || address.is_ok_and(|ip| ip.is_loopback())
 }
 
+/// Whether `text` looks like a placeholder such as `{country}`. Wider than the names of parameters: what only looks like
+/// one is no value for a database either.
+fn is_placeholder(text: &str) -> bool {
+    text.strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .is_some_and(|name| {
+            !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
+        })
+}
+
 /// The configured issuers, as the rules and the pages see them: only what is pure.
 pub struct IssuerSet(pub BTreeMap<TargetName, Arc<dyn Issuer>>);
 

@@ -31,6 +31,7 @@ const RENEW: Seconds = Seconds(120);
 /// A guard in IAM.
 pub struct IamGuard {
     name: GuardName,
+    room: usize,
     pub(super) kind: GuardKind,
     /// The policy, or for an inline guard its role.
     pub(super) arn: IamArn,
@@ -183,6 +184,7 @@ impl IamGuard {
         let writer = writer.as_ref().map(read_writer).transpose()?;
         Ok(Self {
             name: name.clone(),
+            room: documents::guard_room(kind),
             kind,
             arn,
             writer,
@@ -425,7 +427,7 @@ impl Guard for IamGuard {
     fn room(&self) -> GuardRoom {
         GuardRoom {
             name: self.name.clone(),
-            room: documents::guard_room(self.kind),
+            room: self.room,
         }
     }
 
@@ -435,7 +437,7 @@ impl Guard for IamGuard {
             .to_text()
             .map_err(|why| error("guard_unwritable", why))?;
         let wanted = wanted.meaning();
-        if content.cut.len() > documents::guard_room(self.kind) {
+        if content.cut.len() > self.room {
             let detail = format!(
                 "{} leases do not fit into guard {}",
                 content.cut.len(),

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::sql::{Ident, Sql};
 use crate::domain::Digest;
+use crate::issuers::is_placeholder;
 
 const MOST_GRANTS: usize = 64;
 const MOST_COLUMNS: usize = 256;
@@ -204,18 +205,6 @@ pub fn filled(scope: &Value) -> Value {
         }
     }
     filled
-}
-
-/// Whether `text` is a placeholder such as `{connections}`.
-fn is_placeholder(text: &str) -> bool {
-    text.strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(|name| {
-            !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-        })
 }
 
 fn read(written: &WrittenGrant, procedures: &Ident) -> Result<Grant, String> {

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::sql::Ident;
 use crate::config::PostgresTarget;
+use crate::issuers::is_placeholder;
 
 const MOST_ROLES: usize = 16;
 const MOST_ROWS: usize = 32;
@@ -64,18 +65,6 @@ pub struct Surroundings {
     pub broker: String,
     /// The role that owns what agents leave behind.
     pub quarantine: String,
-}
-
-/// Whether `text` is a placeholder such as `{country}`.
-fn is_placeholder(text: &str) -> bool {
-    text.strip_prefix('{')
-        .and_then(|rest| rest.strip_suffix('}'))
-        .is_some_and(|name| {
-            !name.is_empty()
-                && name
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
-        })
 }
 
 fn name(what: &str, text: &str) -> Result<Ident, String> {

@@ -13,6 +13,7 @@ use super::{DAY, EXPORTER};
 use crate::e2e::broker::{Broker, id};
 use crate::e2e::cli::{countersign, run};
 use crate::support::aws::aws;
+use crate::support::aws_clients;
 
 /// Puts objects until it is told why it gets no credentials any more. AWS, which denies without saying why, may be first.
 const WRITER: &str = "
@@ -29,15 +30,6 @@ for number in range(600):
             sys.exit(9)
     time.sleep(0.1)
 ";
-
-/// The directory of the clients' programs, from `COUNTERSIGN_TEST_AWS_CLIENTS`.
-fn clients() -> PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "tests learn of their programs this way")]
-    let dir = std::env::var("COUNTERSIGN_TEST_AWS_CLIENTS").expect(
-        "COUNTERSIGN_TEST_AWS_CLIENTS is not set: run scripts/test, which installs the clients tests need",
-    );
-    dir.into()
-}
 
 fn exec(broker: &Broker, command: &[&str]) -> Command {
     let day = format!("day={DAY}");
@@ -124,7 +116,7 @@ async fn revoked_mid_way(
 async fn l04_boto3_inside_exec_is_cut_off_when_its_lease_is_revoked() {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let (python, script) = (clients().join("python"), writer(&place));
+    let (python, script) = (aws_clients().join("python"), writer(&place));
     let command = [text(&python), text(&script), &place.bucket, DAY];
     let child = exec(&broker, &command).spawn().unwrap();
     let (code, said) = revoked_mid_way(&place, &broker, child).await;
@@ -137,7 +129,7 @@ async fn l04_boto3_inside_exec_is_cut_off_when_its_lease_is_revoked() {
 async fn the_aws_cli_inside_exec_writes_where_it_may_and_is_told_where_not() {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let cli = clients().join("aws");
+    let cli = aws_clients().join("aws");
     let to = |key: &str| format!("s3://{}/{key}", place.bucket);
     let file = place.dir.join("countersign.toml");
     let copy = |to: String| {
@@ -163,7 +155,7 @@ async fn the_aws_cli_inside_exec_writes_where_it_may_and_is_told_where_not() {
 async fn l04_boto3_with_a_credential_process_is_cut_off_and_says_why() {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let child = Command::new(clients().join("python"))
+    let child = Command::new(aws_clients().join("python"))
         .arg(writer(&place))
         .args([&place.bucket, DAY])
         .env_clear()
@@ -187,7 +179,7 @@ async fn l04_the_aws_cli_with_a_credential_process_says_why_it_got_none() {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
     let put = || {
-        let mut cli = Command::new(clients().join("aws"));
+        let mut cli = Command::new(aws_clients().join("aws"));
         cli.args(["s3", "cp", "--only-show-errors"])
             .arg(place.dir.join("countersign.toml"))
             .arg(format!("s3://{}/daily/{DAY}/report", place.bucket))
