@@ -18,6 +18,7 @@
 mod ending;
 mod links;
 mod preparation;
+mod procedures;
 mod rehearsal;
 mod scope;
 mod scram;
