@@ -5,7 +5,6 @@
 //! its unqualified names (`lease`, `scope_problems(…)`) mean what they meant when the DBA read it.
 
 use super::sql::{Ident, Sql};
-use crate::domain::Digest;
 
 /// The roles and the schema everything of ours at a target is named after.
 #[derive(Clone, Debug)]
@@ -16,8 +15,8 @@ pub struct Names {
     pub broker: Ident,
     /// The role that holds the group roles and may pass them on.
     pub granter: Ident,
-    /// The role that may end sessions.
-    pub reaper: Ident,
+    /// The role that owns our functions and tables: it may end sessions, and have a minter run a statement.
+    pub keeper: Ident,
     /// How many roles share the making of leases.
     pub minters: u32,
     /// The longest life of a lease, in seconds.
@@ -33,20 +32,16 @@ impl Names {
         Ident::new(&format!("{}_minter_{number:02}", self.schema.as_str()))
     }
 
-    /// The shard of a lease.
-    pub fn shard(&self, handle: &str) -> u32 {
-        let [a, b, c, d, ..] = Digest::of(handle.as_bytes()).0;
-        u32::from_be_bytes([a, b, c, d]) % self.minters.max(1)
-    }
 }
 
 /// Whose rights a function has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    /// One function for each minter, named `NAME_00` and so on: it may make and drop that minter's leases.
+    /// One function for each minter, named `NAME_00` and so on, that runs a statement with its rights. Only the keeper may
+    /// call it: use `as_minter(lease, statement)`.
     Minters,
-    /// It may end sessions and read and write our tables.
-    Reaper,
+    /// The role all logic belongs to.
+    Keeper,
 }
 
 /// Who may call a function besides its owner.
