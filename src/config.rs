@@ -236,6 +236,9 @@ pub struct PostgresTarget {
     /// How the connection is protected.
     #[serde(default)]
     pub tls: DatabaseTls,
+    /// The schema of our functions in each prepared database, and the prefix of our roles.
+    #[serde(default = "default_procedures_schema")]
+    pub procedures: String,
     /// Most connections the broker opens to it.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
@@ -249,6 +252,10 @@ pub struct PostgresTarget {
 
 fn default_postgres_port() -> u16 {
     5432
+}
+
+fn default_procedures_schema() -> String {
+    "countersign".into()
 }
 
 fn default_quarantine() -> String {

@@ -16,6 +16,7 @@
 //! | `preparation` | what the DBA runs once |
 
 mod ending;
+mod judgement;
 mod links;
 mod preparation;
 mod procedures;

@@ -1,0 +1,65 @@
+//! Judging a scope: whether its roles are ones a lease may have, and whether its rows bind.
+//!
+//! One function says it, in the mint and in the rehearsal alike. It looks at everything the scope's roles reach, by
+//! inheritance or by `SET ROLE`. Each row it returns is a problem, with the statement that mends it on that server.
+
+use super::procedures::{Callers, Function, Language, Owner};
+use super::scope::Scope;
+use super::sql::{Ident, Sql};
+
+/// The code of a scope that names a role which is not there.
+pub const ROLE_MISSING: &str = "role_missing";
+/// The code of a scope whose roles the granter may not pass on.
+pub const NOT_HELD: &str = "not_held";
+/// The code of a scope whose roles can do what outlives a lease or escapes its end.
+pub const TOO_POWERFUL: &str = "scope_too_powerful";
+/// The code of a scope with rows that reads something no policy holds to them.
+pub const ROWS_UNBOUND: &str = "rows_unbound";
+
+/// The functions that judge.
+pub fn functions() -> Vec<Function> {
+    let function = |name, arguments, returns, callers, body| Function {
+        name,
+        arguments,
+        returns,
+        language: Language::Plpgsql,
+        owner: Owner::Reaper,
+        callers,
+        body: Sql::new(body),
+    };
+    vec![
+        function(
+            "rows_unbound",
+            "roots oid[], reach oid[], acting oid, keys text[], unbound text[]",
+            "SETOF text",
+            Callers::Inside,
+            include_str!("rows_unbound.sql"),
+        ),
+        function(
+            "scope_problems",
+            "groups text[], as_role text, keys text[], unbound text[]",
+            "TABLE (code text, words text)",
+            Callers::Both,
+            include_str!("scope_problems.sql"),
+        ),
+    ]
+}
+
+/// Asks for the problems of a scope: rows of `code` and `words`.
+pub fn problems(schema: &Ident, scope: &Scope) -> Sql {
+    let keys = scope.rows.keys().map(String::as_str);
+    let sql = Sql::new("SELECT code, words FROM ")
+        .ident(schema)
+        .text(".scope_problems(")
+        .texts(scope.roles.iter().map(Ident::as_str))
+        .text(", ");
+    let sql = match &scope.acting {
+        Some(role) => sql.literal(role.as_str()),
+        None => sql.text("NULL"),
+    };
+    sql.text(", ")
+        .texts(keys)
+        .text(", ")
+        .texts(scope.unbound.iter().map(String::as_str))
+        .text(")")
+}
