@@ -9,7 +9,7 @@ use super::draft::{Reply, SequenceError};
 use super::{BrokerError, Collected};
 use crate::domain::command::{MintResult, RefusalCode};
 use crate::domain::{AgentName, Command, Digest, Event, LeaseId, Party, Refusal, RequestId};
-use crate::issuers::{Credential, MintError, MintOrder};
+use crate::issuers::{Credential, MintError, MintOrder, TARGET_CHANGED};
 
 /// Longest a collect waits for an earlier mint or end of the same request.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -68,6 +68,7 @@ fn order(calls: &Calls, reply: &Reply) -> Option<(MintOrder, crate::domain::Targ
         lease,
         agent,
         target,
+        server,
         scope,
         mint_until,
         expires,
@@ -82,6 +83,7 @@ fn order(calls: &Calls, reply: &Reply) -> Option<(MintOrder, crate::domain::Targ
         agent: agent.as_str().into(),
         sponsor: sponsor(calls, request),
         scope: scope.clone(),
+        server: server.clone(),
         expires: *expires,
         mint_until: *mint_until,
         now: calls.shared.clock.now(),
@@ -144,6 +146,10 @@ async fn mint(
             code: "target_unavailable".into(),
             retryable: true,
         },
+        Err(MintError::Elsewhere { .. }) => MintResult::Failed {
+            code: TARGET_CHANGED.into(),
+            retryable: true,
+        },
         Err(MintError::Unknown { .. }) => MintResult::Unknown,
     };
     if let Err(error) = &answer {
@@ -165,6 +171,12 @@ async fn mint(
             RefusalCode::TargetRefused,
             format!("target {target} refused to mint ({code}); nothing was minted"),
             "Ask the platform team to run `countersign doctor`.",
+        )
+        .into()),
+        (Err(MintError::Elsewhere { .. }), _) => Err(Refusal::new(
+            RefusalCode::TargetChanged,
+            format!("another server answers for target {target} than the one approved; nothing was minted"),
+            "Collect again later; the platform team sees what happened with `countersign doctor`.",
         )
         .into()),
         _ => Err(unavailable(target.as_str())),

@@ -13,6 +13,7 @@ mod guards;
 mod read;
 mod sequencer;
 mod shared;
+mod targets;
 mod worker;
 
 use std::sync::Arc;
@@ -23,12 +24,14 @@ use tokio::sync::mpsc;
 
 pub use self::guards::GuardShut;
 pub use self::shared::{BundleLoader, Ports};
+pub use self::targets::Seen;
 
 use self::calls::Calls;
 use self::draft::{Reply, SequenceError};
 use self::guards::Guards;
 use self::sequencer::Sequencer;
 use self::shared::Shared;
+use self::targets::TargetWatch;
 use self::worker::Worker;
 use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
 use crate::domain::decide::{may_review, may_revoke};
@@ -106,6 +109,7 @@ pub struct Collected {
 pub struct Broker {
     calls: Calls,
     guards: Arc<Guards>,
+    targets: TargetWatch,
 }
 
 impl Broker {
@@ -121,7 +125,7 @@ impl Broker {
         let missing = shared.world(|world| {
             let targets = world.leases.values().map(|lease| &lease.target);
             targets
-                .chain(world.orphans.iter().map(|(target, _)| target))
+                .chain(world.orphans.keys().map(|(target, _)| target))
                 .find(|target| !shared.issuers.contains_key(*target))
                 .cloned()
         });
@@ -136,10 +140,12 @@ impl Broker {
         let worker = Worker::new(calls.clone(), Arc::clone(&guards));
         // The sequencer is not tracked: it serves until the last caller is gone, and the tracked tasks call it.
         SequencerTask::spawn(sequencer, inbox);
+        let targets = TargetWatch::new(calls.clone());
+        targets.look_at_all().await;
         for target in shared.issuers.keys() {
             shared
                 .tasks
-                .spawn(worker.clone().sweep_for_ever(target.clone()));
+                .spawn(targets.clone().watch_for_ever(target.clone()));
         }
         for guard in guards.names() {
             shared
@@ -147,7 +153,11 @@ impl Broker {
                 .spawn(worker.clone().keep_for_ever(guard.clone()));
         }
         shared.tasks.spawn(worker.run());
-        Ok(Self { calls, guards })
+        Ok(Self {
+            calls,
+            guards,
+            targets,
+        })
     }
 
     /// Stops taking duties and waits, at most half a minute, for what is under way. What is left is

@@ -8,6 +8,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::calls::Calls;
@@ -15,27 +17,27 @@ use super::draft::SequenceError;
 use super::guards::Guards;
 use crate::domain::command::EndFailure;
 use crate::domain::{
-    Command, Duty, GuardName, LeaseId, LeaseState, Proof, RequestId, RequestState, Seconds,
-    TargetName, Time, due,
+    Command, Duty, GuardName, LeaseId, LeaseState, OrphanKey, Proof, RequestId, RequestState,
+    Seconds, ServerId, TargetName, Time, World, due,
 };
-use crate::issuers::{EndError, Issuer};
+use crate::issuers::{EndError, Ending, Issuer};
 
-/// Leases ended at one target at the same time.
+/// Batches ended at one target at the same time.
 const PER_TARGET: usize = 8;
 /// Longest wait between two attempts.
 const BACKOFF_MAX_SECONDS: u64 = 60;
 /// What is left of a claim to record the outcome in.
 const RECORD_MARGIN: Duration = Duration::from_secs(5);
-/// How often targets are searched for credentials no lease explains.
-const SWEEP_EVERY: Duration = Duration::from_secs(300);
 /// How often guards are compared with the ledger.
 const KEEP_EVERY: Duration = Duration::from_secs(30);
-/// How soon a sweep that failed is tried again.
-const SWEEP_RETRY: Duration = Duration::from_secs(15);
+/// How soon that is tried again when it failed.
+const KEEP_RETRY: Duration = Duration::from_secs(15);
 /// How soon the worker looks again while what is due is under way.
 const BREATH: Duration = Duration::from_millis(200);
 /// Longest sleep: also the longest a duty waits when the clock is turned forward.
 const NAP: Duration = Duration::from_secs(5);
+/// How much of a failure's words goes into the ledger.
+const LONGEST_DETAIL: usize = 500;
 
 /// Whether the ledger can be told of the end of a lease.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,13 +48,110 @@ enum Recording {
     Impossible,
 }
 
+/// A credential whose end is owed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+enum Owed {
+    Lease(LeaseId),
+    Orphan(OrphanKey),
+}
+
+impl Owed {
+    /// Its name at the target.
+    fn handle(&self) -> String {
+        match self {
+            Owed::Lease(id) => crate::domain::lease::handle_of(id),
+            Owed::Orphan((_, handle)) => handle.clone(),
+        }
+    }
+
+    fn claim(&self, broker: String) -> Command {
+        match self.clone() {
+            Owed::Lease(lease) => Command::ClaimEnd { lease, broker },
+            Owed::Orphan((target, handle)) => Command::ClaimOrphan {
+                target,
+                handle,
+                broker,
+            },
+        }
+    }
+
+    fn record(&self, broker: String, result: Result<Proof, EndFailure>) -> Command {
+        match self.clone() {
+            Owed::Lease(lease) => Command::RecordEnd {
+                lease,
+                broker,
+                result,
+            },
+            Owed::Orphan((target, handle)) => Command::RecordOrphanEnd {
+                target,
+                handle,
+                broker,
+                result,
+            },
+        }
+    }
+}
+
+/// What is known of a credential whose end is owed.
+struct Known {
+    owed: Owed,
+    handle: String,
+    scope: Value,
+    server: Option<ServerId>,
+    expires: Option<Time>,
+    attempts: u32,
+    /// Whether the ledger has our claim.
+    claimed: bool,
+}
+
+impl Known {
+    fn of(owed: Owed, world: &World, claimed: bool) -> Option<Self> {
+        let handle = owed.handle();
+        Some(match &owed {
+            Owed::Lease(id) => {
+                let lease = world.leases.get(id)?;
+                Self {
+                    handle,
+                    scope: lease.scope.clone(),
+                    server: Some(lease.server.clone()),
+                    expires: Some(lease.expires),
+                    attempts: match lease.state {
+                        LeaseState::Ending { attempts, .. } => attempts,
+                        LeaseState::Issuing { .. } | LeaseState::Live => 0,
+                    },
+                    owed,
+                    claimed,
+                }
+            }
+            Owed::Orphan(key) => Self {
+                handle,
+                scope: Value::Null,
+                server: None,
+                expires: None,
+                attempts: world.orphans.get(key)?.attempts,
+                owed,
+                claimed,
+            },
+        })
+    }
+
+    fn ending(&self) -> Ending<'_> {
+        Ending {
+            handle: &self.handle,
+            scope: &self.scope,
+            server: self.server.as_ref(),
+            expires: self.expires,
+        }
+    }
+}
+
 /// The worker. One a broker.
 #[derive(Clone)]
 pub(super) struct Worker {
     calls: Calls,
     guards: Arc<Guards>,
     queues: Arc<BTreeMap<TargetName, Arc<Semaphore>>>,
-    under_way: Arc<Mutex<HashSet<LeaseId>>>,
+    under_way: Arc<Mutex<HashSet<Owed>>>,
 }
 
 impl Worker {
@@ -83,7 +182,7 @@ impl Worker {
 
     fn until_next_deadline(&self) -> Duration {
         let now = self.calls.shared.clock.now();
-        let next = self.calls.shared.world(crate::domain::World::next_deadline);
+        let next = self.calls.shared.world(World::next_deadline);
         let millis = next.map_or(i64::MAX, |next| next.millis() - now.millis());
         match u64::try_from(millis) {
             Ok(millis) if millis > 0 => Duration::from_millis(millis).min(NAP),
@@ -92,21 +191,36 @@ impl Worker {
         }
     }
 
+    /// Ends before lapses: access that must go does not wait for bookkeeping.
     async fn take_what_is_due(&self) {
         let now = self.calls.shared.clock.now();
+        let mut lapsed = Vec::new();
+        let mut owed: BTreeMap<TargetName, Vec<Owed>> = BTreeMap::new();
         for duty in self.calls.shared.world(|world| due(world, now)) {
             match duty {
-                Duty::Lapse { request } => {
-                    let lapse = Command::Lapse {
-                        request: request.clone(),
-                    };
-                    if let Err(error) = self.calls.send(lapse).await {
-                        tracing::warn!(%error, "what is due could not be recorded; trying again");
-                        self.queue_expired(&request);
-                    }
+                Duty::Lapse { request } => lapsed.push(request),
+                Duty::End { lease, target } => {
+                    owed.entry(target).or_default().push(Owed::Lease(lease));
                 }
-                Duty::End { lease, target } => self.queue(lease, &target, Recording::Possible),
+                Duty::EndOrphan { orphan } => {
+                    let here = owed.entry(orphan.0.clone()).or_default();
+                    here.push(Owed::Orphan(orphan));
+                }
             }
+        }
+        for (target, owed) in owed {
+            self.queue(&target, owed, Recording::Possible);
+        }
+        join_all(lapsed.iter().map(|request| self.lapse(request))).await;
+    }
+
+    async fn lapse(&self, request: &RequestId) {
+        let lapse = Command::Lapse {
+            request: request.clone(),
+        };
+        if let Err(error) = self.calls.send(lapse).await {
+            tracing::warn!(%error, "what is due could not be recorded; trying again");
+            self.queue_expired(request);
         }
     }
 
@@ -120,31 +234,45 @@ impl Worker {
             world.leases.get(lease).cloned()
         });
         if let Some(lease) = lease {
-            self.queue(lease.id.clone(), &lease.target, Recording::Impossible);
+            let owed = vec![Owed::Lease(lease.id.clone())];
+            self.queue(&lease.target, owed, Recording::Impossible);
         }
     }
 
-    /// Puts a lease on its target's queue, once.
-    fn queue(&self, lease: LeaseId, target: &TargetName, recording: Recording) {
-        let Some(queue) = self.queues.get(target).cloned() else {
-            tracing::error!(%lease, %target, "a lease is to be ended at a target that is not configured");
+    /// Puts credentials on their target's queue, each once, in batches as the issuer takes them.
+    fn queue(&self, target: &TargetName, owed: Vec<Owed>, recording: Recording) {
+        let (Some(queue), Some(issuer)) = (
+            self.queues.get(target),
+            self.calls.shared.issuers.get(target),
+        ) else {
+            tracing::error!(%target, count = owed.len(), "leases are to be ended at a target that is not configured");
             return;
         };
-        if !self.under_way().insert(lease.clone()) {
-            return;
-        }
-        let (worker, target) = (self.clone(), target.clone());
-        self.calls.shared.tasks.spawn(async move {
-            if let Ok(_turn) = queue.acquire().await
-                && let Some(issuer) = worker.calls.shared.issuers.get(&target)
-            {
-                worker.end(&lease, issuer.as_ref(), recording).await;
+        let mut together: BTreeMap<u32, Vec<Owed>> = BTreeMap::new();
+        for owed in owed {
+            if self.under_way().insert(owed.clone()) {
+                let batch = issuer.batch_of(&owed.handle());
+                together.entry(batch).or_default().push(owed);
             }
-            worker.under_way().remove(&lease);
-        });
+        }
+        for batch in together.values() {
+            for batch in batch.chunks(issuer.batch().max(1)) {
+                let (worker, batch) = (self.clone(), batch.to_vec());
+                let (queue, issuer) = (Arc::clone(queue), Arc::clone(issuer));
+                self.calls.shared.tasks.spawn(async move {
+                    if let Ok(_turn) = queue.acquire().await {
+                        worker.end(&batch, issuer.as_ref(), recording).await;
+                    }
+                    let mut under_way = worker.under_way();
+                    for owed in &batch {
+                        under_way.remove(owed);
+                    }
+                });
+            }
+        }
     }
 
-    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<LeaseId>> {
+    fn under_way(&self) -> std::sync::MutexGuard<'_, HashSet<Owed>> {
         self.under_way
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -152,52 +280,57 @@ impl Worker {
 
     /// Claim, end, prove, record. Dying anywhere in here leaves the duty to whoever comes next: the
     /// claim runs out, and ending what is ended already is fine.
-    async fn end(&self, id: &LeaseId, issuer: &dyn Issuer, recording: Recording) {
+    async fn end(&self, batch: &[Owed], issuer: &dyn Issuer, recording: Recording) {
+        let claims = join_all(batch.iter().map(|owed| self.claim(owed, recording))).await;
+        let batch: Vec<Known> = claims.into_iter().flatten().collect();
+        if batch.is_empty() {
+            return;
+        }
+        let results = self.end_and_prove(issuer, &batch).await;
+        if batch.iter().any(|known| !known.claimed) {
+            // The one relaxation of "no state without an entry": access is cut although the ledger cannot
+            // be written. The duty stays; once the ledger is back it is claimed, done again and recorded.
+            tracing::error!(
+                count = batch.len(),
+                ended = results.iter().filter(|result| result.is_ok()).count(),
+                "access is cut without an entry; it follows when the ledger is back"
+            );
+            tokio::time::sleep(NAP).await;
+        }
+        let records = batch.iter().zip(results).filter(|(known, _)| known.claimed);
+        join_all(records.map(|(known, result)| self.record(known, result))).await;
+    }
+
+    /// What is to be ended, if it is ours to end.
+    async fn claim(&self, owed: &Owed, recording: Recording) -> Option<Known> {
         let shared = &self.calls.shared;
-        let broker = shared.name.clone();
         let mut claimed = false;
         if recording == Recording::Possible {
-            let claim = Command::ClaimEnd {
-                lease: id.clone(),
-                broker: broker.clone(),
-            };
-            match self.calls.send(claim).await {
+            match self.calls.send(owed.claim(shared.name.clone())).await {
                 Ok(_) => claimed = true,
                 Err(SequenceError::Unavailable) => {}
                 Err(SequenceError::Refused(refusal)) => {
-                    tracing::debug!(lease = %id, %refusal, "left to whoever holds the claim");
-                    return;
+                    tracing::debug!(?owed, %refusal, "left to whoever holds the claim");
+                    return None;
                 }
             }
         }
-        let Some(lease) = shared.world(|world| world.leases.get(id).cloned()) else {
-            return;
-        };
-        let result = self
-            .end_and_prove(issuer, &lease.handle(), &lease.scope, Some(lease.expires))
-            .await;
-        if !claimed {
-            // The one relaxation of "no state without an entry": access is cut although the ledger cannot
-            // be written. The duty stays; once the ledger is back it is claimed, done again and recorded.
-            tracing::error!(lease = %id, ended = result.is_ok(), "access is cut without an entry; it follows when the ledger is back");
-            tokio::time::sleep(NAP).await;
-            return;
-        }
-        let attempts = match &lease.state {
-            LeaseState::Ending { attempts, .. } => *attempts,
-            _ => 0,
-        };
+        shared.world(|world| Known::of(owed.clone(), world, claimed))
+    }
+
+    async fn record(&self, known: &Known, result: Result<Proof, EndError>) {
+        let (handle, attempts) = (&known.handle, known.attempts);
         let result = result.map_err(|error| {
-            tracing::warn!(lease = %id, target_name = %lease.target, attempts, %error, "access is not proven ended; trying again");
-            EndFailure { code: error.code, retry_in: self.backoff(attempts) }
+            tracing::warn!(handle, attempts, %error, "access is not proven ended; trying again");
+            EndFailure {
+                code: error.code,
+                detail: error.detail.chars().take(LONGEST_DETAIL).collect(),
+                retry_in: self.backoff(attempts),
+            }
         });
-        let record = Command::RecordEnd {
-            lease: id.clone(),
-            broker,
-            result,
-        };
+        let record = known.owed.record(self.calls.shared.name.clone(), result);
         if let Err(error) = self.calls.send(record).await {
-            tracing::warn!(lease = %id, %error, "the end of a lease could not be recorded; it is done again");
+            tracing::warn!(handle, %error, "an end could not be recorded; it is done again");
         }
     }
 
@@ -208,26 +341,6 @@ impl Worker {
         Seconds((ceiling / 2 + ceiling * chance / 2000).max(1))
     }
 
-    /// Searches every target for credentials that no lease explains, at start and from time to time.
-    pub(super) async fn sweep_for_ever(self, target: TargetName) {
-        let Some(issuer) = self.calls.shared.issuers.get(&target).cloned() else {
-            return;
-        };
-        loop {
-            let next = match self.sweep(&target, issuer.as_ref()).await {
-                Ok(()) => SWEEP_EVERY,
-                Err(error) => {
-                    tracing::warn!(target_name = %target, %error, "the target could not be searched; trying again");
-                    SWEEP_RETRY
-                }
-            };
-            tokio::select! {
-                () = self.calls.shared.stop.cancelled() => return,
-                () = tokio::time::sleep(next) => {}
-            }
-        }
-    }
-
     /// Looks from time to time whether a guard denies what it should.
     pub(super) async fn keep_for_ever(self, guard: GuardName) {
         loop {
@@ -235,7 +348,7 @@ impl Worker {
                 Ok(()) => KEEP_EVERY,
                 Err(error) => {
                     tracing::warn!(%guard, %error, "the guard could not be brought up to date; trying again");
-                    SWEEP_RETRY
+                    KEEP_RETRY
                 }
             };
             tokio::select! {
@@ -245,74 +358,36 @@ impl Worker {
         }
     }
 
-    async fn sweep(&self, target: &TargetName, issuer: &dyn Issuer) -> anyhow::Result<()> {
-        let known = |handle: &str| {
-            let lease = crate::domain::lease::lease_of(handle);
-            self.calls
-                .shared
-                .world(|world| lease.is_some_and(|id| world.leases.contains_key(&id)))
-        };
-        let mut handles: Vec<String> = self.calls.shared.world(|world| {
-            let here = world.orphans.iter().filter(|(name, _)| name == target);
-            here.map(|(_, handle)| handle.clone()).collect()
-        });
-        let pending = handles.len();
-        handles.extend(issuer.list().await?);
-        for (index, handle) in handles.into_iter().enumerate() {
-            // A lease may have ended between the list and this look: only what is still there counts.
-            if known(&handle) || (index >= pending && issuer.prove(&handle, None).await.is_ok()) {
-                continue;
-            }
-            let find = Command::FindOrphan {
-                target: target.clone(),
-                handle: handle.clone(),
-            };
-            let found = self.calls.send(find).await?;
-            if known(&handle) {
-                continue;
-            }
-            if !found.events.is_empty() {
-                tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
-            }
-            let nothing = serde_json::Value::Null;
-            let proof = self.end_and_prove(issuer, &handle, &nothing, None).await?;
-            let Proof::Gone(proof) = proof else {
-                anyhow::bail!("{handle} is denied, but lives on at the target");
-            };
-            let target = target.clone();
-            self.calls
-                .send(Command::RecordOrphanEnd {
-                    target,
-                    handle,
-                    proof,
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Ends a credential and looks whether it is gone, within the time a claim leaves for it.
+    /// Ends credentials and looks whether they are gone, within the time a claim leaves for it.
     async fn end_and_prove(
         &self,
         issuer: &dyn Issuer,
-        handle: &str,
-        scope: &serde_json::Value,
-        expires: Option<Time>,
-    ) -> Result<Proof, EndError> {
+        batch: &[Known],
+    ) -> Vec<Result<Proof, EndError>> {
         let claim = self.calls.shared.limits.claim_window;
         let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
-            self.guards.cut(issuer, handle, expires).await?;
-            issuer.end(handle, scope).await?;
-            issuer.prove(handle, expires).await
+            let cuts = batch
+                .iter()
+                .map(|known| self.guards.cut(issuer, &known.handle, known.expires));
+            let cuts = join_all(cuts).await;
+            let endings: Vec<_> = batch.iter().map(Known::ending).collect();
+            // What a guard did not cut off is ended all the same, and not called so.
+            let ended = issuer.end_all(&endings).await;
+            cuts.into_iter()
+                .zip(ended)
+                .map(|(cut, ended)| cut.and(ended))
+                .collect()
+        };
+        let timed_out = |_| {
+            let error = EndError {
+                code: "target_timeout".into(),
+                detail: "no answer in time".into(),
+            };
+            batch.iter().map(|_| Err(error.clone())).collect()
         };
         tokio::time::timeout(within, work)
             .await
-            .unwrap_or_else(|_| {
-                Err(EndError {
-                    code: "target_timeout".into(),
-                    detail: "no answer in time".into(),
-                })
-            })
+            .unwrap_or_else(timed_out)
     }
 }

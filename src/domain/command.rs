@@ -6,7 +6,9 @@ use serde_json::{Map, Value};
 
 use super::agent::Agent;
 use super::event::{Actor, BlobRef, Event, Freeze};
-use super::ids::{ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
+use super::ids::{
+    ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName,
+};
 use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
 use super::request::ReviewDecision;
@@ -80,6 +82,24 @@ pub enum Command {
         /// Which request.
         request: RequestId,
     },
+    /// A target answered: it is this server.
+    IdentifyTarget {
+        /// Which target.
+        target: TargetName,
+        /// The server.
+        server: ServerId,
+    },
+    /// The operator's word that a target moved as planned.
+    MoveTarget {
+        /// Which target.
+        target: TargetName,
+        /// The server it stood for.
+        from: ServerId,
+        /// The server it stands for now.
+        to: ServerId,
+        /// Why, if they say.
+        reason: Option<BlobRef>,
+    },
     /// The kill switch of a role group: deny every session there is, and end its leases.
     ShutGuard {
         /// Which guard.
@@ -122,14 +142,25 @@ pub enum Command {
         /// Its name there.
         handle: String,
     },
-    /// The orphan is proven gone.
+    /// A broker takes the duty to end an orphan.
+    ClaimOrphan {
+        /// Where.
+        target: TargetName,
+        /// Its name there.
+        handle: String,
+        /// Which broker.
+        broker: String,
+    },
+    /// How an attempt to end an orphan went.
     RecordOrphanEnd {
         /// Where.
         target: TargetName,
         /// Its name there.
         handle: String,
-        /// What was seen.
-        proof: Vec<String>,
+        /// Which broker tried.
+        broker: String,
+        /// The proof, or the code of the failure and how long to wait.
+        result: Result<Proof, EndFailure>,
     },
     /// The answer that carried a credential was never taken.
     LoseAnswer {
@@ -215,6 +246,8 @@ pub enum MintResult {
 pub struct EndFailure {
     /// Stable code.
     pub code: String,
+    /// What is in the way and what to do about it; no secret.
+    pub detail: String,
     /// How long to wait before the next attempt.
     pub retry_in: Seconds,
 }
@@ -282,6 +315,8 @@ pub enum RefusalCode {
     StaleClaim,
     MintUnderway,
     GuardFull,
+    TargetUnidentified,
+    TargetChanged,
     TargetRefused,
     Invalid,
 }
@@ -342,6 +377,10 @@ impl RefusalCode {
             RefusalCode::MintUnderway => "mint_underway",
             // A credential minted now could not be cut off alone.
             RefusalCode::GuardFull => "guard_full",
+            // The target has not answered since it was configured, so nobody knows which server it is.
+            RefusalCode::TargetUnidentified => "target_unidentified",
+            // Another server answers for the target than the ledger knows.
+            RefusalCode::TargetChanged => "target_changed",
             // The target refused to mint; nothing exists there.
             RefusalCode::TargetRefused => "target_refused",
             // Anything else that does not fit.
@@ -380,6 +419,7 @@ impl Command {
             },
             Command::EnrollAgent { .. }
             | Command::DisableAgent { .. }
+            | Command::MoveTarget { .. }
             | Command::ShutGuard { .. }
             | Command::Revoke {
                 by: Revoker::Operator,

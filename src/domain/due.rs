@@ -2,6 +2,7 @@
 
 use super::ids::{LeaseId, RequestId, TargetName};
 use super::lease::LeaseState;
+use super::orphan::OrphanKey;
 use super::time::Time;
 use super::world::{Waiting, World};
 
@@ -20,6 +21,11 @@ pub enum Duty {
         /// Where.
         target: TargetName,
     },
+    /// An orphan is to be ended, likewise.
+    EndOrphan {
+        /// Where, and its name there.
+        orphan: OrphanKey,
+    },
 }
 
 /// All that is owed at `now`, the longest overdue first. The same world and time give the same duties.
@@ -27,6 +33,9 @@ pub fn due(world: &World, now: Time) -> Vec<Duty> {
     let duty = |what: &Waiting| match what {
         Waiting::Request(request) => Some(Duty::Lapse {
             request: request.clone(),
+        }),
+        Waiting::Orphan(orphan) => Some(Duty::EndOrphan {
+            orphan: orphan.clone(),
         }),
         Waiting::Lease(id) => world.leases.get(id).map(|lease| match lease.state {
             LeaseState::Ending { .. } => Duty::End {

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agent::Agent;
-use super::ids::{ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
+use super::ids::{
+    ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName,
+};
 use super::lease::EndCause;
 use super::person::Person;
 use super::request::{Ground, Outcome, Review, Submission, Verdict};
@@ -84,6 +86,27 @@ pub enum Event {
         /// The agent.
         agent: AgentName,
     },
+    /// A target answered for the first time: this is the server it stands for.
+    #[serde(rename = "target.identified")]
+    TargetIdentified {
+        /// Which target.
+        target: TargetName,
+        /// The server.
+        server: ServerId,
+    },
+    /// A target was moved as planned: what was minted at one server is to be ended and proven at another.
+    #[serde(rename = "target.moved")]
+    TargetMoved {
+        /// Which target.
+        target: TargetName,
+        /// The server it stood for.
+        from: ServerId,
+        /// The server it stands for from now on.
+        to: ServerId,
+        /// Why, in the operator's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<BlobRef>,
+    },
     /// A request was made.
     #[serde(rename = "request.submitted")]
     RequestSubmitted {
@@ -149,6 +172,8 @@ pub enum Event {
         agent: AgentName,
         /// Where.
         target: TargetName,
+        /// The server it is minted at.
+        server: ServerId,
         /// What it can do.
         scope: Value,
         /// How long from mint.
@@ -221,6 +246,9 @@ pub enum Event {
         broker: String,
         /// The stable code of the failure.
         code: String,
+        /// What is in the way and what to do about it, when the target said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
         /// When it is tried again.
         retry_at: Time,
     },
@@ -250,6 +278,9 @@ pub enum Event {
         lease: LeaseId,
         /// What was seen, such as `login_refused`, `no_session`, `no_role`.
         proof: Vec<String>,
+        /// What of it outlives it at the target, or was removed behind it, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        residue: Vec<String>,
         /// How its request came out; absent when the grant may be collected again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outcome: Option<Outcome>,
@@ -262,6 +293,35 @@ pub enum Event {
         /// Its name there.
         handle: String,
     },
+    /// A broker takes the duty to end an orphan; others keep off until then.
+    #[serde(rename = "orphan.end_claimed")]
+    OrphanEndClaimed {
+        /// Where.
+        target: TargetName,
+        /// Its name there.
+        handle: String,
+        /// Which broker.
+        broker: String,
+        /// How long the claim holds.
+        until: Time,
+    },
+    /// An attempt to end an orphan failed or could not be proven.
+    #[serde(rename = "orphan.end_failed")]
+    OrphanEndFailed {
+        /// Where.
+        target: TargetName,
+        /// Its name there.
+        handle: String,
+        /// Which broker tried.
+        broker: String,
+        /// The stable code of the failure.
+        code: String,
+        /// What is in the way and what to do about it, when the target said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+        /// When it is tried again.
+        retry_at: Time,
+    },
     /// The orphan is proven gone.
     #[serde(rename = "orphan.ended")]
     OrphanEnded {
@@ -271,6 +331,9 @@ pub enum Event {
         handle: String,
         /// What was seen.
         proof: Vec<String>,
+        /// What of it outlives it at the target, or was removed behind it, a line each.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        residue: Vec<String>,
     },
     /// Every session of a guard's targets issued before an instant is denied, whoever made it.
     #[serde(rename = "guard.shut")]
@@ -340,6 +403,8 @@ impl Event {
             Event::BundleApplied { .. } => "bundle.applied",
             Event::AgentEnrolled { .. } => "agent.enrolled",
             Event::AgentDisabled { .. } => "agent.disabled",
+            Event::TargetIdentified { .. } => "target.identified",
+            Event::TargetMoved { .. } => "target.moved",
             Event::RequestSubmitted { .. } => "request.submitted",
             Event::VerdictGiven { .. } => "verdict.given",
             Event::ReviewGiven { .. } => "review.given",
@@ -355,6 +420,8 @@ impl Event {
             Event::LeaseCutOff { .. } => "lease.cut_off",
             Event::LeaseEnded { .. } => "lease.ended",
             Event::OrphanFound { .. } => "orphan.found",
+            Event::OrphanEndClaimed { .. } => "orphan.end_claimed",
+            Event::OrphanEndFailed { .. } => "orphan.end_failed",
             Event::OrphanEnded { .. } => "orphan.ended",
             Event::GuardShut { .. } => "guard.shut",
             Event::FreezeSet { .. } => "freeze.set",
@@ -391,6 +458,7 @@ impl Event {
             Event::BundleApplied { content, .. } => Some(content),
             Event::RequestSubmitted { submission } => submission.context.as_ref(),
             Event::ReviewGiven { review, .. } => review.comment.as_ref(),
+            Event::TargetMoved { reason, .. } => reason.as_ref(),
             _ => None,
         }
     }

@@ -99,6 +99,13 @@ text_type!(
     TargetName, "target name", NAME_RULE, is_name
 );
 text_type!(
+    /// Which server a target is, as its issuer tells servers apart, such as `postgresql 7423… timeline 3`.
+    ServerId,
+    "server id",
+    "use 1 to 200 printable ASCII characters",
+    |text: &str| (1..=200).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b))
+);
+text_type!(
     /// The name of a guard in `countersign.toml`: a deny list shared by targets that cuts single sessions off.
     GuardName, "guard name", NAME_RULE, is_name
 );

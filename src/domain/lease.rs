@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ids::{AgentName, LeaseId, RequestId, TargetName};
+use super::ids::{AgentName, LeaseId, RequestId, ServerId, TargetName};
 use super::time::{Seconds, Time};
 
 /// One credential's life. It carries all that is needed to end it, whatever becomes of the catalog.
@@ -18,6 +18,8 @@ pub struct Lease {
     pub agent: AgentName,
     /// Where it was minted.
     pub target: TargetName,
+    /// The server the target was then. It is ended and proven there and nowhere else.
+    pub server: ServerId,
     /// What it can do.
     pub scope: Value,
     /// How long from mint.
@@ -59,8 +61,13 @@ pub enum LeaseState {
 /// What a look at the target showed of a credential that was ended.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Proof {
-    /// Nothing can be done with it any more, and nothing can bring it back: what was seen.
-    Gone(Vec<String>),
+    /// Nothing can be done with it any more, and nothing can bring it back.
+    Gone {
+        /// What was seen, such as `no_role`.
+        seen: Vec<String>,
+        /// What of it outlives it at the target, or was removed behind it, a line each.
+        left: Vec<String>,
+    },
     /// It is denied everything now, but what denies it has to stay in place until it runs out by itself.
     CutOff {
         /// What was seen.
@@ -88,6 +95,16 @@ pub enum EndCause {
     AnswerLost,
     /// Nobody knows whether the target minted it.
     MintUnknown,
+}
+
+impl Proof {
+    /// Gone without a trace.
+    pub fn gone<const N: usize>(seen: [&str; N]) -> Self {
+        Proof::Gone {
+            seen: seen.map(String::from).into(),
+            left: Vec::new(),
+        }
+    }
 }
 
 impl Lease {

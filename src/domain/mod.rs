@@ -15,6 +15,7 @@ pub mod due;
 pub mod event;
 pub mod ids;
 pub mod lease;
+pub mod orphan;
 pub mod person;
 pub mod quorum;
 pub mod request;
@@ -31,9 +32,10 @@ pub use decide::decide;
 pub use due::{Duty, due};
 pub use event::{Actor, Entry, Event};
 pub use ids::{
-    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, TargetName,
+    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
 };
 pub use lease::{EndCause, Lease, LeaseState, Proof};
+pub use orphan::{Orphan, OrphanKey};
 pub use person::{Party, Person, Reviewer};
 pub use request::{Outcome, Request, RequestState, Submission};
 pub use rules::{Explanation, GuardRoom, Policy, Rules, Ruling, Targets};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::event::BlobRef;
-use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, TargetName};
+use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, ServerId, TargetName};
 use super::lease::EndCause;
 use super::person::{Party, Person, Reviewer};
 use super::time::{Seconds, Time};
@@ -56,6 +56,8 @@ pub struct Sealed {
     pub scope: Value,
     /// Where.
     pub target: TargetName,
+    /// The server the target stands for: a credential is minted there and nowhere else.
+    pub server: ServerId,
     /// For how long from mint.
     pub ttl_seconds: Seconds,
 }

@@ -109,6 +109,8 @@ pub struct Explanation {
     pub exact: String,
     /// How and when access ends, one fact a line.
     pub ending: Vec<String>,
+    /// What of the work may outlive the credential, one fact a line.
+    pub outlives: Vec<String>,
 }
 
 /// Bounds that keep one agent from burying the others.

@@ -84,6 +84,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
             digest,
             agent,
             target,
+            server,
             scope,
             ttl_seconds,
             mint_until,
@@ -100,6 +101,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
     require(lease.is_none() && request.ground.is_some())?;
     require(*digest == request.submission.digest)?;
     require(agent == &sealed.agent && target == &sealed.target && scope == &sealed.scope)?;
+    require(server == &sealed.server)?;
     require(*ttl_seconds <= sealed.ttl_seconds)?;
     request.state = RequestState::Issuing {
         lease: id.clone(),
@@ -111,6 +113,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
         request: request.id().clone(),
         agent: agent.clone(),
         target: target.clone(),
+        server: server.clone(),
         scope: scope.clone(),
         ttl_seconds: *ttl_seconds,
         expires: *expires,

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
 use super::event::{BlobRef, Entry, Event, Freeze};
-use super::ids::{AgentName, Digest, GuardName, LeaseId, RequestId, TargetName};
+use super::ids::{AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName};
 use super::lease::{Lease, LeaseState};
+use super::orphan::{Orphan, OrphanKey};
 use super::request::{Request, RequestState, Submission};
 use super::time::{Seconds, Time};
 use super::transition::{step, step_ending};
@@ -34,7 +35,10 @@ pub struct World {
     /// Standing orders.
     pub freezes: BTreeSet<Freeze>,
     /// Credentials found at targets that no lease explains, not yet proven gone.
-    pub orphans: BTreeSet<(TargetName, String)>,
+    #[serde(with = "pairs")]
+    pub orphans: BTreeMap<OrphanKey, Orphan>,
+    /// Which server each target stands for.
+    pub servers: BTreeMap<TargetName, ServerId>,
     /// Kill switches: sessions of a guard's targets issued before then are denied.
     pub shut: BTreeMap<GuardName, Time>,
     /// Idempotency keys of late, by agent.
@@ -57,6 +61,8 @@ pub(super) enum Waiting {
     Request(RequestId),
     /// A lease, on behalf of its request while that is the one in force.
     Lease(LeaseId),
+    /// An orphan.
+    Orphan(OrphanKey),
 }
 
 /// What an idempotency key led to.
@@ -146,11 +152,25 @@ impl World {
             Event::FreezeLifted { freeze } => {
                 self.freezes.remove(freeze);
             }
-            Event::OrphanFound { target, handle } => {
-                self.orphans.insert((target.clone(), handle.clone()));
+            Event::TargetIdentified { target, server } => {
+                if self.servers.contains_key(target) {
+                    return Err(illegal(entry, format!("target {target}, identified")));
+                }
+                self.servers.insert(target.clone(), server.clone());
             }
-            Event::OrphanEnded { target, handle, .. } => {
-                self.orphans.remove(&(target.clone(), handle.clone()));
+            Event::TargetMoved {
+                target, from, to, ..
+            } => {
+                if self.servers.get(target) != Some(from) {
+                    return Err(illegal(entry, format!("target {target} elsewhere")));
+                }
+                self.move_target(target, from, to);
+            }
+            Event::OrphanFound { target, handle }
+            | Event::OrphanEndClaimed { target, handle, .. }
+            | Event::OrphanEndFailed { target, handle, .. }
+            | Event::OrphanEnded { target, handle, .. } => {
+                self.apply_to_orphan(entry, (target.clone(), handle.clone()))?;
             }
             Event::ReviewRefused { .. }
             | Event::PersonSignedIn { .. }
@@ -158,6 +178,35 @@ impl World {
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
+    }
+
+    /// What was minted at `from` is to be ended and proven at `to`.
+    fn move_target(&mut self, target: &TargetName, from: &ServerId, to: &ServerId) {
+        self.servers.insert(target.clone(), to.clone());
+        let moved = |lease: &&mut Arc<Lease>| &lease.target == target && &lease.server == from;
+        for lease in self.leases.values_mut().filter(moved) {
+            Arc::make_mut(lease).server = to.clone();
+        }
+    }
+
+    fn apply_to_orphan(&mut self, entry: &Entry, key: OrphanKey) -> Result<(), IllegalTransition> {
+        let orphan = match (&entry.event, self.orphans.get(&key)) {
+            (Event::OrphanFound { .. }, None) => Some(Orphan::found(entry.time)),
+            (Event::OrphanEnded { .. }, Some(_)) => None,
+            (event, Some(orphan)) => Some(
+                orphan
+                    .after(event)
+                    .ok_or_else(|| illegal(entry, "another claim on the orphan"))?,
+            ),
+            (_, None) => return Err(illegal(entry, "no such orphan")),
+        };
+        let deadline = orphan.as_ref().map(|orphan| orphan.not_before);
+        self.set_deadline(Waiting::Orphan(key.clone()), deadline);
+        match orphan {
+            Some(orphan) => self.orphans.insert(key, orphan),
+            None => self.orphans.remove(&key),
+        };
+        Ok(())
     }
 
     /// Events that move a request, its lease, or both.
@@ -363,7 +412,34 @@ impl World {
             let what = Waiting::Lease(lease.id.clone());
             self.set_deadline(what, Some(lease_deadline(&lease)));
         }
+        for (key, orphan) in self.orphans.clone() {
+            self.set_deadline(Waiting::Orphan(key), Some(orphan.not_before));
+        }
         self
+    }
+}
+
+/// A map whose keys are no texts, as a list of pairs.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
+        map: &BTreeMap<K, V>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(map)
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
+    where
+        K: Deserialize<'de> + Ord,
+        V: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let pairs = Vec::<(K, V)>::deserialize(deserializer)?;
+        Ok(pairs.into_iter().collect())
     }
 }
 

@@ -257,7 +257,9 @@ pub fn status_of(code: RefusalCode) -> StatusCode {
         RefusalCode::Gone | RefusalCode::Expired => StatusCode::GONE,
         RefusalCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalCode::TooManyOpen => StatusCode::TOO_MANY_REQUESTS,
-        RefusalCode::GuardFull => StatusCode::SERVICE_UNAVAILABLE,
+        RefusalCode::GuardFull | RefusalCode::TargetUnidentified | RefusalCode::TargetChanged => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
     }
 }
 

@@ -22,8 +22,73 @@ use serde_json::Value;
 
 pub use crate::domain::Proof;
 use crate::domain::{
-    Explanation, GuardRoom, LeaseId, RequestId, Seconds, TargetName, Targets, Time,
+    Digest, Explanation, GuardRoom, LeaseId, RequestId, Seconds, ServerId, TargetName, Targets,
+    Time,
 };
+
+/// The code of an [`EndError`] that says that another server answers.
+pub const TARGET_CHANGED: &str = "target_changed";
+
+/// Which Countersign this is: 16 hex digits of the hash of its ledger's public key. It stands in the record of every
+/// credential at its target, so that two of them on one server never touch each other's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Deployment(String);
+
+impl Deployment {
+    /// The one whose ledger is signed with the key that `verifier` (a signed note's verifier key) describes.
+    pub fn of(verifier: &str) -> Self {
+        let digest = hex::encode(Digest::of(verifier.as_bytes()).0);
+        Self(digest.chars().take(16).collect())
+    }
+
+    /// Its 16 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A credential to be ended, or to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Ending<'a> {
+    /// Its name at the target.
+    pub handle: &'a str,
+    /// The scope it was minted with; null when nobody knows.
+    pub scope: &'a Value,
+    /// The server it was minted at, if the ledger knows it.
+    pub server: Option<&'a ServerId>,
+    /// When it runs out by itself, if the ledger knows it.
+    pub expires: Option<Time>,
+}
+
+impl<'a> Ending<'a> {
+    /// Of a credential the ledger knows nothing of but the name.
+    pub fn unexplained(handle: &'a str) -> Self {
+        Self {
+            handle,
+            scope: &Value::Null,
+            server: None,
+            expires: None,
+        }
+    }
+}
+
+/// Something at the target with a name like ours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// The name.
+    pub handle: String,
+    /// Whose record it carries.
+    pub whose: Whose,
+}
+
+/// Who made a credential, by its record at the target.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// This deployment.
+    Ours,
+    /// Somebody else, in words. It is reported and never touched.
+    Anothers(String),
+}
 
 /// What to mint.
 #[derive(Clone, Debug)]
@@ -38,6 +103,8 @@ pub struct MintOrder {
     pub sponsor: String,
     /// The rendered scope, already checked.
     pub scope: Value,
+    /// The server to mint at.
+    pub server: ServerId,
     /// When the credential must be over.
     pub expires: Time,
     /// The target must not commit the mint after this; the lease is being ended by then.
@@ -130,6 +197,12 @@ pub enum MintError {
         /// For the operator's log; no secret.
         detail: String,
     },
+    /// Another server answers than the one the request was sealed for; nothing was minted.
+    #[error("another server answers: {detail}")]
+    Elsewhere {
+        /// For the operator's log; no secret.
+        detail: String,
+    },
     /// Nobody knows whether it was minted.
     #[error("mint outcome unknown: {detail}")]
     Unknown {
@@ -201,7 +274,11 @@ pub trait Issuer: Send + Sync + 'static {
     /// An `Err` means the target could not be reached at all.
     async fn rehearse(&self, scopes: &[Value]) -> Result<Rehearsal, EndError>;
 
-    /// Mints. On `Ok` the credential exists; on `Refused` and `Unavailable` it certainly does not.
+    /// Which server answers. Only one that can be written to answers `Ok`.
+    async fn identify(&self) -> Result<ServerId, EndError>;
+
+    /// Mints, at the order's server and nowhere else. On `Ok` the credential exists; on `Refused`, `Unavailable` and
+    /// `Elsewhere` it certainly does not.
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError>;
 
     /// The deny list that cuts its sessions off, when the target has one. The broker publishes it before it proves.
@@ -209,15 +286,42 @@ pub trait Issuer: Send + Sync + 'static {
         None
     }
 
-    /// Cuts access and removes every trace. Safe to repeat and to call for what was never minted.
-    async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError>;
+    /// Cuts access and removes every trace. Safe to repeat and to call for what was never minted. Touches nothing that
+    /// another deployment made. When another server answers than the one it was minted at, it is an `Err` with the code
+    /// [`TARGET_CHANGED`].
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError>;
 
-    /// Looks whether anything can still be done with the credential. `expires` is when it runs out by itself, if the
-    /// ledger knows it. `Err` when it works, or when nobody can tell.
-    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError>;
+    /// Looks whether anything can still be done with the credential. `Err` when it works, when another server answers, or
+    /// when nobody can tell.
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError>;
 
-    /// Handles of ours that exist at the target now, in any state, ghosts included.
-    async fn list(&self) -> Result<Vec<String>, EndError>;
+    /// Ends and proves: one after the other, or in one go where the target can.
+    async fn end_and_prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        self.end(ending).await?;
+        self.prove(ending).await
+    }
+
+    /// Ends and proves several, at most [`Issuer::batch`] of the same [`Issuer::batch_of`]; the results in their order.
+    async fn end_all(&self, endings: &[Ending<'_>]) -> Vec<Result<Proof, EndError>> {
+        let mut results = Vec::with_capacity(endings.len());
+        for ending in endings {
+            results.push(self.end_and_prove(ending).await);
+        }
+        results
+    }
+
+    /// How many credentials `end_all` takes at a time. Pure.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// Credentials with the same number may be ended together. Pure.
+    fn batch_of(&self, _handle: &str) -> u32 {
+        0
+    }
+
+    /// What exists at the target now under names like ours, in any state, ghosts included.
+    async fn list(&self) -> Result<Vec<Found>, EndError>;
 }
 
 /// Whether a target at `host` is reached without leaving this machine.
@@ -266,6 +370,7 @@ impl Targets for IssuerSet {
                 words: vec![format!("target {target} is not configured any more")],
                 exact: scope.to_string(),
                 ending: Vec::new(),
+                outlives: Vec::new(),
             },
         }
     }

@@ -171,7 +171,8 @@ fn outcome_of(event: &Event) -> Option<String> {
         Event::LeaseEnding { cause, .. } => word(cause),
         Event::ReviewRefused { code, .. }
         | Event::LeaseFailed { code, .. }
-        | Event::LeaseEndFailed { code, .. } => Some(code.clone()),
+        | Event::LeaseEndFailed { code, .. }
+        | Event::OrphanEndFailed { code, .. } => Some(code.clone()),
         _ => None,
     }
 }

@@ -108,14 +108,19 @@ fn lease_sentence(event: &Event) -> Markup {
             }
         },
         Event::LeaseEndClaimed { .. } => html! { "Ending the credential at the target" },
-        Event::LeaseEndFailed { code, .. } => html! {
+        Event::LeaseEndFailed { code, detail, .. } => html! {
             "Not proven gone yet (" code { (text::line(code)) } "); it is tried again"
+            @if !detail.is_empty() { span.report { (text::line(detail)) } }
         },
         Event::LeaseCutOff { proof, until, .. } => html! {
             "Cut off, seen to be denied everything: " (seen(proof))
             ". It runs out for good at " time datetime=(until) { (text::exact(*until)) }
         },
-        Event::LeaseEnded { proof, .. } => html! { "Proven gone: " (seen(proof)) },
+        Event::LeaseEnded { proof, residue, .. } => html! {
+            "Proven gone: " (seen(proof))
+            @if !residue.is_empty() { ". What it changed at the target:" }
+            @for line in residue { span.report { (text::line(line)) } }
+        },
         other => html! { code { (other.kind()) } },
     }
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use crate::domain::{Explanation, Seconds, TargetName, Time};
-use crate::issuers::{Credential, EndError, Guard, Issuer, MintError, MintOrder, Proof, Rehearsal};
+use crate::domain::{Explanation, Seconds, ServerId, TargetName};
+use crate::issuers::{
+    Credential, EndError, Ending, Found, Guard, Issuer, MintError, MintOrder, Proof, Rehearsal,
+};
 
 /// How soon a rehearsal that did not pass is repeated.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -93,6 +95,10 @@ impl Issuer for Gate {
         self.issuer.rehearse(scopes).await
     }
 
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        self.issuer.identify().await
+    }
+
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         if !self.open.load(Ordering::SeqCst) {
             let detail = "its rehearsal has not passed; run `countersign doctor`".into();
@@ -105,15 +111,31 @@ impl Issuer for Gate {
         self.issuer.guard()
     }
 
-    async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError> {
-        self.issuer.end(handle, scope).await
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
+        self.issuer.end(ending).await
     }
 
-    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError> {
-        self.issuer.prove(handle, expires).await
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        self.issuer.prove(ending).await
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn end_and_prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        self.issuer.end_and_prove(ending).await
+    }
+
+    async fn end_all(&self, endings: &[Ending<'_>]) -> Vec<Result<Proof, EndError>> {
+        self.issuer.end_all(endings).await
+    }
+
+    fn batch(&self) -> usize {
+        self.issuer.batch()
+    }
+
+    fn batch_of(&self, handle: &str) -> u32 {
+        self.issuer.batch_of(handle)
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         self.issuer.list().await
     }
 }

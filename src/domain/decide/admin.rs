@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
-use super::super::ids::{AgentName, GuardName};
+use super::super::ids::{AgentName, GuardName, ServerId, TargetName};
 use super::super::lease::EndCause;
 use super::super::person::Person;
 use super::super::request::{Outcome, Request};
@@ -107,6 +107,51 @@ pub(super) fn set_freeze(world: &World, freeze: &Freeze, on: bool) -> Vec<Event>
             freeze: freeze.clone(),
         }],
         _ => Vec::new(),
+    }
+}
+
+/// The first answer says which server a target stands for; from then on only the operator's word changes that.
+pub(super) fn identify(world: &World, target: &TargetName, server: &ServerId) -> Decision {
+    match world.servers.get(target) {
+        None => Ok(vec![Event::TargetIdentified {
+            target: target.clone(),
+            server: server.clone(),
+        }]),
+        Some(known) if known == server => Ok(Vec::new()),
+        Some(known) => Err(Refusal::new(
+            RefusalCode::TargetChanged,
+            format!("target {target} stands for \"{known}\", and \"{server}\" answers"),
+            format!(
+                "Point the target back; or, if it moved as planned and the old server serves nobody any more: countersign target move {target} --from \"{known}\" --to \"{server}\" --reason …"
+            ),
+        )),
+    }
+}
+
+pub(super) fn move_target(
+    world: &World,
+    target: &TargetName,
+    (from, to): (&ServerId, &ServerId),
+    reason: Option<BlobRef>,
+) -> Decision {
+    match world.servers.get(target) {
+        Some(known) if known == to => Ok(Vec::new()),
+        Some(known) if known == from => Ok(vec![Event::TargetMoved {
+            target: target.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            reason,
+        }]),
+        Some(known) => Err(Refusal::new(
+            RefusalCode::TargetChanged,
+            format!("target {target} stands for \"{known}\", not for \"{from}\""),
+            "Name the server the ledger knows as --from.",
+        )),
+        None => Err(Refusal::new(
+            RefusalCode::TargetUnidentified,
+            format!("target {target} has not been identified, so it cannot have moved"),
+            "Check the name; a target is identified when it first answers.",
+        )),
     }
 }
 

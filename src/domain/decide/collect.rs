@@ -97,6 +97,7 @@ fn intend(
         digest: request.submission.digest,
         agent: sealed.agent.clone(),
         target: sealed.target.clone(),
+        server: sealed.server.clone(),
         scope: sealed.scope.clone(),
         ttl_seconds: sealed.ttl_seconds,
         mint_until: now.plus(rules.limits.mint_window),
@@ -153,6 +154,12 @@ fn still_granted(
             "what would be minted now is not what was approved: the action changed",
         )
     };
+    if world.servers.get(&sealed.target) != Some(&sealed.server) {
+        return Err(stale(
+            RefusalCode::TargetChanged,
+            "the target stands for another server now than the one that was approved",
+        ));
+    }
     let (action, now_sealed) = sealed_now(request, rules).ok_or_else(mismatch)?;
     if now_sealed.digest() != request.submission.digest {
         return Err(mismatch());

@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
 use super::super::event::Event;
-use super::super::ids::{AgentName, LeaseId, RequestId, TargetName};
-use super::super::lease::{EndCause, Lease, LeaseState, Proof, lease_of};
+use super::super::ids::{AgentName, LeaseId, RequestId};
+use super::super::lease::{EndCause, Lease, LeaseState, Proof};
 use super::super::person::Reviewer;
 use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
@@ -14,7 +14,7 @@ use super::super::world::World;
 use super::{Decision, ask_of, no_such_request, own_request};
 
 /// How soon a credential is looked at again that should have run out by our clock.
-const NOT_RUN_OUT: Seconds = Seconds(2);
+pub(super) const NOT_RUN_OUT: Seconds = Seconds(2);
 
 pub(super) fn withdraw(world: &World, agent: &AgentName, id: &RequestId) -> Decision {
     let request = own_request(world, agent, id)?;
@@ -190,7 +190,7 @@ pub(super) fn claim(
     }
 }
 
-fn stale_claim() -> Box<Refusal> {
+pub(super) fn stale_claim() -> Box<Refusal> {
     Refusal::new(
         RefusalCode::StaleClaim,
         "another broker has the duty, or it is done",
@@ -220,19 +220,21 @@ pub(super) fn record_end(
     }
     let (request, lease_id) = (lease.request.clone(), id.clone());
     let outcome = outcome_of(world, lease, *cause, now);
-    let failed = |code: &str, retry_in| Event::LeaseEndFailed {
+    let failed = |code: &str, detail: &str, retry_in| Event::LeaseEndFailed {
         request: request.clone(),
         lease: lease_id.clone(),
         broker: broker.into(),
         code: code.into(),
+        detail: detail.into(),
         retry_at: now.plus(retry_in),
     };
     Ok(vec![match result {
-        Ok(Proof::Gone(proof)) => Event::LeaseEnded {
+        Ok(Proof::Gone { seen, left }) => Event::LeaseEnded {
             outcome,
             request,
             lease: lease_id,
-            proof: proof.clone(),
+            proof: seen.clone(),
+            residue: left.clone(),
         },
         Ok(Proof::CutOff { seen, until }) if cut_off.is_none() => Event::LeaseCutOff {
             handed_back: outcome.is_none(),
@@ -243,8 +245,8 @@ pub(super) fn record_end(
             until: (*until).min(lease.expires),
         },
         // The target's clock is a little behind ours.
-        Ok(Proof::CutOff { .. }) => failed("not_run_out", NOT_RUN_OUT),
-        Err(failure) => failed(&failure.code, failure.retry_in),
+        Ok(Proof::CutOff { .. }) => failed("not_run_out", "", NOT_RUN_OUT),
+        Err(failure) => failed(&failure.code, &failure.detail, failure.retry_in),
     }])
 }
 
@@ -265,32 +267,4 @@ fn outcome_of(world: &World, lease: &Lease, cause: EndCause, now: Time) -> Optio
             (!open).then_some(Outcome::Failed)
         }
     }
-}
-
-pub(super) fn find_orphan(world: &World, target: &TargetName, handle: &str) -> Vec<Event> {
-    let explained = lease_of(handle).is_some_and(|lease| world.leases.contains_key(&lease));
-    let known = world.orphans.contains(&(target.clone(), handle.into()));
-    if explained || known {
-        return Vec::new();
-    }
-    vec![Event::OrphanFound {
-        target: target.clone(),
-        handle: handle.into(),
-    }]
-}
-
-pub(super) fn record_orphan_end(
-    world: &World,
-    target: &TargetName,
-    handle: &str,
-    proof: &[String],
-) -> Vec<Event> {
-    if !world.orphans.contains(&(target.clone(), handle.into())) {
-        return Vec::new();
-    }
-    vec![Event::OrphanEnded {
-        target: target.clone(),
-        handle: handle.into(),
-        proof: proof.to_vec(),
-    }]
 }

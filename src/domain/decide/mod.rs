@@ -3,6 +3,7 @@
 mod admin;
 mod collect;
 mod end;
+mod orphan;
 mod review;
 mod submit;
 
@@ -36,6 +37,13 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         Command::DisableAgent { agent } => admin::disable(world, agent),
         Command::SetFreeze { freeze, on, .. } => Ok(admin::set_freeze(world, freeze, *on)),
         Command::ShutGuard { guard } => Ok(admin::shut_guard(world, guard, rules, now)),
+        Command::IdentifyTarget { target, server } => admin::identify(world, target, server),
+        Command::MoveTarget {
+            target,
+            from,
+            to,
+            reason,
+        } => admin::move_target(world, target, (from, to), *reason),
         Command::NoteSession { person, signed_in } => {
             Ok(vec![admin::session_event(person, *signed_in)])
         }
@@ -73,12 +81,24 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             broker,
             result,
         } => end::record_end(world, lease, broker, result, now),
-        Command::FindOrphan { target, handle } => Ok(end::find_orphan(world, target, handle)),
+        Command::FindOrphan { target, handle } => Ok(orphan::find(world, target, handle)),
+        Command::ClaimOrphan {
+            target,
+            handle,
+            broker,
+        } => orphan::claim(world, &(target.clone(), handle.clone()), broker, rules, now),
         Command::RecordOrphanEnd {
             target,
             handle,
-            proof,
-        } => Ok(end::record_orphan_end(world, target, handle, proof)),
+            broker,
+            result,
+        } => orphan::record_end(
+            world,
+            &(target.clone(), handle.clone()),
+            broker,
+            result,
+            now,
+        ),
     }
 }
 
@@ -145,6 +165,7 @@ fn sealed_now<'a>(request: &Request, rules: &Rules<'a>) -> Option<(&'a Action, S
         parameters: old.parameters.clone(),
         scope: action.render_scope(&old.parameters),
         target: action.target.clone(),
+        server: old.server.clone(),
         ttl_seconds: old.ttl_seconds,
     };
     Some((action, sealed))

@@ -64,6 +64,16 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
                 "Choose other parameters, or ask the platform team to mend the action.",
             )
         })?;
+    let server = world.servers.get(&action.target).ok_or_else(|| {
+        Refusal::new(
+            RefusalCode::TargetUnidentified,
+            format!(
+                "target {} has not answered since it was configured, so nobody knows which server it is",
+                action.target
+            ),
+            "Ask again in a moment; if it stays so, ask the platform team to run `countersign doctor`.",
+        )
+    })?;
     let (ttl, ruling) = lifetime_and_ruling(agent, action, submit, rules, now)?;
     let sealed = Sealed {
         agent: agent.name.clone(),
@@ -72,6 +82,7 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
         parameters: submit.parameters.clone(),
         scope,
         target: action.target.clone(),
+        server: server.clone(),
         ttl_seconds: ttl,
     };
     Ok(entries(agent, action, submit, sealed, ruling, now))

@@ -51,9 +51,7 @@ impl AwsStsIssuer {
         };
         let over = |expires: Time| expires.plus(SHORTEST_SESSION).plus(CLOCKS_DIFFER) < now;
         match proof {
-            Err(_) if expires.is_some_and(over) => {
-                Ok(Proof::Gone(vec!["past_credential_expiry".into()]))
-            }
+            Err(_) if expires.is_some_and(over) => Ok(Proof::gone(["past_credential_expiry"])),
             proof => proof,
         }
     }
@@ -68,11 +66,11 @@ impl AwsStsIssuer {
             ));
         }
         self.control_is_allowed().await?;
-        Ok(Proof::Gone(
-            ["fence_passed", "canary_denied", "control_allowed"]
-                .map(String::from)
-                .into(),
-        ))
+        Ok(Proof::gone([
+            "fence_passed",
+            "canary_denied",
+            "control_allowed",
+        ]))
     }
 
     /// Whether the guard denies everything to the lease's name.

@@ -17,6 +17,7 @@ impl AwsStsIssuer {
                     words: vec![format!("nothing: {why}")],
                     exact: String::new(),
                     ending: Vec::new(),
+                    outlives: Vec::new(),
                 };
             }
         };
@@ -50,6 +51,7 @@ impl AwsStsIssuer {
             words,
             exact: scope.policy("(end of the lease)").to_pretty(),
             ending,
+            outlives: Vec::new(),
         }
     }
 }

@@ -38,9 +38,10 @@ use self::policy::Policy;
 use self::scope::{Form, Place};
 use self::sessions::Wish;
 use crate::config::AwsTarget;
-use crate::domain::{Explanation, LeaseId, Seconds, TargetName, Time, lease};
+use crate::domain::{Explanation, LeaseId, Seconds, ServerId, TargetName, Time, lease};
 use crate::issuers::{
-    AwsCredential, Credential, EndError, Guard, Issuer, MintError, MintOrder, Proof, Rehearsal,
+    AwsCredential, Credential, EndError, Ending, Found, Guard, Issuer, MintError, MintOrder, Proof,
+    Rehearsal,
 };
 
 /// The longest session the broker hands out: a role's sessions may always last this long, chained ones too.
@@ -191,6 +192,14 @@ impl Issuer for AwsStsIssuer {
         self.rehearse_scopes(scopes).await
     }
 
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        let server = format!("aws {} {}", self.role.account, self.role.as_str());
+        server.parse().map_err(|why| EndError {
+            code: "bad_target".into(),
+            detail: format!("{why}"),
+        })
+    }
+
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         self.mint_session(order).await.map(Credential::Aws)
     }
@@ -200,17 +209,17 @@ impl Issuer for AwsStsIssuer {
     }
 
     /// The guard and the fence end a session; nothing at AWS is to be removed.
-    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
-        Self::lease_of(handle).map(|_| ())
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
+        Self::lease_of(ending.handle).map(|_| ())
     }
 
-    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError> {
-        let lease = Self::lease_of(handle)?;
-        self.look_at(&lease, expires).await
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let lease = Self::lease_of(ending.handle)?;
+        self.look_at(&lease, ending.expires).await
     }
 
     /// STS cannot list sessions.
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         Ok(Vec::new())
     }
 }

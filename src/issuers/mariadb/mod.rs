@@ -40,11 +40,11 @@ use self::scope::{Scope, filled};
 use self::sql::{Ident, Sql};
 use super::password::draw_password;
 use super::{
-    Credential, EndError, Issuer, MariadbCredential, MintError, MintOrder, Proof, Rehearsal,
-    is_loopback,
+    Credential, EndError, Ending, Found, Issuer, MariadbCredential, MintError, MintOrder, Proof,
+    Rehearsal, Whose, is_loopback,
 };
 use crate::config::{DatabaseTls, MariadbTarget};
-use crate::domain::{Explanation, Seconds, TargetName, Time, lease};
+use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
 use crate::system::{Clock, Entropy};
 
 /// Mints and ends accounts at one MariaDB server.
@@ -311,6 +311,7 @@ impl Issuer for MariadbIssuer {
                 words: vec![format!("nothing: {why}")],
                 exact: String::new(),
                 ending: Vec::new(),
+                outlives: Vec::new(),
             },
         }
     }
@@ -319,11 +320,20 @@ impl Issuer for MariadbIssuer {
         self.rehearse_scopes(scopes).await
     }
 
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        let server = format!("mariadb {}:{}", self.target.host, self.target.port);
+        server.parse().map_err(|why| EndError {
+            code: "bad_target".into(),
+            detail: format!("{why}"),
+        })
+    }
+
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         self.mint_account(order).await.map(Credential::Mariadb)
     }
 
-    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
+        let handle = ending.handle;
         check_handle(handle)?;
         let answer = self
             .links
@@ -341,22 +351,30 @@ impl Issuer for MariadbIssuer {
 
     /// The broker never knew the password for longer than the mint, so it cannot try a login: that the account is absent
     /// is the proof that login is refused.
-    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let handle = ending.handle;
         check_handle(handle)?;
         let answer = self
             .links
             .ask(&text::look(&self.names.procedures, handle))
             .await;
         let rows = answer.map_err(|trouble| end_error("look_failed", &trouble))?;
-        Self::nothing_left(&rows).map(Proof::Gone)
+        Ok(Proof::Gone {
+            seen: Self::nothing_left(&rows)?,
+            left: Vec::new(),
+        })
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         let answer = self.links.ask(&text::list(&self.names.procedures)).await;
         let rows = answer.map_err(|trouble| end_error("list_failed", &trouble))?;
         let mut names = words(&rows, "name");
         names.retain(|name| lease::lease_of(name).is_some());
-        Ok(names)
+        let found = names.into_iter().map(|handle| Found {
+            handle,
+            whose: Whose::Ours,
+        });
+        Ok(found.collect())
     }
 }
 
@@ -392,12 +410,14 @@ fn explain(names: &Names, scope: &Scope, ttl: Seconds) -> Explanation {
             "MariaDB has no expiry to the second: the end needs the broker".into(),
             "proven by looking again: no account (so no login), no session".into(),
         ],
+        outlives: Vec::new(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Time;
 
     fn of(code: u16) -> MintError {
         call_error(&Trouble::Said {

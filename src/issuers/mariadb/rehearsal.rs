@@ -16,7 +16,7 @@ use super::text::{self, Procedure};
 use super::{MariadbIssuer, end_error, number, words};
 use crate::config::DatabaseTls;
 use crate::domain::{LeaseId, RequestId, Seconds, lease};
-use crate::issuers::{EndError, Issuer as _, MintOrder, Rehearsal};
+use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
 
 const PROBE_SECONDS: Seconds = Seconds(60);
 /// What the procedures' account may do everywhere.
@@ -265,21 +265,30 @@ impl MariadbIssuer {
             agent: "rehearsal".into(),
             sponsor: "rehearsal".into(),
             scope: scope.to_value(),
+            server: match self.identify().await {
+                Ok(server) => server,
+                Err(why) => return found.problems.push(why.to_string()),
+            },
             expires: now.plus(PROBE_SECONDS),
             mint_until: now.plus(PROBE_SECONDS),
             now,
         };
+        let ending = Ending {
+            scope: &order.scope,
+            server: Some(&order.server),
+            ..Ending::unexplained(&handle)
+        };
         let mut problems = Vec::new();
         match self.mint_account(&order).await {
             Err(why) => problems.push(format!("a probe account could not be made: {why}")),
-            Ok(_) if self.prove(&handle, None).await.is_ok() => {
+            Ok(_) if self.prove(&ending).await.is_ok() => {
                 problems.push("the probe account was made and cannot be seen".into());
             }
             Ok(_) => {}
         }
-        if let Err(why) = self.end(&handle, &order.scope).await {
+        if let Err(why) = self.end(&ending).await {
             problems.push(format!("the probe account could not be ended: {why}"));
-        } else if let Err(why) = self.prove(&handle, None).await {
+        } else if let Err(why) = self.prove(&ending).await {
             problems.push(format!("the probe account is not proven gone: {why}"));
         }
         found.problems.extend(problems);

@@ -44,11 +44,11 @@ use self::sql::{Ident, Sql};
 use self::text::Birth;
 use super::password::draw_password;
 use super::{
-    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
-    is_loopback,
+    Credential, EndError, Ending, Found, Issuer, MintError, MintOrder, PostgresCredential, Proof,
+    Rehearsal, Whose, is_loopback,
 };
 use crate::config::{DatabaseTls, PostgresTarget};
-use crate::domain::{Explanation, Seconds, TargetName, Time, lease};
+use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
 use crate::system::{Clock, Entropy};
 
 /// Logins stay possible this long past the end, so that clocks may differ a little; the end itself does not wait.
@@ -338,11 +338,20 @@ impl Issuer for PostgresIssuer {
         self.rehearse_scopes(scopes).await
     }
 
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        let server = format!("postgresql {}:{}", self.target.host, self.target.port);
+        server.parse().map_err(|why| EndError {
+            code: "bad_target".into(),
+            detail: format!("{why}"),
+        })
+    }
+
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         self.mint_role(order).await.map(Credential::Postgres)
     }
 
-    async fn end(&self, handle: &str, scope: &Value) -> Result<(), EndError> {
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
+        let (handle, scope) = (ending.handle, ending.scope);
         let role = Self::role_of(handle)?;
         // A lease keeps its scope; whatever became of the rules for scopes, the access is cut.
         let scope = self.around.read(scope).ok();
@@ -354,12 +363,16 @@ impl Issuer for PostgresIssuer {
         self.end_step_by_step(&role, scope.as_ref()).await
     }
 
-    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
-        Self::role_of(handle)?;
-        self.look_for(handle).await.map(Proof::Gone)
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        Self::role_of(ending.handle)?;
+        let seen = self.look_for(ending.handle).await?;
+        Ok(Proof::Gone {
+            seen,
+            left: Vec::new(),
+        })
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         let failed = |trouble: Trouble| end_error("list_failed", &trouble);
         let database = &self.target.database;
         // A ghost we may not kill (the proof will say so) is no reason to see nothing.
@@ -377,6 +390,10 @@ impl Issuer for PostgresIssuer {
             .filter_map(|row| row.try_get::<String, _>("name").ok());
         Ok(names
             .filter(|name| lease::lease_of(name).is_some())
+            .map(|handle| Found {
+                handle,
+                whose: Whose::Ours,
+            })
             .collect())
     }
 }
@@ -390,6 +407,7 @@ fn explain(around: &Surroundings, name: &TargetName, scope: &Value, ttl: Seconds
                 words: vec![format!("nothing: {why}")],
                 exact: String::new(),
                 ending: Vec::new(),
+                outlives: Vec::new(),
             };
         }
     };
@@ -435,6 +453,7 @@ fn explain(around: &Surroundings, name: &TargetName, scope: &Value, ttl: Seconds
             "new logins fail 60 s after the end even if the broker is gone; sessions already open need the broker".into(),
             "proven by looking again: no role (so no login), no session, no prepared transaction".into(),
         ],
+        outlives: Vec::new(),
     }
 }
 

@@ -12,7 +12,7 @@ use super::sql::{Ident, Sql};
 use super::{PostgresIssuer, end_error};
 use crate::config::DatabaseTls;
 use crate::domain::{LeaseId, RequestId, Seconds, lease};
-use crate::issuers::{EndError, Issuer as _, MintOrder, Rehearsal};
+use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
 
 const PROBE_SECONDS: Seconds = Seconds(60);
 
@@ -402,9 +402,18 @@ impl PostgresIssuer {
             agent: "rehearsal".into(),
             sponsor: "rehearsal".into(),
             scope: value.clone(),
+            server: match self.identify().await {
+                Ok(server) => server,
+                Err(why) => return found.problems.push(why.to_string()),
+            },
             expires: now.plus(PROBE_SECONDS),
             mint_until: now.plus(PROBE_SECONDS),
             now,
+        };
+        let ending = Ending {
+            scope: &value,
+            server: Some(&order.server),
+            ..Ending::unexplained(&handle)
         };
         let mut outcome = Ok(());
         let mut visit = None;
@@ -422,7 +431,7 @@ impl PostgresIssuer {
             }
             Err(why) => outcome = Err(format!("a probe role could not be made: {why}")),
         }
-        if let Err(why) = self.end(&handle, &value).await {
+        if let Err(why) = self.end(&ending).await {
             outcome = outcome.and(Err(format!("the probe role could not be ended: {why}")));
         }
         if let Some(mut session) = visit
@@ -433,7 +442,7 @@ impl PostgresIssuer {
                     .into(),
             ));
         }
-        if let Err(why) = self.prove(&handle, None).await {
+        if let Err(why) = self.prove(&ending).await {
             outcome = outcome.and(Err(format!("the probe role is not proven gone: {why}")));
         }
         if let Err(problem) = outcome {
