@@ -23,7 +23,7 @@ pub fn functions() -> Vec<Function> {
         arguments,
         returns,
         language: Language::Plpgsql,
-        owner: Owner::Reaper,
+        owner: Owner::Keeper,
         callers,
         body: Sql::new(body),
     };

@@ -21,6 +21,7 @@ mod links;
 mod preparation;
 mod procedures;
 mod rehearsal;
+mod residue;
 mod scope;
 mod scram;
 mod sql;

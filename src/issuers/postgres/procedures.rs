@@ -31,7 +31,6 @@ impl Names {
     pub fn minter(&self, number: u32) -> Result<Ident, String> {
         Ident::new(&format!("{}_minter_{number:02}", self.schema.as_str()))
     }
-
 }
 
 /// Whose rights a function has.

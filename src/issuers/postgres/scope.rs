@@ -329,7 +329,7 @@ impl Surroundings {
     /// Whether `role` is one of those the functions work with.
     fn is_ours(&self, role: &str) -> bool {
         let rest = role.strip_prefix(&self.procedures).unwrap_or_default();
-        ["_granter", "_reaper"].contains(&rest) || rest.starts_with("_minter_")
+        ["_granter", "_keeper"].contains(&rest) || rest.starts_with("_minter_")
     }
 }
 
@@ -392,7 +392,7 @@ mod tests {
             json!({"roles": ["countersign_broker"]}),
             json!({"roles": ["countersign_granter"]}),
             json!({"roles": ["countersign_minter_07"]}),
-            json!({"as": "countersign_reaper"}),
+            json!({"as": "countersign_keeper"}),
             json!({"as": "pg_database_owner"}),
             json!({"as": "a", "roles": ["a"]}),
             json!({"roles": ["a"], "unbound": ["sales.countries"]}),

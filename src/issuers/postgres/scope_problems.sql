@@ -4,9 +4,9 @@ DECLARE
     -- Objects of the server itself have lower numbers.
     first_own constant oid := 16384;
     here constant oid := (SELECT oid FROM pg_database WHERE datname = current_database());
-    -- Our roles are named after our schema; this function has the rights of the reaper, and the broker calls it.
+    -- Our roles are named after our schema; this function has the rights of the keeper, and the broker calls it.
     prefix constant text := (SELECT nspname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = 'lease_scope'::regclass);
-    reaper constant oid := (SELECT oid FROM pg_roles WHERE rolname = current_user);
+    keeper constant oid := (SELECT oid FROM pg_roles WHERE rolname = current_user);
     granter constant oid := (SELECT oid FROM pg_roles WHERE rolname = prefix || '_granter');
     acting constant oid := (SELECT oid FROM pg_roles WHERE rolname = as_role);
     named constant text[] := groups || CASE WHEN as_role IS NULL THEN '{}'::text[] ELSE ARRAY[as_role] END;
@@ -41,10 +41,10 @@ BEGIN
         FROM pg_roles r JOIN pg_auth_members m ON m.roleid = r.oid JOIN pg_roles b ON b.oid = m.member
         WHERE r.oid = ANY (reach) AND b.oid = ANY (reach) AND b.oid >= first_own
         AND (r.oid < first_own AND NOT (r.rolname IN ('pg_monitor', 'pg_read_all_settings', 'pg_read_all_stats', 'pg_stat_scan_tables') AND cardinality(keys) = 0)
-            OR r.rolname ~ '^(rds|cloudsql|azure|neon|supabase|jit)_|^cloudsqlsuperuser$' OR r.oid IN (reaper, granter)
+            OR r.rolname ~ '^(rds|cloudsql|azure|neon|supabase|jit)_|^cloudsqlsuperuser$' OR r.oid IN (keeper, granter)
             OR r.rolname = session_user OR starts_with(r.rolname, prefix || '_minter_'));
     RETURN QUERY SELECT 'scope_too_powerful', format('%I is not a role for leases: name a group role made for this purpose', rolname)
-        FROM pg_roles WHERE oid = ANY (roots) AND (oid < first_own OR starts_with(rolname, 'jit_') OR oid IN (reaper, granter)
+        FROM pg_roles WHERE oid = ANY (roots) AND (oid < first_own OR starts_with(rolname, 'jit_') OR oid IN (keeper, granter)
             OR rolname = session_user OR starts_with(rolname, prefix || '_minter_'));
     RETURN QUERY SELECT 'scope_too_powerful', format('role %1$I may pass on %2$I: REVOKE ADMIN OPTION FOR %2$I FROM %1$I%3$s', b.rolname, r.rolname,
             CASE WHEN modern THEN format(' GRANTED BY %I CASCADE', g.rolname) END)
@@ -96,7 +96,7 @@ BEGIN
         ELSIF granted.right = 'CREATE' AND NOT modern AND NOT granted.acts THEN
             words := format('role %I may create, and on this version leases can act as it: REVOKE CREATE ON %s FROM %1$I', granted.role, granted.place);
         ELSIF granted.database IS NOT NULL AND granted.objid <> here
-            AND (granted.acts OR NOT EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o' AND dbid = granted.objid AND refobjid = reaper)) THEN
+            AND (granted.acts OR NOT EXISTS (SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND deptype = 'o' AND dbid = granted.objid AND refobjid = keeper)) THEN
             words := format('role %1$I can go to database %2$I, where nothing cleans up behind it%3$s: REVOKE %4$s ON DATABASE %2$I FROM %1$I', granted.role, granted.database,
                 CASE WHEN NOT granted.acts THEN ' (or run init-sql for that database)' END, granted.right);
         END IF;
