@@ -12,10 +12,14 @@
 //! | `text` | the statements of a credential's life |
 //! | `links` | connections, deadlines, what an error means |
 //! | `ending` | the slow way to end: step by step, past partial failures |
+//! | `explain` | a scope in words for those who approve it |
+//! | `judgement` | whether a scope's roles are ones a lease may have |
+//! | `residue` | what a lease leaves behind, told and removed |
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
 //! | `preparation` | what the DBA runs once |
 
 mod ending;
+mod explain;
 mod judgement;
 mod links;
 mod preparation;
@@ -331,7 +335,7 @@ impl Issuer for PostgresIssuer {
     }
 
     fn explain(&self, scope: &Value, ttl: Seconds) -> Explanation {
-        explain(&self.around, &self.name, scope, ttl)
+        explain::explain(&self.around, scope, ttl, |scope| exact(&self.name, scope))
     }
 
     async fn rehearse(&self, scopes: &[Value]) -> Result<Rehearsal, EndError> {
@@ -398,40 +402,8 @@ impl Issuer for PostgresIssuer {
     }
 }
 
-/// The scope in words, the statements, and how it ends.
-fn explain(around: &Surroundings, name: &TargetName, scope: &Value, ttl: Seconds) -> Explanation {
-    let scope = match around.read(&around.filled(scope)) {
-        Ok(scope) => scope,
-        Err(why) => {
-            return Explanation {
-                words: vec![format!("nothing: {why}")],
-                exact: String::new(),
-                ending: Vec::new(),
-                outlives: Vec::new(),
-            };
-        }
-    };
-    let database = scope.database.as_str();
-    let mut words: Vec<String> = scope
-        .roles
-        .iter()
-        .map(|role| {
-            format!(
-                "acts with the rights of role {} in database {database}",
-                role.as_str()
-            )
-        })
-        .collect();
-    for (key, value) in &scope.rows {
-        words.push(format!(
-            "only rows where {key} = {value}, in tables whose policies read it"
-        ));
-    }
-    words.push(format!(
-        "at most {} connections at a time; statements stop after {} unless it asks for longer",
-        scope.connection_limit,
-        Seconds(u64::try_from(scope.statement_timeout_seconds).unwrap_or(0))
-    ));
+/// What is sent to mint a lease of `scope`, without what differs each time.
+fn exact(name: &TargetName, scope: &Scope) -> String {
     let comment = format!("countersign target={name} lease=… request=… agent=…");
     let exact = Ident::new("jit_…").map(|role| {
         let birth = Birth {
@@ -441,20 +413,11 @@ fn explain(around: &Surroundings, name: &TargetName, scope: &Value, ttl: Seconds
             deadline: "(end of the mint window)",
             comment: &comment,
         };
-        text::mint(&birth, &scope, true)
+        text::mint(&birth, scope, true)
             .as_str()
             .replace("; ", ";\n")
     });
-    Explanation {
-        words,
-        exact: exact.unwrap_or_default(),
-        ending: vec![
-            format!("after {ttl}, or earlier when finished or revoked: login is cut, open sessions are killed, the role is dropped"),
-            "new logins fail 60 s after the end even if the broker is gone; sessions already open need the broker".into(),
-            "proven by looking again: no role (so no login), no session, no prepared transaction".into(),
-        ],
-        outlives: Vec::new(),
-    }
+    exact.unwrap_or_default()
 }
 
 #[cfg(test)]
