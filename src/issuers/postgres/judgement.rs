@@ -33,14 +33,14 @@ pub fn functions() -> Vec<Function> {
             "roots oid[], reach oid[], acting oid, keys text[], unbound text[]",
             "SETOF text",
             Callers::Inside,
-            include_str!("rows_unbound.sql"),
+            include_str!("functions/rows_unbound.sql"),
         ),
         function(
             "scope_problems",
             "groups text[], as_role text, keys text[], unbound text[]",
             "TABLE (code text, words text)",
             Callers::Both,
-            include_str!("scope_problems.sql"),
+            include_str!("functions/scope_problems.sql"),
         ),
     ]
 }

@@ -24,28 +24,28 @@ pub fn functions() -> Vec<Function> {
             "as_role text",
             "SETOF text",
             Callers::Inside,
-            include_str!("scope_fingerprint.sql"),
+            include_str!("functions/scope_fingerprint.sql"),
         ),
         function(
             "scope_disarm",
-            "lease_handle text, as_role text, before text[]",
+            "lease oid, as_role text, before text[]",
             "text[]",
             Callers::Inside,
-            include_str!("scope_disarm.sql"),
+            include_str!("functions/scope_disarm.sql"),
         ),
         function(
             "lease_dependents",
             "lease oid",
             "TABLE (blocks boolean, what text)",
             Callers::Inside,
-            include_str!("lease_dependents.sql"),
+            include_str!("functions/lease_dependents.sql"),
         ),
         function(
             "lease_clean",
             "lease_handle text, lease_deployment text",
             "TABLE (blocked boolean, words text)",
             Callers::Broker,
-            include_str!("lease_clean.sql"),
+            include_str!("functions/lease_clean.sql"),
         ),
     ]
 }
