@@ -35,12 +35,13 @@ fn seconds(count: i64) -> Seconds {
 
 fn words(scope: &Scope) -> Vec<String> {
     let database = scope.database.as_str();
-    let mut words: Vec<_> = scope.roles.iter().map(Ident::as_str).collect();
-    words.sort_unstable();
-    let mut words: Vec<_> = words
-        .iter()
-        .map(|role| format!("acts with the rights of role {role} in database {database}"))
-        .collect();
+    let acts = |role: &Ident| {
+        format!(
+            "acts with the rights of role {} in database {database}",
+            role.as_str()
+        )
+    };
+    let mut words: Vec<_> = scope.roles.iter().map(acts).collect();
     if let Some(owner) = &scope.acting {
         words.push(format!(
             "acts as {0} in database {database}: it can change and drop everything {0} owns, and what it makes belongs to {0}",
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn finding_t7_what_an_owner_leaves_is_said_before() {
+    fn finding_t07_what_an_owner_leaves_is_said_before() {
         assert_eq!(
             explained(&json!({"roles": ["orders_ro"]})).outlives,
             Vec::<String>::new()
