@@ -20,7 +20,7 @@ UNION ALL SELECT true, format('function %s in database %I is none of this versio
 UNION ALL SELECT true, format('function %s in database %I is there with other arguments too: run init-sql again for it after DROP FUNCTION %s', min(oid::regprocedure::text), current_database(),
         string_agg(oid::regprocedure::text, ', ')) FROM found GROUP BY proname HAVING count(*) > 1
 UNION ALL SELECT true, format('table %s is missing in database %I: run init-sql again for it', t, current_database()) FROM unnest(ARRAY['lease', 'lease_scope']) t WHERE t NOT IN (SELECT relname FROM kept)
-UNION ALL SELECT true, format('table %s belongs to %I: ALTER TABLE %1$s OWNER TO %I', oid::regclass, owner, prefix || '_keeper') FROM kept, our WHERE owner <> prefix || '_keeper'
+UNION ALL SELECT true, format('table %1$s belongs to %2$I: ALTER TABLE %1$s OWNER TO %3$I', oid::regclass, owner, prefix || '_keeper') FROM kept, our WHERE owner <> prefix || '_keeper'
 UNION ALL SELECT true, format('agents could read each other''s rows: ALTER TABLE %s ENABLE ROW LEVEL SECURITY', oid::regclass) FROM kept WHERE relname = 'lease_scope' AND NOT relrowsecurity
 UNION ALL SELECT true, format('%s has %s on %s: REVOKE %2$s ON %3$s FROM %1$s', CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, a.privilege_type, oid::regclass)
     FROM kept, aclexplode(relacl) a WHERE a.grantee <> relowner AND NOT (relname = 'lease_scope' AND a.privilege_type = 'SELECT')
