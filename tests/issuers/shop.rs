@@ -255,6 +255,26 @@ impl Shop {
         there
     }
 
+    /// Runs what prepares the shop's database again, as for a catalog with `scope`.
+    pub async fn prepare_again(&mut self, scope: &Value) {
+        let scopes = [scope.clone(), self.owner_scope()];
+        for part in preparation_parts(&self.target, &scopes).unwrap() {
+            run(&mut self.admin, &part.sql).await;
+        }
+    }
+
+    /// Makes the second database and prepares it.
+    pub async fn prepare_other(&mut self) -> PgConnection {
+        let mut there = self.open_other().await;
+        let elsewhere = json!({"roles": [self.group], "database": self.other});
+        for part in preparation_parts(&self.target, &[elsewhere]).unwrap() {
+            if part.database == self.other {
+                run(&mut there, &part.sql).await;
+            }
+        }
+        there
+    }
+
     /// Superuser in any database.
     pub async fn admin_in(&self, database: &str) -> PgConnection {
         let mut url = self.server.url.clone();
