@@ -24,7 +24,7 @@ async fn l09_a_reviewer_signs_in_reads_and_approves_in_a_browser() {
     })
     .await;
     browser
-        .says("rights of role countersign_schema_migrator in database shop")
+        .says("acts as shop_owner in database shop")
         .await;
     browser.says("Adds the sales channel").await;
     let half = broker.request(MIGRATOR, &migration).await;

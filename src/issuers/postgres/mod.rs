@@ -1,5 +1,6 @@
-//! PostgreSQL: a login role per lease, made by a broker that is no superuser, dropped and proven gone.
+//! PostgreSQL: a login role per lease, made, ended and looked for by functions the DBA has reviewed.
 //!
+//! * The broker's account may call these functions and do nothing else.
 //! * A role gets its rights from group roles only, so its end never has to search tables for grants.
 //! * A mint is one transaction in one message; an end is a fence first and cleaning second, each step repeatable.
 //! * Nothing an agent wrote is ever executed by the broker or handed to anyone with power.
@@ -8,12 +9,17 @@
 //! |---|---|
 //! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
+//! | `explain` | a scope in words for those who approve it |
 //! | `scram` | what the server stores of a password |
-//! | `text` | the statements of a credential's life |
+//! | `procedures` | the functions a DBA reviews; their bodies are in `functions/` |
+//! | `judgement` | whether a scope's roles are ones a lease may have |
+//! | `residue` | what a lease leaves behind, told and removed |
+//! | `text` | the calls of a credential's life |
 //! | `links` | connections, deadlines, what an error means |
-//! | `ending` | the slow way to end: step by step, past partial failures |
+//! | `pinned` | the connection that kills when nothing else works |
+//! | `ending` | the fast way to end, the slow way past those who resist, and the proof |
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
-//! | `preparation` | what the DBA runs once |
+//! | `preparation` | what the DBA runs |
 
 mod ending;
 mod explain;
@@ -349,7 +355,9 @@ impl Issuer for PostgresIssuer {
     }
 
     fn explain(&self, scope: &Value, ttl: Seconds) -> Explanation {
-        explain::explain(&self.names, &self.around, scope, ttl)
+        explain::explain(&self.around, scope, ttl, |scope| {
+            text::exact(&self.names, scope)
+        })
     }
 
     async fn rehearse(&self, scopes: &[Value]) -> Result<Rehearsal, EndError> {

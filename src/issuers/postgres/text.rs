@@ -164,3 +164,50 @@ pub fn reopen(names: &Names, handle: &str, leases: &Leases<'_>, verifier: &str) 
     .literal(verifier)
     .text(")")
 }
+
+/// The statements a mint of `scope` runs, without what differs each time. For those who approve it.
+pub fn exact(names: &Names, scope: &Scope) -> String {
+    let Ok(role) = Ident::new("jit_…") else {
+        return String::new();
+    };
+    let alter = |sql: Sql, setting| sql.text(";\nALTER ROLE ").ident(&role).text(setting);
+    let mut sql = Sql::new("CREATE ROLE ")
+        .ident(&role)
+        .text(" LOGIN INHERIT PASSWORD 'SCRAM-SHA-256$4096:…' VALID UNTIL '(end of the lease + 60 s)' CONNECTION LIMIT ")
+        .number(scope.connection_limit);
+    for (setting, seconds) in [
+        (" SET statement_timeout = ", scope.statement_timeout_seconds),
+        (
+            " SET idle_in_transaction_session_timeout = ",
+            scope.idle_in_transaction_seconds,
+        ),
+        (" SET idle_session_timeout = ", scope.idle_session_seconds),
+    ] {
+        sql = alter(sql, setting).number(seconds.saturating_mul(1000));
+    }
+    if !scope.roles.is_empty() {
+        sql = sql
+            .text(";\nGRANT ")
+            .idents(&scope.roles)
+            .text(" TO ")
+            .ident(&role);
+    }
+    if let Some(acting) = &scope.acting {
+        sql = sql.text(";\nGRANT ").ident(acting).text(" TO ").ident(&role);
+        sql = alter(sql, " SET role = ").ident(acting);
+    }
+    for (key, value) in &scope.rows {
+        sql = sql
+            .text(";\nINSERT INTO ")
+            .ident(&names.schema)
+            .text(".lease_scope VALUES ('jit_…', ")
+            .literal(key)
+            .text(", ")
+            .literal(value)
+            .text(")");
+    }
+    sql.text(";\nby function ")
+        .ident(&names.schema)
+        .text(".lease_mint")
+        .to_string()
+}

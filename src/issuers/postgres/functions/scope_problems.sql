@@ -5,7 +5,7 @@ DECLARE
     first_own constant oid := 16384;
     here constant oid := (SELECT oid FROM pg_database WHERE datname = current_database());
     -- Our roles are named after our schema; this function has the rights of the keeper, and the broker calls it.
-    prefix constant text := (SELECT nspname FROM pg_namespace n JOIN pg_class c ON c.relnamespace = n.oid WHERE c.oid = 'lease_scope'::regclass);
+    prefix constant text := left(current_user, -length('_keeper'));
     keeper constant oid := (SELECT oid FROM pg_roles WHERE rolname = current_user);
     granter constant oid := (SELECT oid FROM pg_roles WHERE rolname = prefix || '_granter');
     acting constant oid := (SELECT oid FROM pg_roles WHERE rolname = as_role);
