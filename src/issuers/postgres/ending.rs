@@ -145,7 +145,7 @@ impl PostgresIssuer {
     }
 
     /// Looks, and tells what is left in other databases too.
-    pub(super) async fn look(
+    pub(super) async fn look_for(
         &self,
         database: &str,
         server: Option<&ServerId>,
@@ -194,7 +194,7 @@ impl PostgresIssuer {
                 Err(trouble) => end_error("end_failed", &trouble),
                 Ok(rows) => match outcome_of(&rows, handle) {
                     Some(outcome) if outcome.code == "gone" => {
-                        return self.look(database, server, handle).await;
+                        return self.look_for(database, server, handle).await;
                     }
                     Some(outcome) => match self.clear(&outcome, database, &leases, handle).await {
                         Ok(()) => obstacle(&outcome, handle),

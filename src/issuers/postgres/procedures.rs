@@ -163,7 +163,7 @@ impl Function {
 }
 
 /// All functions of a prepared database.
-pub fn functions(names: &Names) -> Vec<Function> {
+pub fn all(names: &Names) -> Vec<Function> {
     let minters = i64::from(names.minters.max(1));
     let minters = Sql::new("DECLARE\n    minters constant integer := ").number(minters);
     let as_minter = minters

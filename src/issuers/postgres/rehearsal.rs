@@ -232,7 +232,7 @@ impl PostgresIssuer {
             Ok(minted) => {
                 let select = Sql::new("SELECT 1");
                 match self
-                    .links
+                    .door
                     .visit(&minted.database, &minted.user, &minted.password, &select)
                     .await
                 {
