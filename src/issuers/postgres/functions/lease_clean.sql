@@ -77,7 +77,9 @@ BEGIN
         WHERE a.refclassid = 'pg_authid'::regclass AND a.refobjid = ended AND a.deptype = 'a' AND a.dbid IN (0, here);
     behind := behind || made || parts;
     IF behind <> '{}' THEN
-        UPDATE lease SET residue = residue || ARRAY(SELECT f FROM unnest(behind) f WHERE f <> ALL (residue)) WHERE handle = lease_handle;
+        -- In a database it was not minted for there is no row yet.
+        INSERT INTO lease (handle, role, deployment, residue, ended_at) VALUES (lease_handle, ended, lease_deployment, behind, clock_timestamp())
+            ON CONFLICT (handle) DO UPDATE SET residue = lease.residue || ARRAY(SELECT f FROM unnest(excluded.residue) f WHERE f <> ALL (lease.residue));
         RETURN QUERY SELECT false, f FROM unnest(behind) f;
     END IF;
 END
