@@ -5,6 +5,12 @@
 //! its unqualified names (`lease`, `scope_problems(…)`) mean what they meant when the DBA read it.
 
 use super::sql::{Ident, Sql};
+use crate::config::PostgresTarget;
+use crate::domain::Digest;
+
+const MOST_MINTERS: u32 = 999;
+/// How long a login may stay possible beyond the longest lease, in seconds: a minute of grace, and clocks that differ.
+const SLACK: i64 = 600;
 
 /// The roles and the schema everything of ours at a target is named after.
 #[derive(Clone, Debug)]
@@ -24,6 +30,45 @@ pub struct Names {
 }
 
 impl Names {
+    /// Those of `target`.
+    ///
+    /// # Errors
+    /// When a name in its configuration cannot be one.
+    pub fn of(target: &PostgresTarget) -> Result<Self, String> {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+        let procedures = &target.procedures;
+        if !procedures.bytes().all(plain) || procedures.len() > 40 || procedures.starts_with("pg_")
+        {
+            return Err(format!(
+                "procedures {procedures:?} must be 1 to 40 of a-z 0-9 _ and not begin with pg_"
+            ));
+        }
+        let role = |name: &str| Ident::new(&format!("{procedures}_{name}"));
+        if !(1..=MOST_MINTERS).contains(&target.minters) {
+            return Err(format!("minters must be from 1 to {MOST_MINTERS}"));
+        }
+        if target.user.starts_with(&format!("{procedures}_minter_"))
+            || [format!("{procedures}_keeper"), format!("{procedures}_granter")]
+                .contains(&target.user)
+            || target.user.starts_with("jit_")
+        {
+            return Err(format!(
+                "the broker's role must be its own: {:?} is taken",
+                target.user
+            ));
+        }
+        Ok(Self {
+            schema: Ident::new(procedures)?,
+            broker: Ident::new(&target.user)?,
+            granter: role("granter")?,
+            keeper: role("keeper")?,
+            minters: target.minters,
+            longest: i64::try_from(target.longest_ttl_seconds)
+                .unwrap_or(i64::MAX)
+                .saturating_add(SLACK),
+        })
+    }
+
     /// The role that makes and drops the leases of shard `number`.
     ///
     /// # Errors
@@ -90,4 +135,137 @@ pub struct Function {
     pub callers: Callers,
     /// What stands between the quotes. It may not contain `$body$` or `$do$`.
     pub body: Sql,
+}
+
+impl Function {
+    fn new(
+        name: &'static str,
+        arguments: &'static str,
+        returns: &'static str,
+        callers: Callers,
+        body: &'static str,
+    ) -> Self {
+        Self {
+            name,
+            arguments,
+            returns,
+            language: Language::Plpgsql,
+            owner: Owner::Keeper,
+            callers,
+            body: Sql::new(body),
+        }
+    }
+
+    /// The hash of its body, as the server computes it too.
+    pub fn digest(&self) -> String {
+        hex::encode(Digest::of(self.body.as_str().as_bytes()).0)
+    }
+}
+
+/// All functions of a prepared database.
+pub fn functions(names: &Names) -> Vec<Function> {
+    let minters = i64::from(names.minters.max(1));
+    let minters = Sql::new("DECLARE\n    minters constant integer := ").number(minters);
+    let as_minter = minters
+        .clone()
+        .text(";\n")
+        .text(include_str!("functions/as_minter.sql"));
+    let mint = Sql::new("DECLARE\n    longest constant interval := '")
+        .number(names.longest)
+        .text("s';\n")
+        .text(include_str!("functions/lease_mint.sql"));
+    let mut functions = vec![
+        Function {
+            owner: Owner::Minters,
+            ..Function::new(
+                "as_minter",
+                "statement text",
+                "void",
+                Callers::Inside,
+                "BEGIN EXECUTE statement; END",
+            )
+        },
+        Function {
+            body: as_minter,
+            ..Function::new(
+                "as_minter",
+                "lease text, statement text",
+                "void",
+                Callers::Inside,
+                "",
+            )
+        },
+        Function::new(
+            "server_identity",
+            "",
+            "text",
+            Callers::Broker,
+            include_str!("functions/server_identity.sql"),
+        ),
+        Function {
+            body: mint,
+            ..Function::new(
+                "lease_mint",
+                "handle text, deployment text, request text, agent text, verifier text, groups text[], as_role text, rows jsonb, unbound text[], limits integer[], valid_until timestamptz, mint_until timestamptz, server text",
+                "void",
+                Callers::Broker,
+                "",
+            )
+        },
+    ];
+    functions.extend(ends());
+    functions.extend(super::judgement::functions());
+    functions.extend(super::residue::functions());
+    functions
+}
+
+/// The functions that end leases and look for them.
+fn ends() -> [Function; 7] {
+    let function = |name, arguments, returns, body| {
+        Function::new(name, arguments, returns, Callers::Broker, body)
+    };
+    [
+        function(
+            "lease_kill",
+            "handles text[], deployment text",
+            "integer",
+            include_str!("functions/lease_kill.sql"),
+        ),
+        function(
+            "lease_fence",
+            "handles text[], deployment text, server text",
+            "TABLE (unfenced text, words text)",
+            include_str!("functions/lease_fence.sql"),
+        ),
+        function(
+            "lease_close",
+            "handles text[], deployment text, server text",
+            "TABLE (closed text, outcome text, words text)",
+            include_str!("functions/lease_close.sql"),
+        ),
+        function(
+            "lease_look",
+            "handles text[], deployment text, server text",
+            "TABLE (looked text, there boolean, sessions bigint, prepared bigint, under_way boolean, residue text[], elsewhere text[])",
+            include_str!("functions/lease_look.sql"),
+        ),
+        function(
+            "lease_list",
+            "",
+            "TABLE (handle text, deployment text)",
+            include_str!("functions/lease_list.sql"),
+        ),
+        function(
+            "lease_prepared",
+            "lease text, deployment text",
+            "TABLE (gid text, database text)",
+            include_str!("functions/lease_prepared.sql"),
+        ),
+        function(
+            "lease_reopen",
+            "lease text, deployment text, server text, verifier text",
+            "void",
+            include_str!("functions/lease_reopen.sql"),
+        ),
+    ]
 }

@@ -45,6 +45,12 @@ pub struct Postgres;
 pub type Sql = sql::Sql<Postgres>;
 
 impl sql::Sql<Postgres> {
+    /// Something in a schema: "schema"."name".
+    #[must_use]
+    pub fn path(self, schema: &Ident, name: &Ident) -> Self {
+        self.ident(schema).text(".").ident(name)
+    }
+
     /// An array of text constants.
     #[must_use]
     pub fn texts<'a>(mut self, texts: impl IntoIterator<Item = &'a str>) -> Self {

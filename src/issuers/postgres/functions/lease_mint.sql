@@ -1,6 +1,6 @@
     here constant text := server_identity();
     modern constant boolean := current_setting('server_version_num')::integer >= 160000;
-    record constant text := format('countersign deployment=%s lease=lse_%s request=%s agent=%s database=%s server=%s',
+    told constant text := format('countersign deployment=%s lease=lse_%s request=%s agent=%s database=%s server=%s',
         deployment, substr(handle, 5), request, agent, current_database(), here);
     problem record;
     making text;
@@ -30,7 +30,7 @@ BEGIN
     making := format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS INHERIT PASSWORD %L VALID UNTIL %L CONNECTION LIMIT %s; '
         'ALTER ROLE %1$I SET statement_timeout = ''%5$ss''; ALTER ROLE %1$I SET idle_in_transaction_session_timeout = ''%6$ss''; '
         'ALTER ROLE %1$I SET idle_session_timeout = ''%7$ss''; COMMENT ON ROLE %1$I IS %8$L',
-        handle, verifier, valid_until, limits[1], limits[2], limits[3], limits[4], record);
+        handle, verifier, valid_until, limits[1], limits[2], limits[3], limits[4], told);
     IF cardinality(groups) > 0 THEN
         making := making || format('; GRANT %s TO %I%s', (SELECT string_agg(quote_ident(g), ', ') FROM unnest(groups) g), handle,
             CASE WHEN modern THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE' END);
@@ -39,8 +39,9 @@ BEGIN
         making := making || format('; GRANT %I TO %I%s; ALTER ROLE %2$I SET role = %1$L', as_role, handle,
             CASE WHEN modern THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET TRUE' END);
     END IF;
-    EXECUTE format('SELECT as_minter_%s($1)', lpad(abs(hashtext(handle) % minters)::text, 2, '0')) USING making;
-    INSERT INTO lease (handle, role, deployment, acting) VALUES (handle, to_regrole(handle), deployment, as_role);
+    PERFORM as_minter(handle, making);
+    INSERT INTO lease (handle, role, deployment, roles, as_role, before) VALUES (handle, to_regrole(handle), deployment, groups, as_role,
+        CASE WHEN as_role IS NOT NULL THEN ARRAY(SELECT scope_fingerprint(as_role)) END);
     INSERT INTO lease_scope (role_name, key, value) SELECT handle, r.key, r.value FROM jsonb_each_text(rows) r;
     IF clock_timestamp() > mint_until THEN
         RAISE EXCEPTION USING ERRCODE = 'CS000', MESSAGE = 'too_late', DETAIL = 'the time for this mint was over when it was made; rolled back';
