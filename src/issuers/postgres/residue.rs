@@ -28,7 +28,7 @@ pub fn functions() -> Vec<Function> {
         ),
         function(
             "scope_disarm",
-            "lease oid, as_role text, before text[]",
+            "lease text, as_role text, before text[]",
             "text[]",
             Callers::Inside,
             include_str!("functions/scope_disarm.sql"),
