@@ -62,7 +62,7 @@ use super::{
     PostgresCredential, Proof, Rehearsal, Whose, is_loopback,
 };
 use crate::config::{DatabaseTls, PostgresTarget};
-use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
+use crate::domain::{Explanation, Seconds, ServerId, TargetName, Time, lease};
 use crate::system::{Clock, Entropy};
 
 /// Logins stay possible this long past the end, so that clocks may differ a little; the end itself does not wait.
@@ -212,6 +212,49 @@ impl PostgresIssuer {
         });
     }
 
+    /// The messages that would mint `order` and end it in the common case, with the verifier of a password nobody knows.
+    /// For benchmarks and for auditors.
+    ///
+    /// # Errors
+    /// What is wrong with the order's scope.
+    pub fn transcript(&self, order: &MintOrder) -> Result<[String; 2], String> {
+        let scope = self.around.read(&order.scope)?;
+        let handle = lease::handle_of(&order.lease);
+        let password = draw_password(&*self.entropy);
+        let verifier = scram::draw_verifier(&password, &*self.entropy);
+        let birth = self.birth(order, &handle, &verifier, |time| time);
+        let leases = Leases {
+            handles: &[&handle],
+            deployment: self.deployment.as_str(),
+            server: Some(&order.server),
+        };
+        let messages = [
+            text::mint(&self.names, &birth, &scope),
+            text::end(&self.names, &leases),
+        ];
+        Ok(messages.map(|sql| sql.to_string()))
+    }
+
+    /// What is sent of `order`, with its times by the server's clock.
+    fn birth<'a>(
+        &'a self,
+        order: &'a MintOrder,
+        handle: &'a str,
+        verifier: &'a str,
+        theirs: impl Fn(Time) -> Time,
+    ) -> Birth<'a> {
+        Birth {
+            handle,
+            deployment: self.deployment.as_str(),
+            request: order.request.as_str(),
+            agent: &order.agent,
+            verifier,
+            valid_until: theirs(order.expires.plus(LOGIN_GRACE)),
+            mint_until: theirs(order.mint_until),
+            server: order.server.as_str(),
+        }
+    }
+
     async fn mint_role(&self, order: &MintOrder) -> Result<PostgresCredential, MintError> {
         self.keep_ready();
         let bad_scope = |detail: String| MintError::Refused {
@@ -232,16 +275,7 @@ impl PostgresIssuer {
                 detail: "too late: the time for this mint is over".into(),
             });
         }
-        let birth = Birth {
-            handle: &handle,
-            deployment: self.deployment.as_str(),
-            request: order.request.as_str(),
-            agent: &order.agent,
-            verifier: &verifier,
-            valid_until: server.clock(order.expires.plus(LOGIN_GRACE)),
-            mint_until: server.clock(order.mint_until),
-            server: order.server.as_str(),
-        };
+        let birth = self.birth(order, &handle, &verifier, |time| server.clock(time));
         let sql = text::mint(&self.names, &birth, &scope);
         let answer = self.links.ask(&mut borrowed, &sql).await;
         self.links.give_back(borrowed);
@@ -465,30 +499,30 @@ impl Issuer for PostgresIssuer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Time;
 
-    fn said(state: &str) -> Trouble {
-        Trouble::Said {
+    fn said(state: &str, detail: &str) -> MintError {
+        mint_error(&Trouble::Said {
             state: state.into(),
-            detail: "words".into(),
-        }
+            detail: detail.into(),
+        })
     }
 
     #[test]
     fn errors_say_whether_anything_was_minted() {
-        let code = |state: &str| match mint_error(&said(state)) {
+        let code = |state: &str| match said(state, "words") {
             MintError::Refused { code, .. } => code,
             MintError::Unavailable { .. } => "unavailable".into(),
+            MintError::Elsewhere { .. } => "elsewhere".into(),
             MintError::Unknown { .. } => "unknown".into(),
         };
         assert_eq!(code("42501"), "insufficient_privilege");
-        assert_eq!(code("42704"), "role_missing");
-        assert_eq!(code("42P01"), "scope_table_missing");
+        assert_eq!(code("42883"), "not_prepared");
         assert_eq!(code("40001"), "unavailable");
         assert_eq!(code("55P03"), "unavailable");
-        assert_eq!(code("22012"), "unavailable");
+        assert_eq!(code("25006"), "elsewhere");
         assert_eq!(code("42710"), "unknown");
         assert_eq!(code("54000"), "sqlstate_54000");
+        assert_eq!(code("options_dropped"), "options_dropped");
         let lost = mint_error(&Trouble::Lost("cut".into()));
         assert!(matches!(lost, MintError::Unknown { .. }));
         let never = mint_error(&Trouble::Unreachable("refused".into()));
@@ -496,10 +530,12 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_for_postgresql() {
-        assert_eq!(
-            text::timestamp(Time::from_millis(0)),
-            "1970-01-01T00:00:00.000Z"
-        );
+    fn refusals_of_our_functions_keep_their_codes() {
+        let late = said("CS000", "too_late: the time for this mint is over");
+        assert!(matches!(late, MintError::Unavailable { .. }));
+        let moved = said("CS000", "target_changed: this is another");
+        assert!(matches!(moved, MintError::Elsewhere { .. }));
+        let refused = said("CS000", "rows_unbound: table sales.notes is read whole");
+        assert!(matches!(refused, MintError::Refused { code, .. } if code == "rows_unbound"));
     }
 }
