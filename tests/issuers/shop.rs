@@ -50,7 +50,7 @@ pub fn issuer_for(
         root_pem,
         Arc::new(SystemEntropy),
         Arc::new(SystemClock::start()),
-        &Deployment::of("shop"),
+        Deployment::of("shop"),
     )
 }
 

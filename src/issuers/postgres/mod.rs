@@ -389,7 +389,7 @@ impl Issuer for PostgresIssuer {
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
         self.keep_ready();
         check_handle(ending.handle)?;
-        self.look(&self.home(ending), ending.server, ending.handle)
+        self.look_for(&self.home(ending), ending.server, ending.handle)
             .await
     }
 

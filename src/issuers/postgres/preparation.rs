@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::procedures::{Callers, Function, Names, Owner, functions};
+use super::procedures::{Callers, Function, Names, Owner, all};
 use super::scope::{Scope, Surroundings};
 use super::sql::{Ident, Sql};
 use crate::config::PostgresTarget;
@@ -43,7 +43,7 @@ pub struct Part {
 pub fn preparation_parts(target: &PostgresTarget, scopes: &[Value]) -> Result<Vec<Part>, String> {
     let around = Surroundings::of(target);
     let names = Names::of(target)?;
-    let mut all = Needs::default();
+    let mut every = Needs::default();
     let mut databases = BTreeMap::from([(target.database.clone(), Needs::default())]);
     let mut open = false;
     for value in scopes {
@@ -52,12 +52,12 @@ pub fn preparation_parts(target: &PostgresTarget, scopes: &[Value]) -> Result<Ve
             open = true;
             continue;
         }
-        all.add(&scope);
+        every.add(&scope);
         let database = scope.database.as_str().to_owned();
         databases.entry(database).or_default().add(&scope);
     }
     let first = databases.remove(&target.database).unwrap_or_default();
-    let mut start = cluster(&names, target, &all.roles);
+    let mut start = cluster(&names, target, &every.roles);
     if open {
         start = Sql::new(
             "-- Some action takes a role or the database as a parameter: prepare each one it may name like these.\n",
@@ -131,7 +131,7 @@ fn database(names: &Names, name: &str, roles: &[Ident]) -> Result<Sql, String> {
         .text(";\n")
         .text(include_str!("functions/prepare_database.sql"))
         .text("$do$;\n");
-    for function in functions(names) {
+    for function in all(names) {
         sql = sql.then(&definition(names, &function)?);
     }
     Ok(sql
@@ -159,19 +159,17 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
     if function.owner == Owner::Minters {
         let each = Sql::new("CREATE FUNCTION %1$I.%2$I");
         let each = head(each).text("%3$L");
-        return Ok(Sql::new(
-            "DO $do$\nBEGIN\n    FOR number IN 0 .. ",
-        )
-        .number(i64::from(names.minters) - 1)
-        .text(" LOOP\n        EXECUTE format(")
-        .literal(each.as_str())
-        .text(", ")
-        .literal(names.schema.as_str())
-        .text(", ")
-        .literal(&format!("{}_", function.name))
-        .text(" || lpad(number::text, 2, '0'), ")
-        .literal(function.body.as_str())
-        .text(");\n    END LOOP;\nEND $do$;\n"));
+        return Ok(Sql::new("DO $do$\nBEGIN\n    FOR number IN 0 .. ")
+            .number(i64::from(names.minters) - 1)
+            .text(" LOOP\n        EXECUTE format(")
+            .literal(each.as_str())
+            .text(", ")
+            .literal(names.schema.as_str())
+            .text(", ")
+            .literal(&format!("{}_", function.name))
+            .text(" || lpad(number::text, 2, '0'), ")
+            .literal(function.body.as_str())
+            .text(");\n    END LOOP;\nEND $do$;\n"));
     }
     let sql = Sql::new("CREATE FUNCTION ").path(&names.schema, &name);
     Ok(head(sql)

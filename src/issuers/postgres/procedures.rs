@@ -48,8 +48,11 @@ impl Names {
             return Err(format!("minters must be from 1 to {MOST_MINTERS}"));
         }
         if target.user.starts_with(&format!("{procedures}_minter_"))
-            || [format!("{procedures}_keeper"), format!("{procedures}_granter")]
-                .contains(&target.user)
+            || [
+                format!("{procedures}_keeper"),
+                format!("{procedures}_granter"),
+            ]
+            .contains(&target.user)
             || target.user.starts_with("jit_")
         {
             return Err(format!(
@@ -163,7 +166,7 @@ impl Function {
 }
 
 /// All functions of a prepared database.
-pub fn functions(names: &Names) -> Vec<Function> {
+pub fn all(names: &Names) -> Vec<Function> {
     let minters = i64::from(names.minters.max(1));
     let minters = Sql::new("DECLARE\n    minters constant integer := ").number(minters);
     let as_minter = minters
