@@ -55,20 +55,42 @@ fn outcome_of(rows: &[PgRow], handle: &str) -> Option<Outcome> {
 fn obstacle(outcome: &Outcome, handle: &str) -> EndError {
     let said = &outcome.words;
     match outcome.code.as_str() {
-        "under_way" => error("mint_under_way", "a mint or another end of this lease is still running; tried again"),
+        "under_way" => error(
+            "mint_under_way",
+            "a mint or another end of this lease is still running; tried again",
+        ),
         "not_ours" => error(
             "not_ours",
-            format!("role {handle} has no record of this broker: it is left alone; see COMMENT ON ROLE"),
+            format!(
+                "role {handle} has no record of this broker: it is left alone; see COMMENT ON ROLE"
+            ),
         ),
-        "session_alive" => error("session_alive", "a session of this lease does not end; tried again"),
-        "not_fenced" => error("fence_failed", "the login could not be refused yet; tried again"),
-        "target_changed" => error("target_changed", "the server is another than the one this lease was minted at; its sessions here were ended"),
-        "prepared" => error("prepared_transaction_left", "a prepared transaction of this lease could not be rolled back; tried again"),
+        "session_alive" => error(
+            "session_alive",
+            "a session of this lease does not end; tried again",
+        ),
+        "not_fenced" => error(
+            "fence_failed",
+            "the login could not be refused yet; tried again",
+        ),
+        "target_changed" => error(
+            "target_changed",
+            "the server is another than the one this lease was minted at; its sessions here were ended",
+        ),
+        "prepared" => error(
+            "prepared_transaction_left",
+            "a prepared transaction of this lease could not be rolled back; tried again",
+        ),
         "prepared_as" => error(
             "prepared_transaction_left",
-            format!("prepared transaction {said} may be of this lease: look at it, and as that role or as superuser COMMIT or ROLLBACK PREPARED it there"),
+            format!(
+                "prepared transaction {said} may be of this lease: look at it, and as that role or as superuser COMMIT or ROLLBACK PREPARED it there"
+            ),
         ),
-        "holds_elsewhere" => error("cleanup_blocked", "it left something in a database that could not be cleaned; run `countersign target init-sql` for that database"),
+        "holds_elsewhere" => error(
+            "cleanup_blocked",
+            "it left something in a database that could not be cleaned; run `countersign target init-sql` for that database",
+        ),
         _ => error("cleanup_blocked", said.clone()),
     }
 }
@@ -83,13 +105,22 @@ fn proof_of(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndErr
     let flag = |column: &str| row.try_get::<bool, _>(column).ok();
     let list = |column: &str| row.try_get::<Vec<String>, _>(column);
     if flag("there") != Some(false) {
-        return Err(error("role_exists", "the role is still there; end it again"));
+        return Err(error(
+            "role_exists",
+            "the role is still there; end it again",
+        ));
     }
     if flag("under_way") != Some(false) {
-        return Err(error("mint_under_way", "a mint or an end of this role is still running; tried again"));
+        return Err(error(
+            "mint_under_way",
+            "a mint or an end of this role is still running; tried again",
+        ));
     }
     if count("sessions") != Some(0) {
-        return Err(error("session_alive", "a session of a role that is gone is still open; end it again"));
+        return Err(error(
+            "session_alive",
+            "a session of a role that is gone is still open; end it again",
+        ));
     }
     if count("prepared") != Some(0) {
         return Err(error(
@@ -99,7 +130,9 @@ fn proof_of(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndErr
     }
     let unread = |_| error("look_failed", "the target did not say what is left");
     let proof = Proof::Gone {
-        seen: ["no_role", "no_session", "no_prepared_transaction"].map(String::from).into(),
+        seen: ["no_role", "no_session", "no_prepared_transaction"]
+            .map(String::from)
+            .into(),
         left: list("residue").map_err(unread)?,
     };
     Ok((proof, list("elsewhere").map_err(unread)?))
@@ -172,7 +205,10 @@ impl PostgresIssuer {
             if let (Proof::Gone { left, .. }, (Proof::Gone { left: more, .. }, _)) =
                 (&mut proof, proof_of(&rows, handle)?)
             {
-                left.extend(more.into_iter().map(|line| format!("{line} in database {database}")));
+                left.extend(
+                    more.into_iter()
+                        .map(|line| format!("{line} in database {database}")),
+                );
             }
         }
         Ok(proof)
@@ -267,7 +303,10 @@ impl PostgresIssuer {
             let reopen = text::reopen(&self.names, handle, leases, &verifier);
             self.ends.ask_once(home, &reopen).await.map_err(failed)?;
             let roll_back = Sql::new("ROLLBACK PREPARED ").literal(&gid);
-            let visit = self.door.visit(&database, handle, &password, &roll_back).await;
+            let visit = self
+                .door
+                .visit(&database, handle, &password, &roll_back)
+                .await;
             let fence = text::fence(&self.names, leases);
             self.ends.ask_once(home, &fence).await.map_err(failed)?;
             visit.map_err(failed)?;
@@ -302,7 +341,10 @@ impl PostgresIssuer {
                 )),
             };
             if let Some(why) = blocked {
-                return Err(error("cleanup_blocked", format!("in database {database}: {why}")));
+                return Err(error(
+                    "cleanup_blocked",
+                    format!("in database {database}: {why}"),
+                ));
             }
         }
         Ok(())

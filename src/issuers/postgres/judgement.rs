@@ -1,20 +1,12 @@
 //! Judging a scope: whether its roles are ones a lease may have, and whether its rows bind.
 //!
 //! One function says it, in the mint and in the rehearsal alike. It looks at everything the scope's roles reach, by
-//! inheritance or by `SET ROLE`. Each row it returns is a problem, with the statement that mends it on that server.
+//! inheritance or by `SET ROLE`. Each row it returns is a problem: a code a mint is refused with (`role_missing`, `not_held`,
+//! `scope_too_powerful`, `rows_unbound`), and words that end with the statement that mends it on that server.
 
 use super::procedures::{Callers, Function, Language, Owner};
 use super::scope::Scope;
 use super::sql::{Ident, Sql};
-
-/// The code of a scope that names a role which is not there.
-pub const ROLE_MISSING: &str = "role_missing";
-/// The code of a scope whose roles the granter may not pass on.
-pub const NOT_HELD: &str = "not_held";
-/// The code of a scope whose roles can do what outlives a lease or escapes its end.
-pub const TOO_POWERFUL: &str = "scope_too_powerful";
-/// The code of a scope with rows that reads something no policy holds to them.
-pub const ROWS_UNBOUND: &str = "rows_unbound";
 
 /// The functions that judge.
 pub fn functions() -> Vec<Function> {

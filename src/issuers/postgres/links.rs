@@ -90,7 +90,8 @@ impl Trouble {
         match self {
             Trouble::Unreachable(detail) | Trouble::Lost(detail) => detail.clone(),
             Trouble::Said { state, detail } if [OURS, OPTIONS_DROPPED].contains(&state.as_str()) => {
-                detail.clone()
+                // What comes before it is for `refusal`.
+                detail.split_once(": ").map_or(detail.as_str(), |(_, words)| words).to_owned()
             }
             Trouble::Said { state, detail } => format!("{detail} (SQLSTATE {state})"),
         }

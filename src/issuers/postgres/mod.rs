@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
+//! | `acting` | leases that act as an owner from their first statement |
 //! | `explain` | a scope in words for those who approve it |
 //! | `scram` | what the server stores of a password |
 //! | `procedures` | the functions a DBA reviews; their bodies are in `functions/` |
@@ -21,6 +22,7 @@
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
 //! | `preparation` | what the DBA runs |
 
+mod acting;
 mod ending;
 mod explain;
 mod judgement;
@@ -280,6 +282,8 @@ impl PostgresIssuer {
         let answer = self.links.ask(&mut borrowed, &sql).await;
         self.links.give_back(borrowed);
         answer.map_err(|trouble| mint_error(&trouble))?;
+        self.act_as_owner(&scope, &handle, &password, &order.server)
+            .await?;
         Ok(PostgresCredential {
             host: self.target.host.clone(),
             port: self.target.port,

@@ -159,19 +159,17 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
     if function.owner == Owner::Minters {
         let each = Sql::new("CREATE FUNCTION %1$I.%2$I");
         let each = head(each).text("%3$L");
-        return Ok(Sql::new(
-            "DO $do$\nBEGIN\n    FOR number IN 0 .. ",
-        )
-        .number(i64::from(names.minters) - 1)
-        .text(" LOOP\n        EXECUTE format(")
-        .literal(each.as_str())
-        .text(", ")
-        .literal(names.schema.as_str())
-        .text(", ")
-        .literal(&format!("{}_", function.name))
-        .text(" || lpad(number::text, 2, '0'), ")
-        .literal(function.body.as_str())
-        .text(");\n    END LOOP;\nEND $do$;\n"));
+        return Ok(Sql::new("DO $do$\nBEGIN\n    FOR number IN 0 .. ")
+            .number(i64::from(names.minters) - 1)
+            .text(" LOOP\n        EXECUTE format(")
+            .literal(each.as_str())
+            .text(", ")
+            .literal(names.schema.as_str())
+            .text(", ")
+            .literal(&format!("{}_", function.name))
+            .text(" || lpad(number::text, 2, '0'), ")
+            .literal(function.body.as_str())
+            .text(");\n    END LOOP;\nEND $do$;\n"));
     }
     let sql = Sql::new("CREATE FUNCTION ").path(&names.schema, &name);
     Ok(head(sql)

@@ -48,8 +48,11 @@ impl Names {
             return Err(format!("minters must be from 1 to {MOST_MINTERS}"));
         }
         if target.user.starts_with(&format!("{procedures}_minter_"))
-            || [format!("{procedures}_keeper"), format!("{procedures}_granter")]
-                .contains(&target.user)
+            || [
+                format!("{procedures}_keeper"),
+                format!("{procedures}_granter"),
+            ]
+            .contains(&target.user)
             || target.user.starts_with("jit_")
         {
             return Err(format!(

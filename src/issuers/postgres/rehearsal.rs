@@ -46,7 +46,7 @@ fn our(names: &Names, broker_connections: u32, lease_connections: i64) -> Sql {
         .text("::integer AS lease_connections)")
 }
 
-/// The functions as rows: name, body, language, owner, who may call it.
+/// The functions as rows: name, hash of the body, language, owner, who may call it.
 fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
     let mut sql = Sql::new(", wanted (name, body, language, owner, callers) AS (VALUES ");
     let mut first = true;
@@ -73,7 +73,7 @@ fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
             sql = sql
                 .literal(&name)
                 .text("::text, ")
-                .literal(function.body.as_str())
+                .literal(&function.digest())
                 .text(", ")
                 .literal(function.language.as_str())
                 .text(", ")
@@ -86,12 +86,7 @@ fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
 }
 
 impl PostgresIssuer {
-    async fn look(
-        &self,
-        database: &str,
-        sql: &Sql,
-        found: &mut Rehearsal,
-    ) -> Result<(), EndError> {
+    async fn note(&self, database: &str, sql: &Sql, found: &mut Rehearsal) -> Result<(), EndError> {
         let rows = self.links.ask_once(database, sql).await;
         let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
         note(&rows, found);
@@ -143,8 +138,10 @@ impl PostgresIssuer {
         found: &mut Rehearsal,
     ) -> Result<(), EndError> {
         let database = &self.target.database;
-        let version = Sql::new("SELECT pg_catalog.current_setting('server_version') AS version, \
-            EXISTS (SELECT FROM pg_catalog.pg_stat_ssl WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND ssl) AS tls");
+        let version = Sql::new(
+            "SELECT pg_catalog.current_setting('server_version') AS version, \
+            EXISTS (SELECT FROM pg_catalog.pg_stat_ssl WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND ssl) AS tls",
+        );
         let rows = self.links.ask_once(database, &version).await;
         let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
         for row in &rows {
@@ -164,7 +161,7 @@ impl PostgresIssuer {
             include_str!("rehearsal/roles.sql"),
         ] {
             let sql = our.clone().text("\n").text(text);
-            self.look(database, &sql, found).await?;
+            self.note(database, &sql, found).await?;
         }
         Ok(())
     }
@@ -184,7 +181,7 @@ impl PostgresIssuer {
             .then(&wanted(&self.names, &functions).map_err(wrong)?)
             .text("\n")
             .text(include_str!("rehearsal/functions.sql"));
-        match self.look(database, &sql, found).await {
+        match self.note(database, &sql, found).await {
             Err(why) if database != self.target.database => {
                 found.problems.push(format!(
                     "database {database:?} cannot be looked at: {why}; run init-sql for it"
@@ -199,7 +196,7 @@ impl PostgresIssuer {
         let sql = Sql::new("SELECT true AS problem, words FROM (")
             .then(&judgement::problems(&self.names.schema, scope))
             .text(") p");
-        self.look(scope.database.as_str(), &sql, found).await
+        self.note(scope.database.as_str(), &sql, found).await
     }
 
     /// Makes a role, logs in with it, ends it with the session open, and sees that it is gone.

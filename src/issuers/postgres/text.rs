@@ -2,6 +2,9 @@
 //!
 //! Every name is qualified and no operator is used, so that a message means the same whatever the connection's settings.
 
+use sqlx::Row as _;
+use sqlx::postgres::PgRow;
+
 use super::procedures::Names;
 use super::scope::Scope;
 use super::sql::{Ident, Sql};
@@ -102,6 +105,13 @@ pub fn mint(names: &Names, birth: &Birth<'_>, scope: &Scope) -> Sql {
 /// Ends their sessions and returns at once.
 pub fn kill(names: &Names, leases: &Leases<'_>) -> Sql {
     handles_and_deployment(call(names, "SELECT ", ".lease_kill("), leases).text(") AS killed")
+}
+
+/// How many sessions [`kill`] found.
+pub fn killed(rows: &[PgRow]) -> i32 {
+    let killed = |row: &PgRow| row.try_get::<i32, _>("killed").ok();
+    // What cannot be read is not none.
+    rows.first().and_then(killed).unwrap_or(1)
 }
 
 /// Ends their sessions and refuses new ones: rows of `unfenced` and `words` where that failed.

@@ -18,8 +18,8 @@ BEGIN
     END IF;
     PERFORM set_config('lock_timeout', '500ms', true);
     SELECT * INTO kept FROM lease WHERE handle = lease_handle;
-    IF kept.acting IS NOT NULL THEN
-        behind := scope_disarm(ended, kept.acting, kept.before);
+    IF kept.as_role IS NOT NULL THEN
+        behind := scope_disarm(lease_handle, kept.as_role, kept.before);
     END IF;
     PERFORM as_minter(ended, format('GRANT %I TO CURRENT_USER%s', lease_handle, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET TRUE' END));
     IF NOT modern THEN

@@ -42,7 +42,10 @@ BEGIN
                 outcome := 'prepared_as';
             ELSE
                 BEGIN
-                    IF kept.as_role IS NOT NULL OR EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid = home) THEN
+                    IF kept.as_role IS NOT NULL OR EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid = home)
+                        -- On PostgreSQL 15 it could act as its groups, which owned nothing before.
+                        OR current_setting('server_version_num')::integer < 160000 AND EXISTS (SELECT FROM pg_roles r JOIN pg_shdepend d ON d.refclassid = 1260
+                            AND d.refobjid = r.oid AND d.deptype = 'o' AND d.dbid = home WHERE r.rolname = ANY (kept.roles)) THEN
                         SELECT string_agg(c.words, '; ') INTO words FROM lease_clean(closed, deployment) c WHERE c.blocked;
                     END IF;
                     IF words IS NULL THEN

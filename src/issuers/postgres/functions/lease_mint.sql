@@ -36,7 +36,8 @@ BEGIN
             CASE WHEN modern THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET FALSE' END);
     END IF;
     IF as_role IS NOT NULL THEN
-        making := making || format('; GRANT %I TO %I%s; ALTER ROLE %2$I SET role = %1$L', as_role, handle,
+        -- That its sessions act as it is said by the lease itself: no function with rights of its own can.
+        making := making || format('; GRANT %I TO %I%s', as_role, handle,
             CASE WHEN modern THEN ' WITH ADMIN FALSE, INHERIT TRUE, SET TRUE' END);
     END IF;
     PERFORM as_minter(handle, making);

@@ -50,7 +50,7 @@ BEGIN
             CASE WHEN modern THEN format(' GRANTED BY %I CASCADE', g.rolname) END)
         FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid JOIN pg_roles b ON b.oid = m.member LEFT JOIN pg_roles g ON g.oid = m.grantor
         WHERE m.member = ANY (reach) AND m.admin_option;
-    RETURN QUERY SELECT 'scope_too_powerful', format('role %I owns %s in %s: there, REASSIGN OWNED BY %1$I TO CURRENT_USER', r.rolname,
+    RETURN QUERY SELECT 'scope_too_powerful', format('role %I owns %s; in %s: REASSIGN OWNED BY %1$I TO CURRENT_USER', r.rolname,
             CASE WHEN o.dbid IN (0, here) THEN o.what ELSE 'something' END, CASE o.dbid WHEN 0 THEN 'the cluster' ELSE 'database ' || quote_ident(d.datname) END)
         FROM (SELECT refobjid, dbid, count(*) || ' objects, such as ' || min(CASE WHEN dbid IN (0, here) THEN pg_describe_object(classid, objid, objsubid) END) AS what
             FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = ANY (reach) AND deptype = 'o'

@@ -2,7 +2,7 @@
 , found AS (
     SELECT p.*, pg_get_userbyid(p.proowner) AS owner, l.lanname FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang, our WHERE p.pronamespace = to_regnamespace(quote_ident(prefix))
 ), compared AS (
-    SELECT w.name, f.oid, concat_ws(', ', CASE WHEN f.prosrc <> w.body THEN 'body' END, CASE WHEN f.lanname <> w.language THEN 'language' END,
+    SELECT w.name, f.oid, concat_ws(', ', CASE WHEN encode(sha256(convert_to(ltrim(f.prosrc, E'\n'), 'UTF8')), 'hex') <> w.body THEN 'body' END, CASE WHEN f.lanname <> w.language THEN 'language' END,
         CASE WHEN f.owner <> w.owner THEN 'owner' END, CASE WHEN NOT f.prosecdef THEN 'rights' END,
         CASE WHEN f.proconfig IS DISTINCT FROM ARRAY[format('search_path=pg_catalog, %I, pg_temp', prefix)] THEN 'settings' END,
         CASE WHEN w.callers <> ARRAY(SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END

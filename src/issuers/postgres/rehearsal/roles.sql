@@ -30,7 +30,7 @@ UNION ALL SELECT true, format('role %I is a member of %I: REVOKE %2$I FROM %1$I'
         WHEN 'minter' THEN g.rolname <> (SELECT prefix || '_granter' FROM our) ELSE NOT m.passes END
 UNION ALL SELECT true, format('sessions cannot be ended: GRANT pg_signal_backend TO %I', r.rolname) FROM role r
     WHERE r.part = 'keeper' AND NOT EXISTS (SELECT FROM member m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = r.oid AND g.rolname = 'pg_signal_backend' AND m.inherits)
-UNION ALL SELECT true, format('role %I cannot pass on groups: GRANT %I TO %1$I%s', r.rolname, g.rolname,
+UNION ALL SELECT true, format('role %1$I cannot pass on groups: GRANT %2$I TO %1$I%3$s', r.rolname, g.rolname,
         CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN ' WITH INHERIT TRUE, SET FALSE' END)
     FROM role r JOIN role g ON g.part = 'granter' WHERE r.part = 'minter' AND NOT EXISTS (SELECT FROM member m WHERE m.member = r.oid AND m.roleid = g.oid AND m.inherits)
 UNION ALL SELECT true, format('role %I can act as %I: REVOKE %2$I FROM %1$I', s.rolname, r.rolname)
