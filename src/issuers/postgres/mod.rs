@@ -322,19 +322,19 @@ fn check_handle(handle: &str) -> Result<(), EndError> {
 /// What a trouble while minting means.
 fn mint_error(trouble: &Trouble) -> MintError {
     let detail = trouble.detail();
-    if let Some(code) = trouble.refusal() {
-        return match code {
-            "too_late" => MintError::Unavailable { detail },
-            "target_changed" | "read_only_target" => MintError::Elsewhere { detail },
-            code => MintError::Refused {
-                code: code.into(),
-                detail,
-            },
-        };
-    }
     let state = match trouble {
         Trouble::Unreachable(_) => return MintError::Unavailable { detail },
         Trouble::Lost(_) => return MintError::Unknown { detail },
+        Trouble::Refused { code, .. } => {
+            return match code.as_str() {
+                "too_late" => MintError::Unavailable { detail },
+                "target_changed" | "read_only_target" => MintError::Elsewhere { detail },
+                code => MintError::Refused {
+                    code: code.into(),
+                    detail,
+                },
+            };
+        }
         Trouble::Said { state, .. } => state.as_str(),
     };
     let code = match state {
@@ -367,10 +367,10 @@ fn mint_error(trouble: &Trouble) -> MintError {
 }
 
 fn end_error(code: &str, trouble: &Trouble) -> EndError {
-    let code = match (trouble, trouble.refusal()) {
-        (Trouble::Unreachable(_) | Trouble::Lost(_), _) => "target_unavailable",
-        (Trouble::Said { .. }, Some(code)) => code,
-        (Trouble::Said { state, .. }, None) => match state.as_str() {
+    let code = match trouble {
+        Trouble::Unreachable(_) | Trouble::Lost(_) => "target_unavailable",
+        Trouble::Refused { code, .. } => code,
+        Trouble::Said { state, .. } => match state.as_str() {
             "42P01" | "3F000" | "42883" => "not_prepared",
             "25006" => "read_only_target",
             _ => code,
@@ -504,16 +504,16 @@ impl Issuer for PostgresIssuer {
 mod tests {
     use super::*;
 
-    fn said(state: &str, detail: &str) -> MintError {
+    fn said(state: &str) -> MintError {
         mint_error(&Trouble::Said {
             state: state.into(),
-            detail: detail.into(),
+            detail: "words".into(),
         })
     }
 
     #[test]
     fn errors_say_whether_anything_was_minted() {
-        let code = |state: &str| match said(state, "words") {
+        let code = |state: &str| match said(state) {
             MintError::Refused { code, .. } => code,
             MintError::Unavailable { .. } => "unavailable".into(),
             MintError::Elsewhere { .. } => "elsewhere".into(),
@@ -526,7 +526,6 @@ mod tests {
         assert_eq!(code("25006"), "elsewhere");
         assert_eq!(code("42710"), "unknown");
         assert_eq!(code("54000"), "sqlstate_54000");
-        assert_eq!(code("options_dropped"), "options_dropped");
         let lost = mint_error(&Trouble::Lost("cut".into()));
         assert!(matches!(lost, MintError::Unknown { .. }));
         let never = mint_error(&Trouble::Unreachable("refused".into()));
@@ -535,11 +534,15 @@ mod tests {
 
     #[test]
     fn refusals_of_our_functions_keep_their_codes() {
-        let late = said("CS000", "too_late: the time for this mint is over");
-        assert!(matches!(late, MintError::Unavailable { .. }));
-        let moved = said("CS000", "target_changed: this is another");
-        assert!(matches!(moved, MintError::Elsewhere { .. }));
-        let refused = said("CS000", "rows_unbound: table sales.notes is read whole");
+        let of = |code: &str| {
+            mint_error(&Trouble::Refused {
+                code: code.into(),
+                detail: "words".into(),
+            })
+        };
+        assert!(matches!(of("too_late"), MintError::Unavailable { .. }));
+        assert!(matches!(of("target_changed"), MintError::Elsewhere { .. }));
+        let refused = of("rows_unbound");
         assert!(matches!(refused, MintError::Refused { code, .. } if code == "rows_unbound"));
     }
 }
