@@ -145,9 +145,11 @@ pub fn identify(names: &Names) -> Sql {
     call(names, "SELECT ", ".server_identity() AS server")
 }
 
-/// Rows of `handle` and `deployment`.
-pub fn list(names: &Names) -> Sql {
-    call(names, "SELECT handle, deployment FROM ", ".lease_list()")
+/// What is there: rows of `handle` and `deployment`.
+pub fn list(names: &Names, deployment: &str) -> Sql {
+    call(names, "SELECT handle, deployment FROM ", ".lease_list(")
+        .literal(deployment)
+        .text(")")
 }
 
 /// Prepared transactions of a lease: rows of `gid` and `database`.
