@@ -21,11 +21,11 @@ BEGIN
     IF kept.as_role IS NOT NULL THEN
         behind := scope_disarm(lease_handle, kept.as_role, kept.before);
     END IF;
-    PERFORM as_minter(ended, format('GRANT %I TO CURRENT_USER%s', lease_handle, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET TRUE' END));
+    PERFORM as_minter(lease_handle, format('GRANT %I TO CURRENT_USER%s', lease_handle, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET TRUE' END));
     IF NOT modern THEN
         -- Here a lease could act as its groups, which owned nothing when it was made.
         FOREACH one IN ARRAY COALESCE(kept.roles, '{}') LOOP
-            PERFORM as_minter(ended, format('REASSIGN OWNED BY %I TO %I', one, lease_handle));
+            PERFORM as_minter(lease_handle, format('REASSIGN OWNED BY %I TO %I', one, lease_handle));
         END LOOP;
     END IF;
     BEGIN
@@ -35,12 +35,12 @@ BEGIN
             JOIN pg_roles r ON r.oid = o.refobjid AND r.rolname ~ '^jit_[0-9a-z]{26}$'
             WHERE a.refclassid = 'pg_authid'::regclass AND a.refobjid = ended AND a.deptype = 'a' AND a.dbid = here);
         FOREACH one IN ARRAY lenders LOOP
-            PERFORM as_minter(to_regrole(one), format('GRANT %I TO %I%s', one, granter, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET FALSE' END));
+            PERFORM as_minter(one, format('GRANT %I TO %I%s', one, granter, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET FALSE' END));
         END LOOP;
         made := ARRAY(SELECT format('dropped %s %s', i.type, i.identity) FROM pg_shdepend o, pg_identify_object(o.classid, o.objid, 0) i
             WHERE o.refclassid = 'pg_authid'::regclass AND o.refobjid = ended AND o.deptype = 'o' AND o.dbid = here);
         BEGIN
-            PERFORM as_minter(ended, format('DROP OWNED BY %I', lease_handle));
+            PERFORM as_minter(lease_handle, format('DROP OWNED BY %I', lease_handle));
         EXCEPTION WHEN dependent_objects_still_exist THEN
             RETURN QUERY SELECT true, format('%s is not this lease''s and needs something it made: drop or change it', what) FROM lease_dependents(ended) WHERE blocks;
             IF FOUND THEN
@@ -48,10 +48,10 @@ BEGIN
                 RAISE object_in_use;
             END IF;
             parts := ARRAY(SELECT 'dropped ' || what FROM lease_dependents(ended));
-            PERFORM as_minter(ended, format('DROP OWNED BY %I CASCADE', lease_handle));
+            PERFORM as_minter(lease_handle, format('DROP OWNED BY %I CASCADE', lease_handle));
         END;
         FOREACH one IN ARRAY lenders LOOP
-            PERFORM as_minter(to_regrole(one), format('REVOKE %I FROM %I', one, granter));
+            PERFORM as_minter(one, format('REVOKE %I FROM %I', one, granter));
         END LOOP;
     EXCEPTION WHEN object_in_use THEN
         RETURN;
