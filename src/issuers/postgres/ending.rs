@@ -138,6 +138,16 @@ fn proof_of(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndErr
     Ok((proof, list("elsewhere").map_err(unread)?))
 }
 
+/// Whether the database a lease was minted in is no more.
+fn is_gone(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
+    matches!(answer, Err(Trouble::Said { state, .. }) if state == "3D000")
+}
+
+/// Whether the target could not be asked.
+fn is_away(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
+    matches!(answer, Err(Trouble::Unreachable(_) | Trouble::Lost(_)))
+}
+
 impl PostgresIssuer {
     fn leases<'a>(&'a self, handles: &'a [&'a str], server: Option<&'a ServerId>) -> Leases<'a> {
         Leases {
@@ -164,8 +174,25 @@ impl PostgresIssuer {
         server: Option<&ServerId>,
         handles: &[&str],
     ) -> Vec<Result<Proof, EndError>> {
-        let message = text::end(&self.names, &self.leases(handles, server));
-        let answer = self.ends.ask_once(database, &message).await;
+        let leases = self.leases(handles, server);
+        let message = text::end(&self.names, &leases);
+        let mut database = database;
+        let mut answer = self.ends.ask_once(database, &message).await;
+        if is_gone(&answer) {
+            database = &self.target.database;
+            answer = self.ends.ask_once(database, &message).await;
+        }
+        if is_away(&answer) {
+            // Their own sessions may be what keeps us out.
+            let _ = self.pinned.kill(&text::kill(&self.names, &leases)).await;
+            answer = self.ends.ask_once(database, &message).await;
+        }
+        if let Err(trouble) = &answer
+            && (is_away(&answer) || matches!(trouble, Trouble::Refused { .. }))
+        {
+            let refused = || Err(end_error("end_failed", trouble));
+            return handles.iter().map(|_| refused()).collect();
+        }
         let mut results = Vec::with_capacity(handles.len());
         for handle in handles {
             let fast = answer.as_ref().ok().map(|rows| proof_of(rows, handle));
@@ -184,9 +211,13 @@ impl PostgresIssuer {
         server: Option<&ServerId>,
         handle: &str,
     ) -> Result<Proof, EndError> {
-        let sql = text::look(&self.names, &self.leases(&[handle], server));
-        let rows = self.ends.ask_once(database, &sql).await;
-        let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let handles = [handle];
+        let sql = text::look(&self.names, &self.leases(&handles, server));
+        let mut answer = self.ends.ask_once(database, &sql).await;
+        if is_gone(&answer) {
+            answer = self.ends.ask_once(&self.target.database, &sql).await;
+        }
+        let rows = answer.map_err(|trouble| end_error("look_failed", &trouble))?;
         let (proof, elsewhere) = proof_of(&rows, handle)?;
         self.gather(proof, &elsewhere, handle).await
     }
@@ -227,6 +258,9 @@ impl PostgresIssuer {
         loop {
             let rows = self.close_while_killing(database, &leases).await;
             let problem = match rows {
+                Err(trouble @ Trouble::Refused { .. }) => {
+                    return Err(end_error("end_failed", &trouble));
+                }
                 Err(trouble) => end_error("end_failed", &trouble),
                 Ok(rows) => match outcome_of(&rows, handle) {
                     Some(outcome) if outcome.code == "gone" => {
@@ -239,7 +273,7 @@ impl PostgresIssuer {
                     None => error("end_failed", "the target did not say what became of it"),
                 },
             };
-            if Instant::now() > deadline || problem.code == "target_unavailable" {
+            if Instant::now() > deadline {
                 return Err(problem);
             }
             sleep(AGAIN).await;

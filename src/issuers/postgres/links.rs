@@ -43,8 +43,6 @@ const PINNED: [(&str, &str); 8] = [
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
 ];
-/// The state of a connection on which they do not hold.
-pub const OPTIONS_DROPPED: &str = "options_dropped";
 
 /// The SQLSTATE our functions refuse with: the message is a stable code, the detail words.
 const OURS: &str = "CS000";
@@ -56,6 +54,13 @@ pub enum Trouble {
     Unreachable(String),
     /// It was asked and nobody knows what it did.
     Lost(String),
+    /// One of our functions said no and changed nothing, or what was asked for at connect does not hold.
+    Refused {
+        /// Stable code.
+        code: String,
+        /// For the operator's log.
+        detail: String,
+    },
     /// It said no, and rolled back.
     Said {
         /// The SQLSTATE.
@@ -66,33 +71,12 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The SQLSTATE, when it said no.
-    pub fn state(&self) -> &str {
-        match self {
-            Trouble::Said { state, .. } => state,
-            Trouble::Unreachable(_) | Trouble::Lost(_) => "",
-        }
-    }
-
-    /// The code one of our functions refused with.
-    pub fn refusal(&self) -> Option<&str> {
-        match self {
-            Trouble::Said { state, detail } if state == OURS => {
-                detail.split_once(": ").map(|(code, _)| code).or(Some(detail))
-            }
-            Trouble::Said { state, .. } if state == OPTIONS_DROPPED => Some(state),
-            _ => None,
-        }
-    }
-
     /// The words, for the operator's log.
     pub fn detail(&self) -> String {
         match self {
-            Trouble::Unreachable(detail) | Trouble::Lost(detail) => detail.clone(),
-            Trouble::Said { state, detail } if [OURS, OPTIONS_DROPPED].contains(&state.as_str()) => {
-                // What comes before it is for `refusal`.
-                detail.split_once(": ").map_or(detail.as_str(), |(_, words)| words).to_owned()
-            }
+            Trouble::Unreachable(detail)
+            | Trouble::Lost(detail)
+            | Trouble::Refused { detail, .. } => detail.clone(),
             Trouble::Said { state, detail } => format!("{detail} (SQLSTATE {state})"),
         }
     }
@@ -285,7 +269,7 @@ impl Links {
         let answer = send(&mut taken.link.connection, sql).await;
         match &answer {
             Ok(_) => *borrowed = Some(taken),
-            Err(Trouble::Said { .. }) => {
+            Err(Trouble::Said { .. } | Trouble::Refused { .. }) => {
                 let rollback = Sql::new("ROLLBACK");
                 if send(&mut taken.link.connection, &rollback).await.is_ok() {
                     *borrowed = Some(taken);
@@ -397,8 +381,8 @@ async fn read_back(connection: &mut PgConnection) -> Result<(), Trouble> {
     if settings.len() == PINNED.len() && PINNED.iter().zip(&settings).all(holds) {
         return Ok(());
     }
-    Err(Trouble::Said {
-        state: OPTIONS_DROPPED.into(),
+    Err(Trouble::Refused {
+        code: "options_dropped".into(),
         detail: "something between here and the target drops startup options: connect directly, without a pooler".into(),
     })
 }
@@ -443,6 +427,12 @@ fn trouble(error: &sqlx::Error) -> Trouble {
         return Trouble::Lost(short(&error.to_string()));
     };
     let said = said.downcast_ref::<PgDatabaseError>();
+    if said.code() == OURS {
+        return Trouble::Refused {
+            code: said.message().to_owned(),
+            detail: short(said.detail().unwrap_or_default()),
+        };
+    }
     let detail = short(&match said.detail() {
         Some(detail) => format!("{}: {detail}", said.message()),
         None => said.message().to_owned(),

@@ -173,7 +173,7 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
     }
     let sql = Sql::new("CREATE FUNCTION ").path(&names.schema, &name);
     Ok(head(sql)
-        .text("$body$\n")
+        .text("$body$")
         .then(&function.body)
         .text("$body$;\n")
         .then(&callers(names, function, &name)))
