@@ -14,6 +14,7 @@ mod commands;
 mod crash;
 mod ends;
 mod exposure;
+mod hostile;
 mod person;
 pub mod place;
 mod relay;
