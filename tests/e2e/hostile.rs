@@ -142,7 +142,7 @@ async fn overreach(place: &Place, credential: &Value) -> Vec<&'static str> {
         ),
         (
             "mints",
-            "SELECT countersign.as_minter_00('CREATE ROLE friend')",
+            "SELECT countersign.as_minter_000('CREATE ROLE friend')",
         ),
         (
             "ends others",

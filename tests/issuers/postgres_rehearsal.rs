@@ -107,12 +107,12 @@ async fn case_107_what_the_dba_forgot_is_said_with_its_remedy() {
                 format!("GRANT pg_signal_backend TO {procedures}_keeper"),
             ),
             (
-                format!("ALTER ROLE {procedures}_minter_01 NOCREATEROLE"),
-                format!("ALTER ROLE {procedures}_minter_01 CREATEROLE"),
+                format!("ALTER ROLE {procedures}_minter_001 NOCREATEROLE"),
+                format!("ALTER ROLE {procedures}_minter_001 CREATEROLE"),
             ),
             (
-                format!("REVOKE {procedures}_granter FROM {procedures}_minter_00"),
-                format!("GRANT {procedures}_granter TO {procedures}_minter_00"),
+                format!("REVOKE {procedures}_granter FROM {procedures}_minter_000"),
+                format!("GRANT {procedures}_granter TO {procedures}_minter_000"),
             ),
             (
                 format!("REVOKE {group} FROM {procedures}_granter"),
