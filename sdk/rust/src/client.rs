@@ -246,6 +246,27 @@ impl Client {
         .await
     }
 
+    /// Which server each target stands for. For the operator.
+    pub async fn targets(&self) -> Result<Vec<TargetView>, Error> {
+        self.all_pages("list targets", &["v1", "targets"]).await
+    }
+
+    /// The operator's word that a target moved as planned.
+    pub async fn move_target(
+        &self,
+        name: &str,
+        from: &str,
+        to: &str,
+        reason: Option<&str>,
+    ) -> Result<TargetView, Error> {
+        let mut body = json!({ "from": from, "to": to });
+        if let Some(reason) = reason {
+            body["reason"] = json!(reason);
+        }
+        let path = ["v1", "targets", name, "move"];
+        self.call(Call::post("move the target", &path, body)).await
+    }
+
     /// Agents, all pages. For the operator.
     pub async fn agents(&self) -> Result<Vec<AgentView>, Error> {
         self.all_pages("list agents", &["v1", "agents"]).await
