@@ -250,7 +250,10 @@ async fn case_114_and_119_sessions_whose_account_is_gone_are_found_and_killed() 
         .prove(&ending_at(&agent.user, None))
         .await
         .unwrap();
-    assert_eq!(proof, Proof::gone(["no_account", "no_session"]));
+    assert_eq!(
+        proof,
+        Proof::gone(["no_account", "no_session", "no_prepared_transaction"])
+    );
     shop.close().await;
 }
 
