@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use countersign::domain::{LeaseId, RequestId, Seconds, ServerId, Time, lease};
-use countersign::issuers::{
-    Credential, Ending, Found, GuardContent, Issuer, MintError, MintOrder, Proof, Whose,
-};
-use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
+use countersign::domain::{Seconds, ServerId, Time, lease};
+use countersign::issuers::{Credential, Found, GuardContent, Issuer, MintError, Proof, Whose};
+use countersign::system::{Clock, SystemClock};
 use serde_json::Value;
 use tokio::net::TcpListener;
 

@@ -15,7 +15,7 @@ use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
     ActionView, AgentView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
-    NewRequest, Page, RequestView, State,
+    NewRequest, Page, RequestView, State, TargetView,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
