@@ -212,6 +212,13 @@ impl MariadbShop {
         }
     }
 
+    /// A client of this shop's administrator.
+    pub fn admin_client(&self) -> Command {
+        let (url, target) = (&self.url, &self.target);
+        let password = url.password().unwrap();
+        client(&target.host, target.port, url.username(), password)
+    }
+
     /// Runs statements with the broker's own account.
     pub async fn as_broker(&self, sql: &str) -> Result<Vec<String>, String> {
         let target = &self.target;
@@ -259,7 +266,11 @@ pub struct Session {
 
 impl Session {
     pub async fn open(credential: &MariadbCredential) -> Result<Self, String> {
-        let mut child = agent_client(credential).spawn().unwrap();
+        Self::of(agent_client(credential)).await
+    }
+
+    pub async fn of(mut client: Command) -> Result<Self, String> {
+        let mut child = client.spawn().unwrap();
         let mut session = Self {
             stdin: child.stdin.take().unwrap(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
@@ -353,8 +364,10 @@ impl Bench for MariadbShop {
             format!("DROP TABLE {shop}.notes"),
             format!("LOCK TABLES {shop}.notes WRITE"),
             format!("GRANT SELECT (id) ON {shop}.orders TO '{broker}'@'%'"),
-            format!("CALL {procedures}.lease_look('{agent}')"),
-            format!("CALL {procedures}.lease_end('{agent}')"),
+            format!("CALL {procedures}.lease_look('', '', '{agent}')"),
+            format!("CALL {procedures}.lease_end('', '', '{agent}')"),
+            format!("CALL {procedures}.lease_kill_all_of('{broker}')"),
+            format!("SELECT * FROM {procedures}.leases"),
             format!("CALL {procedures}.lease_list()"),
             format!("ALTER USER '{agent}'@'%' WITH MAX_USER_CONNECTIONS 100"),
             "CREATE USER mine".into(),

@@ -6,6 +6,7 @@
 //! * A connection is used again only when its last message was answered in full; else it is closed.
 //! * What is asked for at connect is read back: something in between may have dropped it.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -312,13 +313,15 @@ async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<
     let before = clock.now();
     let sql = Sql::new(
         "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000 AS SIGNED) AS now, \
-         CONCAT_WS(' ', @@sql_mode, @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit) AS rules",
+         @@sql_mode AS modes, CONCAT_WS(' ', @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit + 0) AS waits",
     );
     let rows = send(connection, &sql).await?;
     let after = clock.now();
     let first = rows.first();
-    let rules: Option<String> = first.and_then(|row| row.try_get("rules").ok());
-    if rules != Some(format!("{MODE} 3 3 1")) {
+    let text = |column: &str| first.and_then(|row| row.try_get::<String, _>(column).ok());
+    let modes = |text: &str| text.split(',').map(String::from).collect::<BTreeSet<_>>();
+    let same = text("modes").is_some_and(|theirs| modes(&theirs) == modes(MODE));
+    if !same || text("waits").as_deref() != Some("3 3 1") {
         return Err(Trouble::Unreachable(
             "the session's settings are not the ones asked for; connect to the server directly, not through a proxy".into(),
         ));
