@@ -21,9 +21,32 @@ async fn sessions(shop: &MariadbShop, user: &str) -> String {
     shop.admin(&count).await.remove(0)
 }
 
+/// Opens sessions until the server has no room for one more.
+async fn fill(agents: &[MariadbCredential]) -> Vec<Session> {
+    let mut open = Vec::new();
+    loop {
+        for agent in agents {
+            match Session::open(agent).await {
+                Ok(session) => open.push(session),
+                Err(why) if why.contains("Too many connections") => return open,
+                Err(why) => assert!(why.contains("max_user_connections"), "{why}"),
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn finding_t02_leases_that_use_every_connection_cannot_hold_their_ends_up() {
-    let server = OwnServer::start(&["--max-connections=20"]).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let extra = free.local_addr().unwrap().port();
+    drop(free);
+    let extra_port = format!("--extra-port={extra}");
+    let server = OwnServer::start(&[
+        "--max-connections=20",
+        &extra_port,
+        "--extra-max-connections=4",
+    ])
+    .await;
     let shop = MariadbShop::open_at(server.url.clone()).await;
     let mut scope = shop.scope();
     scope["max_connections"] = 10.into();
@@ -31,17 +54,18 @@ async fn finding_t02_leases_that_use_every_connection_cannot_hold_their_ends_up(
     for _ in 0..3 {
         agents.push(shop.try_mint(&draw_lease(), &scope).await.unwrap());
     }
-    let mut open = Vec::new();
-    let full = 'full: loop {
-        for agent in &agents {
-            match Session::open(agent).await {
-                Ok(session) => open.push(session),
-                Err(why) if why.contains("Too many connections") => break 'full why,
-                Err(why) => assert!(why.contains("max_user_connections"), "{why}"),
-            }
-        }
-    };
-    assert!(open.len() > 10, "{full}");
+    let mut open = fill(&agents).await;
+    // A broker that comes back now finds no room, except at the extra port.
+    let last = agents.pop().unwrap();
+    let mut target = shop.target.clone();
+    let late = issuer_for(&target, &shop.password, None).unwrap();
+    let refused = late.end(&ending(&last.user, &scope)).await.unwrap_err();
+    assert_eq!(refused.code, "target_unavailable");
+    target.extra_port = Some(extra);
+    let late = issuer_for(&target, &shop.password, None).unwrap();
+    late.end(&ending(&last.user, &scope)).await.unwrap();
+    // The one that was there has what it needs.
+    open.extend(fill(&agents).await);
     let begun = Instant::now();
     let endings: Vec<_> = agents
         .iter()
@@ -100,6 +124,34 @@ async fn finding_t01_mariadb_a_global_read_lock_does_not_delay_the_kill() {
         until(async || end().await.is_ok()).await;
         assert!(session.ask("SELECT 1").await.is_none());
     }
+    shop.close().await;
+}
+
+/// In a procedure the broker's session has the definer's name.
+#[tokio::test]
+async fn a_mint_that_waits_for_a_lock_is_seen_by_the_look() {
+    let server = OwnServer::start(&[]).await;
+    let shop = MariadbShop::open_at(server.url.clone()).await;
+    let order = order_for(&draw_lease(), &shop.scope(), &shop.identity);
+    let handle = countersign::domain::lease::handle_of(&order.lease);
+    let scope = shop.scope();
+    let known = Ending {
+        server: Some(&shop.identity),
+        ..ending(&handle, &scope)
+    };
+    let mut backup = Session::of(shop.admin_client()).await.unwrap();
+    let lock = "FLUSH TABLES WITH READ LOCK; SELECT 1";
+    assert_eq!(backup.ask(lock).await.as_deref(), Some("1"));
+    let seen = async {
+        until(async || {
+            let proof = shop.issuer.prove(&known).await;
+            proof.is_err_and(|why| why.code == "mint_under_way")
+        })
+        .await;
+        drop(backup);
+    };
+    let (_, ()) = tokio::join!(shop.issuer.mint(&order), seen);
+    shop.issuer.end_and_prove(&known).await.unwrap();
     shop.close().await;
 }
 
@@ -191,6 +243,7 @@ async fn a_session_hidden_in_a_trigger_is_found_by_who_logged_in() {
     };
     let (answer, ()) = tokio::join!(work, end);
     assert_eq!(answer, None);
+    drop(holder);
     shop.close().await;
 }
 

@@ -225,6 +225,8 @@ fn leftovers(names: &Names, procedures: &[Procedure], lists: &BTreeSet<Grants>) 
     let sql = texts(sql, &mut routines)
         .text(");\nSELECT CONCAT('not needed by this catalog: REVOKE ALL ON `', Db, '`.`', Table_name, '` FROM ")
         .account_in_text(&names.definer)
+        .text("; REVOKE GRANT OPTION ON `', Db, '`.`', Table_name, '` FROM ")
+        .account_in_text(&names.definer)
         .text("') AS countersign\n    FROM mysql.tables_priv WHERE User = ")
         .literal(names.definer.user())
         .text(" AND CONCAT(Db, '.', Table_name) NOT IN (");
