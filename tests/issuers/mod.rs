@@ -19,6 +19,8 @@ mod postgres;
 mod postgres_agents;
 mod postgres_cleanup;
 mod postgres_hostile;
+mod postgres_judgement;
+mod postgres_owner;
 mod postgres_rehearsal;
 mod shop;
 mod wire;
