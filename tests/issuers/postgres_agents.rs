@@ -122,7 +122,8 @@ async fn case_112_locks_an_agent_holds_do_not_hold_up_its_end() {
         )
         .await;
         if server.version > 15 {
-            let own = "CREATE TABLE sales.mine (id int); LOCK TABLE sales.mine IN ACCESS EXCLUSIVE MODE";
+            let own =
+                "CREATE TABLE sales.mine (id int); LOCK TABLE sales.mine IN ACCESS EXCLUSIVE MODE";
             run(&mut session, own).await;
         }
         shop.end_for_good(&agent).await;

@@ -12,7 +12,8 @@ use crate::support::{PostgresServer, postgres_servers};
 async fn small_servers() -> Vec<OwnPostgres> {
     let mut servers = Vec::new();
     for model in postgres_servers() {
-        let settings = "max_connections = 20\nmax_locks_per_transaction = 10\nmax_prepared_transactions = 0";
+        let settings =
+            "max_connections = 20\nmax_locks_per_transaction = 10\nmax_prepared_transactions = 0";
         servers.push(OwnPostgres::start(&model, settings).await);
     }
     servers
@@ -120,7 +121,8 @@ async fn finding_t01_who_keeps_coming_back_is_ended() {
             storm.push(tokio::spawn(async move {
                 loop {
                     if let Ok(mut session) = agent.log_in().await {
-                        let lock = "BEGIN; ALTER ROLE CURRENT_USER PASSWORD NULL; SELECT pg_sleep(60)";
+                        let lock =
+                            "BEGIN; ALTER ROLE CURRENT_USER PASSWORD NULL; SELECT pg_sleep(60)";
                         let _ = attempt(&mut session, lock).await;
                     }
                     tokio::task::yield_now().await;
@@ -141,7 +143,8 @@ async fn finding_t01_who_keeps_coming_back_is_ended() {
 async fn finding_t02_leases_that_take_all_connections_are_ended() {
     for own in small_servers().await {
         let mut shop = Shop::open(&own.server).await;
-        let scope = json!({"roles": [shop.group], "rows": {"country": "de"}, "connection_limit": 10});
+        let scope =
+            json!({"roles": [shop.group], "rows": {"country": "de"}, "connection_limit": 10});
         let agents = [shop.mint_with(&scope).await, shop.mint_with(&scope).await];
         until_ready(&mut shop).await;
         let mut sessions = Vec::new();
@@ -237,7 +240,10 @@ async fn finding_t11_many_end_together_and_one_that_resists_holds_up_no_other() 
             match index {
                 5 => assert_eq!(code.unwrap_err(), "cleanup_blocked"),
                 8 => assert_eq!(code.unwrap_err(), "bad_handle"),
-                _ => assert!(matches!(code, Ok(Proof::Gone { .. })), "{index}: {result:?}"),
+                _ => assert!(
+                    matches!(code, Ok(Proof::Gone { .. })),
+                    "{index}: {result:?}"
+                ),
             }
         }
         for session in &mut sessions {

@@ -32,8 +32,15 @@ fn ending<'a>(agent: &'a Agent, server: &'a ServerId) -> Ending<'a> {
 
 async fn assert_refused(issuer: &PostgresIssuer, ending: &Ending<'_>, code: &str) {
     let codes = [
-        issuer.end(ending).await.map_err(|EndError { code, .. }| code),
-        issuer.prove(ending).await.map(drop).map_err(|EndError { code, .. }| code),
+        issuer
+            .end(ending)
+            .await
+            .map_err(|EndError { code, .. }| code),
+        issuer
+            .prove(ending)
+            .await
+            .map(drop)
+            .map_err(|EndError { code, .. }| code),
     ];
     for refused in codes {
         assert_eq!(refused, Err(code.to_owned()));
@@ -56,22 +63,40 @@ async fn finding_t03_a_standby_proves_nothing() {
         let server = issuer.identify().await.unwrap();
         behind(&relay);
         assert_refused(&issuer, &ending(&agent, &server), "read_only_target").await;
-        assert_eq!(issuer.identify().await.unwrap_err().code, "read_only_target");
-        let minted = issuer.mint(&order_for(&draw_lease(), &agent.scope, &server)).await;
-        assert!(matches!(minted, Err(MintError::Elsewhere { .. })), "{minted:?}");
+        assert_eq!(
+            issuer.identify().await.unwrap_err().code,
+            "read_only_target"
+        );
+        let minted = issuer
+            .mint(&order_for(&draw_lease(), &agent.scope, &server))
+            .await;
+        assert!(
+            matches!(minted, Err(MintError::Elsewhere { .. })),
+            "{minted:?}"
+        );
         run(&mut session, "SELECT 1").await;
 
         // Promoted, it is another timeline: what is there is cut off, and nothing is claimed of the other.
-        let mut admin = PgConnection::connect(standby.server.url.as_str()).await.unwrap();
+        let mut admin = PgConnection::connect(standby.server.url.as_str())
+            .await
+            .unwrap();
         run(&mut admin, "SELECT pg_promote()").await;
-        let role = format!("SELECT 1 FROM pg_roles WHERE rolname = '{}' AND rolcanlogin", agent.handle);
+        let role = format!(
+            "SELECT 1 FROM pg_roles WHERE rolname = '{}' AND rolcanlogin",
+            agent.handle
+        );
         until(async || !column(&mut admin, &role).await.is_empty()).await;
         until(async || issuer.identify().await.is_ok()).await;
         assert_ne!(issuer.identify().await.unwrap(), server);
         assert_refused(&issuer, &ending(&agent, &server), "target_changed").await;
         assert!(column(&mut admin, &role).await.is_empty());
-        let minted = issuer.mint(&order_for(&draw_lease(), &agent.scope, &server)).await;
-        assert!(matches!(minted, Err(MintError::Elsewhere { .. })), "{minted:?}");
+        let minted = issuer
+            .mint(&order_for(&draw_lease(), &agent.scope, &server))
+            .await;
+        assert!(
+            matches!(minted, Err(MintError::Elsewhere { .. })),
+            "{minted:?}"
+        );
 
         relay.lead_to(port(&primary.server));
         let proof = issuer.end_and_prove(&ending(&agent, &server)).await;
@@ -93,12 +118,25 @@ async fn finding_t14_another_server_proves_nothing_and_mints_nothing() {
         let identity = shop.identity.clone();
         assert_ne!(moved.identity, identity);
         // A role of the same name there is none of ours to touch.
-        run(&mut moved.admin, &format!("CREATE ROLE {} LOGIN", agent.handle)).await;
+        run(
+            &mut moved.admin,
+            &format!("CREATE ROLE {} LOGIN", agent.handle),
+        )
+        .await;
         assert_refused(&moved.issuer, &ending(&agent, &identity), "target_changed").await;
-        let there = format!("SELECT 1 FROM pg_roles WHERE rolname = '{}' AND rolcanlogin", agent.handle);
+        let there = format!(
+            "SELECT 1 FROM pg_roles WHERE rolname = '{}' AND rolcanlogin",
+            agent.handle
+        );
         assert_eq!(column(&mut moved.admin, &there).await.len(), 1);
-        let minted = moved.issuer.mint(&order_for(&draw_lease(), &moved.scope(), &identity)).await;
-        assert!(matches!(minted, Err(MintError::Elsewhere { .. })), "{minted:?}");
+        let minted = moved
+            .issuer
+            .mint(&order_for(&draw_lease(), &moved.scope(), &identity))
+            .await;
+        assert!(
+            matches!(minted, Err(MintError::Elsewhere { .. })),
+            "{minted:?}"
+        );
         run(&mut session, "SELECT 1").await;
         shop.end_for_good(&agent).await;
         run(&mut moved.admin, &format!("DROP ROLE {}", agent.handle)).await;
@@ -115,7 +153,9 @@ async fn finding_t12_a_pooler_that_drops_options_is_refused() {
         let relay = Relay::to(shop.target.port).await;
         relay.drop_options();
         let issuer = issuer_at(&shop, &relay);
-        let minted = issuer.mint(&order_for(&draw_lease(), &agent.scope, &shop.identity)).await;
+        let minted = issuer
+            .mint(&order_for(&draw_lease(), &agent.scope, &shop.identity))
+            .await;
         assert!(
             matches!(&minted, Err(MintError::Refused { code, .. }) if code == "options_dropped"),
             "{minted:?}"

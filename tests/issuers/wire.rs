@@ -65,7 +65,9 @@ async fn pass(client: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
         let mut bytes = vec![0; 65_536];
         if shared.drops_options.load(Ordering::SeqCst) {
             let count = from_client.read(&mut bytes).await?;
-            to_server.write_all(&without_options(&bytes[..count])).await?;
+            to_server
+                .write_all(&without_options(&bytes[..count]))
+                .await?;
         }
         loop {
             let count = from_client.read(&mut bytes).await?;

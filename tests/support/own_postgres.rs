@@ -33,7 +33,10 @@ fn script(arguments: &[&str], settings: &str) -> String {
 
 fn directory() -> PathBuf {
     let number = NUMBER.fetch_add(1, Ordering::SeqCst);
-    std::env::temp_dir().join(format!("countersign-postgres-{}-{number}", std::process::id()))
+    std::env::temp_dir().join(format!(
+        "countersign-postgres-{}-{number}",
+        std::process::id()
+    ))
 }
 
 impl OwnPostgres {
@@ -63,10 +66,7 @@ impl OwnPostgres {
     /// A copy of it that follows it and can only be read, until it is promoted.
     pub fn standby(&self) -> Self {
         let directory = directory();
-        let url = script(
-            &["follow", path(&directory), path(&self.directory)],
-            "",
-        );
+        let url = script(&["follow", path(&directory), path(&self.directory)], "");
         Self {
             server: PostgresServer {
                 version: self.server.version,
