@@ -15,6 +15,7 @@ mod crash;
 mod ends;
 mod exposure;
 mod hostile;
+mod moves;
 mod person;
 pub mod place;
 mod relay;

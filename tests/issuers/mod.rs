@@ -25,4 +25,3 @@ mod postgres_moved;
 mod postgres_owner;
 mod postgres_rehearsal;
 mod shop;
-mod wire;
