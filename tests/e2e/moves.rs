@@ -216,9 +216,9 @@ async fn a_failover(version: u32) {
     scene.broker.finish(REPORTER, &early).await;
     let back = at(&back, scene.standby_port());
     assert!(scene.place.log_in(&back).await.is_ok());
+    let (lost, _, mut at_the_primary) = scene.unknown_to_the_standby().await;
     scene.the_standby_proves_nothing().await;
 
-    let (lost, _, mut at_the_primary) = scene.unknown_to_the_standby().await;
     let there = at(&credential, scene.standby_port());
     let mut at_the_standby = scene.place.log_in(&there).await.unwrap();
     scene.fail_over(&mut standby).await;
