@@ -15,6 +15,8 @@ mod crash;
 mod ends;
 mod exposure;
 mod hostile;
+mod hostile_mariadb;
+mod hostile_owner;
 mod moves;
 mod person;
 pub mod place;

@@ -12,7 +12,7 @@ mod mariadb;
 mod mariadb_findings;
 mod mariadb_hostile;
 mod mariadb_rehearsal;
-mod mariadb_server;
+pub mod mariadb_server;
 pub mod mariadb_shop;
 mod orders;
 mod postgres;
