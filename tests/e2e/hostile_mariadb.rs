@@ -192,7 +192,8 @@ async fn finding_t01_a_hostile_agent_is_out_on_mariadb() {
     let mut flood = Session::open(&agent).await.unwrap();
     let guess = format!("SELECT GET_LOCK('countersign {}', 1)", agent.user);
     assert_eq!(flood.ask(&guess).await.as_deref(), Some("1"));
-    let locks = "SELECT SUM(GET_LOCK(CONCAT('mine', seq), 0)) FROM seq_1_to_20000";
+    let locks = "SET max_recursive_iterations = 100000; WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 20000) \
+                 SELECT SUM(GET_LOCK(CONCAT('mine', i), 0)) FROM n";
     assert_eq!(flood.ask(locks).await.as_deref(), Some("20000"));
     let mut prepared = Session::open(&agent).await.unwrap();
     let prepare = format!(
