@@ -17,6 +17,7 @@ mod postgres_agents;
 mod postgres_cleanup;
 mod postgres_hostile;
 mod postgres_judgement;
+mod postgres_managed;
 mod postgres_owner;
 mod postgres_rehearsal;
 mod shop;
