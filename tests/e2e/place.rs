@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Ro
 use tempfile::TempDir;
 use url::Url;
 
-use crate::support::postgres_servers;
+use super::until;
+use crate::support::{CERTIFICATE_FOR_LOCALHOST, postgres_servers};
 
 /// The broker's password at the target.
 pub const BROKER_PASSWORD: &str = "canary-the-brokers-own-password";
@@ -41,12 +42,18 @@ impl Drop for Place {
 }
 
 impl Place {
-    /// Starts the server, prepares the shop and writes the configuration.
+    /// Starts a server of the newest version, prepares the shop and writes the configuration.
     pub async fn open() -> Self {
+        let newest = postgres_servers().pop().unwrap();
+        Self::open_on(newest.version).await
+    }
+
+    /// The same with a server of this major version.
+    pub async fn open_on(version: u32) -> Self {
         let number = next_number();
         let home = tempfile::tempdir().unwrap();
         let server = runs_directory().join(format!("postgres-e2e-{}-{number}", std::process::id()));
-        let started = start_server(&server).await;
+        let started = start_server(&server, version).await;
         let place = Self {
             dir: home.path().join("shop"),
             superuser: started,
@@ -91,6 +98,33 @@ impl Place {
         try_sql(&mut session, quiet).await.unwrap();
         let password = format!("ALTER ROLE countersign_broker PASSWORD '{BROKER_PASSWORD}'");
         try_sql(&mut session, &password).await.unwrap();
+    }
+
+    /// Gives the server a certificate for `localhost`, and the target's entry in `countersign.toml` that name; the certificate.
+    pub async fn turn_on_tls(&self) -> String {
+        for sql in [
+            &format!("COPY (SELECT 1) TO PROGRAM '{CERTIFICATE_FOR_LOCALHOST}'"),
+            "ALTER SYSTEM SET ssl = on",
+            "SELECT pg_reload_conf()",
+        ] {
+            self.run_sql("postgres", sql).await;
+        }
+        until("the server has TLS", async || {
+            let mut fresh = self.superuser("postgres").await;
+            let on = column(&mut fresh, "SHOW ssl").await.unwrap() == ["on"];
+            on.then_some(())
+        })
+        .await;
+        let mut session = self.superuser("postgres").await;
+        let pem = column(&mut session, "SELECT pg_read_file('server.crt')");
+        let pem = pem.await.unwrap().remove(0);
+        fs::write(self.dir.join("ca.pem"), &pem).unwrap();
+        self.edit("countersign.toml", |text| {
+            let verified = "tls = { mode = \"verify_full_with\", root_file = \"ca.pem\" }";
+            text.replace("tls = { mode = \"disable\" }", verified)
+                .replace("host = \"127.0.0.1\"", "host = \"localhost\"")
+        });
+        pem
     }
 
     /// Where the broker is reached.
@@ -226,10 +260,13 @@ fn postgres_script(arguments: &[&str]) -> Output {
     output.unwrap()
 }
 
-/// Starts a server with the programs of the newest one there is.
-async fn start_server(dir: &Path) -> Url {
-    let newest = postgres_servers().pop().unwrap();
-    let mut connection = PgConnection::connect(newest.url.as_str()).await.unwrap();
+/// Starts a server with the programs of the one of this version.
+async fn start_server(dir: &Path, version: u32) -> Url {
+    let mut servers = postgres_servers().into_iter();
+    let running = servers.find(|server| server.version == version);
+    let running =
+        running.unwrap_or_else(|| panic!("no PostgreSQL {version} to start another with"));
+    let mut connection = PgConnection::connect(running.url.as_str()).await.unwrap();
     let data = column(&mut connection, "SHOW data_directory")
         .await
         .unwrap();

@@ -43,6 +43,24 @@ pub fn issuer_for(
     password: &str,
     root_pem: Option<String>,
 ) -> Result<PostgresIssuer, String> {
+    new_issuer(target, password, root_pem, Deployment::of("shop"))
+}
+
+/// An issuer of another deployment.
+pub fn issuer_of(
+    target: &PostgresTarget,
+    password: &str,
+    deployment: Deployment,
+) -> PostgresIssuer {
+    new_issuer(target, password, None, deployment).unwrap()
+}
+
+fn new_issuer(
+    target: &PostgresTarget,
+    password: &str,
+    root_pem: Option<String>,
+    deployment: Deployment,
+) -> Result<PostgresIssuer, String> {
     PostgresIssuer::new(
         &"shop".parse().unwrap(),
         target,
@@ -50,7 +68,7 @@ pub fn issuer_for(
         root_pem,
         Arc::new(SystemEntropy),
         Arc::new(SystemClock::start()),
-        Deployment::of("shop"),
+        deployment,
     )
 }
 

@@ -4,6 +4,7 @@ pub mod aws;
 pub mod house;
 pub mod oidc_provider;
 pub mod oracle;
+pub mod own_postgres;
 pub mod rules;
 pub mod target;
 
@@ -74,6 +75,40 @@ pub fn aws_clients() -> std::path::PathBuf {
     }
     place
 }
+
+/// Clients of databases that `scripts/test` installed.
+pub struct DatabaseClients {
+    /// Python, with the newest drivers.
+    pub python: std::path::PathBuf,
+    /// Where Go has compiled the drivers of Debian's packages.
+    pub go_cache: String,
+    /// Where Node and Debian's programs are.
+    pub path: String,
+}
+
+/// From `COUNTERSIGN_TEST_DATABASE_CLIENTS` and `COUNTERSIGN_TEST_GO_CACHE`. Without them the tests fail and say how to get them.
+pub fn database_clients() -> DatabaseClients {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests learn of their programs this way"
+    )]
+    let variable = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!("{name} is not set: run scripts/test, which installs the programs tests need")
+        })
+    };
+    DatabaseClients {
+        python: std::path::Path::new(&variable("COUNTERSIGN_TEST_DATABASE_CLIENTS")).join("python"),
+        go_cache: variable("COUNTERSIGN_TEST_GO_CACHE"),
+        path: variable("PATH"),
+    }
+}
+
+/// What makes `server.key` and `server.crt`, for `localhost`, where it is run by a shell.
+pub const CERTIFICATE_FOR_LOCALHOST: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+     -keyout server.key -out server.crt -subj /CN=localhost \
+     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE 2>/dev/null \
+     && chmod 600 server.key";
 
 /// A clock that stands still until it is told.
 #[derive(Debug)]

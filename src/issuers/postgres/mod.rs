@@ -482,7 +482,7 @@ impl Issuer for PostgresIssuer {
 
     async fn list(&self) -> Result<Vec<Found>, EndError> {
         self.keep_ready();
-        let sql = text::list(&self.names);
+        let sql = text::list(&self.names, self.deployment.as_str());
         let rows = self.ends.ask_once(&self.target.database, &sql).await;
         let rows = rows.map_err(|trouble| end_error("list_failed", &trouble))?;
         let found = rows.iter().filter_map(|row| {

@@ -254,7 +254,7 @@ fn ends() -> [Function; 7] {
         ),
         function(
             "lease_list",
-            "",
+            "asking text",
             "TABLE (handle text, deployment text)",
             include_str!("functions/lease_list.sql"),
         ),

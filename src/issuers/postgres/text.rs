@@ -69,12 +69,16 @@ fn of(sql: Sql, leases: &Leases<'_>) -> Sql {
 pub fn mint(names: &Names, birth: &Birth<'_>, scope: &Scope) -> Sql {
     let rows = serde_json::to_string(&scope.rows).unwrap_or_default();
     let sql = call(names, "SELECT ", ".lease_mint(");
-    let mut sql = [birth.handle, birth.deployment, birth.request, birth.agent, birth.verifier]
-        .into_iter()
-        .fold(sql, |sql, text| sql.literal(text).text(", "));
-    sql = sql
-        .texts(scope.roles.iter().map(Ident::as_str))
-        .text(", ");
+    let mut sql = [
+        birth.handle,
+        birth.deployment,
+        birth.request,
+        birth.agent,
+        birth.verifier,
+    ]
+    .into_iter()
+    .fold(sql, |sql, text| sql.literal(text).text(", "));
+    sql = sql.texts(scope.roles.iter().map(Ident::as_str)).text(", ");
     sql = match &scope.acting {
         Some(role) => sql.literal(role.as_str()),
         None => sql.text("NULL"),
@@ -116,7 +120,10 @@ pub fn killed(rows: &[PgRow]) -> i32 {
 
 /// Ends their sessions and refuses new ones: rows of `unfenced` and `words` where that failed.
 pub fn fence(names: &Names, leases: &Leases<'_>) -> Sql {
-    of(call(names, "SELECT unfenced, words FROM ", ".lease_fence("), leases)
+    of(
+        call(names, "SELECT unfenced, words FROM ", ".lease_fence("),
+        leases,
+    )
 }
 
 /// Looks what there is of them: a row each, with `looked`.
@@ -126,13 +133,20 @@ pub fn look(names: &Names, leases: &Leases<'_>) -> Sql {
 
 /// The databases a lease left something in besides its own, as `elsewhere`.
 pub fn elsewhere(names: &Names, leases: &Leases<'_>) -> Sql {
-    of(call(names, "SELECT elsewhere FROM ", ".lease_look("), leases)
+    of(
+        call(names, "SELECT elsewhere FROM ", ".lease_look("),
+        leases,
+    )
 }
 
 /// Ends them in one message: fence, kill, drop, look. The fence has to be seen by new logins before anything else, so it
 /// is a transaction of its own. It need not survive a crash, which ends the sessions too; the drop does.
 pub fn end(names: &Names, leases: &Leases<'_>) -> Sql {
-    let close = call(names, "; COMMIT; BEGIN; SELECT closed, outcome, words FROM ", ".lease_close(");
+    let close = call(
+        names,
+        "; COMMIT; BEGIN; SELECT closed, outcome, words FROM ",
+        ".lease_close(",
+    );
     Sql::new("BEGIN; ")
         .then(&fence(names, leases))
         .then(&of(close, leases))
@@ -145,9 +159,11 @@ pub fn identify(names: &Names) -> Sql {
     call(names, "SELECT ", ".server_identity() AS server")
 }
 
-/// Rows of `handle` and `deployment`.
-pub fn list(names: &Names) -> Sql {
-    call(names, "SELECT handle, deployment FROM ", ".lease_list()")
+/// What is there: rows of `handle` and `deployment`.
+pub fn list(names: &Names, deployment: &str) -> Sql {
+    call(names, "SELECT handle, deployment FROM ", ".lease_list(")
+        .literal(deployment)
+        .text(")")
 }
 
 /// Prepared transactions of a lease: rows of `gid` and `database`.
@@ -203,7 +219,11 @@ pub fn exact(names: &Names, scope: &Scope) -> String {
             .ident(&role);
     }
     if let Some(acting) = &scope.acting {
-        sql = sql.text(";\nGRANT ").ident(acting).text(" TO ").ident(&role);
+        sql = sql
+            .text(";\nGRANT ")
+            .ident(acting)
+            .text(" TO ")
+            .ident(&role);
         sql = alter(sql, " SET role = ").ident(acting);
     }
     for (key, value) in &scope.rows {
