@@ -67,10 +67,10 @@ fn never() -> Statement {
     Statement::new(Effect::Deny, NEVER, ["*"])
 }
 
-/// What a lease's session may do: its scope, nothing with which it grows, and nothing from `expires` on.
+/// What a lease's session may do: its scope, which denies all else, and nothing from `expires` on.
 pub(super) fn session_policy(scope: Vec<Statement>, expires: &str) -> Policy {
     let mut statements = scope;
-    statements.extend([never(), fence(expires)]);
+    statements.push(fence(expires));
     Policy::new(statements)
 }
 

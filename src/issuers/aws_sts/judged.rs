@@ -18,9 +18,9 @@ use super::scope::{self, Form, Place};
 use crate::domain::{LeaseId, Time, lease};
 use crate::issuers::GuardContent;
 
-const BROKER: &str = "arn:aws:iam::111111111111:role/countersign-broker";
+pub(super) const BROKER: &str = "arn:aws:iam::111111111111:role/countersign-broker";
 const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
-const EXPIRES: &str = "2026-11-22T12:05:00Z";
+pub(super) const EXPIRES: &str = "2026-11-22T12:05:00Z";
 
 fn role() -> IamArn {
     IamArn::parse("arn:aws:iam::111111111111:role/countersign/orders", "role").unwrap()
@@ -31,7 +31,7 @@ fn guard_arn() -> IamArn {
     IamArn::parse(arn, "policy").unwrap()
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place::of(&role(), "eu-central-1")
 }
 
@@ -479,9 +479,11 @@ proptest! {
     fn case_086_no_parameter_becomes_a_statement(name in any::<String>()) {
         if let Ok(scope) = scope::read(&below(&name), &place(), Form::Rendered) {
             let meaning = scope.policy(EXPIRES).meaning();
-            prop_assert_eq!(meaning.len(), 3);
+            prop_assert_eq!(meaning.len(), 4);
             prop_assert_eq!(&meaning[0].actions, &BTreeSet::from(["s3:GetObject".to_owned()]));
-            prop_assert_eq!(&meaning[0].resources, &BTreeSet::from([format!("arn:aws:s3:::orders/{name}/*")]));
+            let resources = BTreeSet::from([format!("arn:aws:s3:::orders/{name}/*")]);
+            prop_assert_eq!(&meaning[0].resources, &resources);
+            prop_assert_eq!(&meaning[2].other_resources, &resources);
         }
     }
 }

@@ -125,7 +125,7 @@ impl AwsStsIssuer {
             }
         }
         let keys = self.own_session(REHEARSAL_SESSION, None).await?;
-        if !self.is_denied_soon(&keys).await? {
+        if !self.is_denied_steadily(&keys).await? {
             let mend = match self.guard.kind {
                 GuardKind::Boundary => format!(
                     "make it the boundary: aws iam put-role-permissions-boundary --role-name {} --permissions-boundary {guard}",
@@ -208,7 +208,7 @@ impl AwsStsIssuer {
         let nobody = format!("countersign-probe-{}", hex::encode(random));
         let policy = format!(
             "arn:{}:iam::{}:policy/{nobody}",
-            self.role.partition, self.role.account
+            self.role.partition.name, self.role.account
         );
         let document = shown(&documents::canary_permission());
         let name = ("RoleName", nobody.as_str());
@@ -258,7 +258,7 @@ impl AwsStsIssuer {
         action: &str,
         fields: &[(&str, &str)],
     ) -> Result<bool, EndError> {
-        let partition = &self.role.partition;
+        let partition = self.role.partition;
         let answer: Result<Done, _> = self.cloud.ask_iam(own, partition, action, fields).await;
         match answer {
             Ok(_) => Ok(true),
