@@ -90,7 +90,7 @@ async fn mint_and_end(issuer: &Arc<PostgresIssuer>, clients: u32, round: Duratio
                 let order = order();
                 issuer.mint(&order).await.unwrap();
                 issuer
-                    .end(&lease::handle_of(&order.lease), &order.scope)
+                    .end(&ending(&lease::handle_of(&order.lease), &order.scope))
                     .await
                     .unwrap();
                 done += 1;

@@ -24,7 +24,7 @@ use tokio::sync::mpsc;
 
 pub use self::guards::GuardShut;
 pub use self::shared::{BundleLoader, Ports};
-pub use self::targets::Seen;
+pub use self::targets::{Seen, Standing};
 
 use self::calls::Calls;
 use self::draft::{Reply, SequenceError};

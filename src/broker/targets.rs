@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::calls::Calls;
 use super::draft::SequenceError;
+use super::{Broker, BrokerError};
 use crate::domain::{Command, ServerId, TargetName};
 use crate::issuers::{EndError, Ending, Issuer, Whose};
 
@@ -33,6 +34,64 @@ pub enum Seen {
     Server(ServerId),
     /// Nothing good: the stable code, and words for the operator.
     Trouble(EndError),
+}
+
+/// A target as the operator sees it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Standing {
+    /// Its name.
+    pub target: TargetName,
+    /// The server it stands for, by the ledger.
+    pub server: Option<ServerId>,
+    /// What answered last, if it was asked since the start.
+    pub seen: Option<Seen>,
+}
+
+impl Standing {
+    /// Whether the server the ledger knows is the one that answered last.
+    pub fn is_in_order(&self) -> bool {
+        matches!((&self.server, &self.seen), (Some(known), Some(Seen::Server(seen))) if known == seen)
+    }
+}
+
+impl Broker {
+    /// Every target: the server it stands for, and what answered last.
+    pub fn target_standings(&self) -> Vec<Standing> {
+        let seen = self.targets.seen();
+        let shared = &self.calls.shared;
+        let targets = shared.issuers.keys();
+        shared.world(|world| {
+            let standing = |target: &TargetName| Standing {
+                target: target.clone(),
+                server: world.servers.get(target).cloned(),
+                seen: seen.get(target).cloned(),
+            };
+            targets.map(standing).collect()
+        })
+    }
+
+    /// Takes the operator's word that a target moved as planned: what was minted at `from` is ended and proven at `to`,
+    /// and approvals for `from` are void.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn move_target(
+        &self,
+        target: &TargetName,
+        from: &ServerId,
+        to: &ServerId,
+        reason: Option<String>,
+    ) -> Result<(), BrokerError> {
+        let (reason, blobs) = self.blob(reason.map(String::into_bytes));
+        let command = Command::MoveTarget {
+            target: target.clone(),
+            from: from.clone(),
+            to: to.clone(),
+            reason,
+        };
+        self.calls.send_with(command, blobs).await?;
+        Ok(())
+    }
 }
 
 /// The watch over all targets. One a broker.

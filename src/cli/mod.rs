@@ -58,7 +58,7 @@ enum Command {
     Check(local::Check),
     /// Look for what is wrong with a set-up and say what to do.
     Doctor(local::Doctor),
-    /// Print what a target's administrator sets up once.
+    /// Prepare a target, and see or say which server it stands for.
     #[command(subcommand)]
     Target(target::TargetCommand),
     /// Add, list and disable agents (operator).
@@ -141,7 +141,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Dev(command) => command.run(global.output()).await,
         Command::Check(command) => command.run(global.output()),
         Command::Doctor(command) => command.run(global.output()).await,
-        Command::Target(command) => command.run(global.output()),
+        Command::Target(command) => command.run(global).await,
         Command::Agent(command) => command.run(global).await,
         Command::Actions(command) => command.run(global).await,
         Command::Request(command) => command.run(global).await,

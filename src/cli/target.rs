@@ -1,11 +1,12 @@
-//! What a target's administrator sets up once, printed from the configuration.
+//! What a target's administrator sets up, printed from the configuration; and which server a target stands for.
 
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::connect::Global;
 use super::exit::{Exit, Failure};
-use super::output::Output;
+use super::output::{Output, columns};
 use super::text::plain;
 use crate::wiring;
 
@@ -16,6 +17,26 @@ pub(crate) enum TargetCommand {
     InitIam(InitIam),
     /// Print the SQL that prepares the database of a target of kind postgres or mariadb for what the catalog asks of it.
     InitSql(InitSql),
+    /// List targets: the server each one stands for, and the one that answers (operator).
+    List,
+    /// Say that a target moved as planned: leases of the old server are ended and proven at the new one (operator).
+    Move(Move),
+}
+
+/// `countersign target move`.
+#[derive(Args, Debug)]
+pub(crate) struct Move {
+    /// The target, as in countersign.toml.
+    target: String,
+    /// The server it stands for by the ledger, as `target list` shows it.
+    #[arg(long, value_name = "SERVER")]
+    from: String,
+    /// The server it stands for from now on. The old one must serve nobody any more: nobody looks there again.
+    #[arg(long, value_name = "SERVER")]
+    to: String,
+    /// Why, for the record.
+    #[arg(long)]
+    reason: Option<String>,
 }
 
 /// `countersign target init-sql`.
@@ -42,11 +63,59 @@ pub(crate) struct InitIam {
 }
 
 impl TargetCommand {
-    pub(crate) fn run(self, output: Output) -> Result<Exit, Failure> {
+    pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
         match self {
-            TargetCommand::InitIam(command) => command.run(output),
-            TargetCommand::InitSql(command) => command.run(output),
+            TargetCommand::InitIam(command) => command.run(global.output()),
+            TargetCommand::InitSql(command) => command.run(global.output()),
+            TargetCommand::List => list(global).await,
+            TargetCommand::Move(command) => command.run(global).await,
         }
+    }
+}
+
+async fn list(global: &Global) -> Result<Exit, Failure> {
+    let output = global.output();
+    let targets = global.client()?.targets().await?;
+    if output.json {
+        for target in &targets {
+            output.object(target)?;
+        }
+        return Ok(Exit::Ok);
+    }
+    let mut rows = vec![
+        ["TARGET", "STANDS FOR", "ANSWERS"]
+            .map(String::from)
+            .to_vec(),
+    ];
+    rows.extend(targets.iter().map(|target| {
+        let stands_for = target.server.as_deref().unwrap_or("(not known yet)");
+        let answers = match (&target.seen, &target.trouble) {
+            (Some(_), _) if target.in_order => "the same",
+            (Some(seen), _) => seen,
+            (None, Some(trouble)) => trouble,
+            (None, None) => "(not asked yet)",
+        };
+        vec![target.name.clone(), plain(stands_for), plain(answers)]
+    }));
+    output.lines(&columns(&rows))?;
+    Ok(Exit::Ok)
+}
+
+impl Move {
+    async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let output = global.output();
+        let client = global.client()?;
+        let moved = client
+            .move_target(&self.target, &self.from, &self.to, self.reason.as_deref())
+            .await?;
+        output.say("recorded: what was minted at the old server is ended and proven at the new one from now on");
+        if output.json {
+            output.object(&moved)?;
+        } else {
+            let server = moved.server.unwrap_or_default();
+            output.facts(&[("target", moved.name), ("stands for", plain(&server))])?;
+        }
+        Ok(Exit::Ok)
     }
 }
 

@@ -107,6 +107,7 @@ pub const ROUTES: &[Route] = &[
             (403, "frozen"),
             (422, "idempotency_mismatch"),
             (429, "too_many_open_requests"),
+            (503, "target_unidentified"),
         ],
     ),
     get("/v1/requests/{id}", &[Agent, Operator], ONE),
@@ -131,6 +132,7 @@ pub const ROUTES: &[Route] = &[
             (410, "expired"),
             (502, "target_refused"),
             (503, "target_unavailable"),
+            (503, "target_changed"),
         ],
     ),
     post(
@@ -170,6 +172,16 @@ pub const ROUTES: &[Route] = &[
         "/v1/guards/{name}/shut",
         &[Operator],
         no_body![(404, "not_found"), (404, "unknown_guard")],
+    ),
+    get("/v1/targets", &[Operator], &[]),
+    post(
+        "/v1/targets/{name}/move",
+        &[Operator],
+        with_body![
+            (404, "not_found"),
+            (503, "target_changed"),
+            (503, "target_unidentified"),
+        ],
     ),
     get("/v1/agents", &[Operator], &[]),
     post("/v1/agents", &[Operator], with_body![(409, "agent_exists")]),

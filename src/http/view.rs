@@ -74,6 +74,8 @@ pub struct ExplanationView {
     pub exact: String,
     /// How and when access ends.
     pub ending: Vec<String>,
+    /// What of the work may outlive the credential, one fact a line.
+    pub outlives: Vec<String>,
 }
 
 /// A request.
@@ -81,7 +83,7 @@ pub struct ExplanationView {
 #[schema(example = json!({
     "id": "req_01kb0m4v9s1a2b3c4d5e6f7g8h", "state": "pending", "outcome": null,
     "agent": "billing-bot", "action": "orders.export", "parameters": {"country": "de"},
-    "ttl_seconds": 900, "target": "shop", "scope": {"roles": ["orders_read"]},
+    "ttl_seconds": 900, "target": "shop", "server": "postgresql 7423116822334455667 timeline 1", "scope": {"roles": ["orders_read"]},
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "on_behalf_of": null,
     "verdict": {"answer": "review", "policies": ["orders-need-a-person"], "bundle": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"},
@@ -109,10 +111,12 @@ pub struct RequestView {
     pub ttl_seconds: u64,
     /// Where.
     pub target: String,
+    /// The server the target stands for: the credential is minted, ended and proven there.
+    pub server: String,
     /// What the credential can do.
     #[schema(value_type = Object)]
     pub scope: Value,
-    /// What reviewers approve: SHA-256 over agent, action, parameters, scope, target and lifetime.
+    /// What reviewers approve: SHA-256 over agent, action, parameters, scope, target, its server and lifetime.
     pub digest: String,
     /// The person the agent says it acts for.
     pub on_behalf_of: Option<PersonView>,
@@ -153,6 +157,7 @@ impl RequestView {
             parameters: sealed.parameters.clone(),
             ttl_seconds: sealed.ttl_seconds.0,
             target: sealed.target.to_string(),
+            server: sealed.server.to_string(),
             scope: sealed.scope.clone(),
             digest: submission.digest.to_string(),
             on_behalf_of: submission.on_behalf_of.as_ref().map(PersonView::from),
@@ -172,6 +177,7 @@ impl RequestView {
                 words: explained.words,
                 exact: explained.exact,
                 ending: explained.ending,
+                outlives: explained.outlives,
             },
         }
     }

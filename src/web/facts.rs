@@ -28,7 +28,9 @@ pub(super) fn asked(sheet: &Sheet) -> Markup {
                 @if !sealed.parameters.is_empty() {
                     div { dt { "Parameters" } dd { (parameters(&sealed.parameters)) } }
                 }
-                div { dt { "Target" } dd { code { (sealed.target) } } }
+                div { dt { "Target" } dd {
+                    code { (sealed.target) } span.quiet-text { ", which is " (sealed.server) }
+                } }
                 div { dt { "Lifetime" } dd {
                     (text::duration(sealed.ttl_seconds)) span.quiet-text { " from the moment it is issued" }
                 } }
@@ -82,6 +84,10 @@ pub(super) fn scope(sheet: &Sheet) -> Markup {
             details.exact open {
                 summary { "Exactly what is sent to " code { (sheet.request.sealed().target) } }
                 pre tabindex="0" aria-label="Exactly what is sent to the target" { code { (text::lines(&explained.exact)) } }
+            }
+            @if !explained.outlives.is_empty() {
+                h3 { "What may outlive it" }
+                ul.plain.warn { @for fact in &explained.outlives { li { (text::line(&text::capital(fact))) } } }
             }
             h3 { "How access ends" }
             ul.plain { @for fact in &explained.ending { li { (text::line(&text::capital(fact))) } } }

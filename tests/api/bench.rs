@@ -15,13 +15,13 @@ use countersign::domain::person::Evidence;
 use countersign::domain::rules::{Limits, Question};
 use countersign::domain::{
     Action, ActionName, Agent, AgentName, AgentProof, Digest, Explanation, Party, Person, Policy,
-    Reviewer, Ruling, Seconds, Time,
+    Reviewer, Ruling, Seconds, ServerId, Time,
 };
 use countersign::http::{self, AccessToken, Api, AuthError, Authenticator, Grant, GrantError};
 use countersign::http::{Principal, SignedIn};
 use countersign::issuers::{
-    Credential, EndError, Issuer, IssuerSet, MintError, MintOrder, PostgresCredential, Proof,
-    Rehearsal,
+    Credential, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder,
+    PostgresCredential, Proof, Rehearsal, Whose,
 };
 use countersign::ledger::SigningKey;
 use countersign::store::MemoryStore;
@@ -407,11 +407,16 @@ impl Issuer for Target {
             words: vec!["read orders".into()],
             exact: scope.to_string(),
             ending: vec![format!("{ttl} after it is collected")],
+            outlives: Vec::new(),
         }
     }
 
     async fn rehearse(&self, _: &[Value]) -> Result<Rehearsal, EndError> {
         Ok(Rehearsal::default())
+    }
+
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        Ok("shop's only server".parse().unwrap())
     }
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
@@ -433,23 +438,28 @@ impl Issuer for Target {
         }))
     }
 
-    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
-        self.alive.lock().unwrap().remove(handle);
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
+        self.alive.lock().unwrap().remove(ending.handle);
         Ok(())
     }
 
-    async fn prove(&self, handle: &str, _: Option<Time>) -> Result<Proof, EndError> {
-        if self.alive.lock().unwrap().contains(handle) {
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        if self.alive.lock().unwrap().contains(ending.handle) {
             return Err(EndError {
                 code: "role_alive".into(),
                 detail: "it is there".into(),
             });
         }
-        Ok(Proof::Gone(vec!["no_role".into()]))
+        Ok(Proof::gone(["no_role"]))
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
-        Ok(self.alive.lock().unwrap().iter().cloned().collect())
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
+        let alive = self.alive.lock().unwrap();
+        let found = alive.iter().map(|handle| Found {
+            handle: handle.clone(),
+            whose: Whose::Ours,
+        });
+        Ok(found.collect())
     }
 }
 

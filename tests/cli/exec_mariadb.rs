@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use countersign::issuers::Ending;
 use countersign::issuers::Issuer;
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -61,7 +62,10 @@ async fn the_client_finds_its_credential_until_the_lease_ends() {
     let exposed = exec(&["--env"], look).await;
     assert!(exposed.out.contains(&format!("MYSQL_PWD={password}\n")));
 
-    shop.issuer.end(&minted.user, &shop.scope()).await.unwrap();
+    shop.issuer
+        .end(&Ending::unexplained(&minted.user))
+        .await
+        .unwrap();
     let refused = exec(&[], "mariadb -e 'SELECT 1'").await;
     assert_eq!(refused.code, Some(1), "{refused:?}");
     assert!(refused.err.contains("Access denied"), "{refused:?}");

@@ -142,7 +142,8 @@ impl Account {
     }
 
     pub async fn try_mint(&self, lease: &LeaseId, ttl: u64) -> Result<AwsCredential, MintError> {
-        let mut order = order_for(lease, &self.scope());
+        let server = self.issuer.identify().await.unwrap();
+        let mut order = order_for(lease, &self.scope(), &server);
         order.expires = order.now.plus(Seconds(ttl));
         match self.issuer.mint(&order).await? {
             Credential::Aws(credential) => Ok(credential),

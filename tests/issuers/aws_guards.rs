@@ -8,7 +8,7 @@ use countersign::issuers::{Guard, GuardContent, Issuer, Proof};
 use serde_json::json;
 
 use super::aws_account::{Account, cloud, content, empty_guard, issuer, wide_rights};
-use super::shop::draw_lease;
+use super::shop::{draw_lease, ending_at};
 use crate::support::aws::{Corner, Meddling, Role, policy};
 
 fn handle() -> String {
@@ -149,7 +149,7 @@ async fn a_guard_in_another_account_is_written_by_a_role_there() {
     guard.publish(&content(&[&a])).await.unwrap();
     guard.publish(&content(&[&a, &b])).await.unwrap();
     assert!(guard.holds(&content(&[&a, &b])).await.unwrap());
-    let proof = issuer.prove(&a, None).await;
+    let proof = issuer.prove(&ending_at(&a, None)).await;
     assert!(matches!(proof, Ok(Proof::CutOff { .. })), "{proof:?}");
     let mended = issuer.rehearse(&[]).await.unwrap();
     assert!(mended.problems.is_empty(), "{:#?}", mended.problems);

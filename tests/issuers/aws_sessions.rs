@@ -5,7 +5,7 @@ use countersign::issuers::{Guard, GuardContent, Issuer, MintError, Proof};
 use tokio::net::TcpListener;
 
 use super::aws_account::{Account, cloud, issuer, now};
-use super::shop::{draw_lease, until};
+use super::shop::{draw_lease, ending_at, until};
 use crate::support::aws::Meddling;
 
 #[tokio::test]
@@ -13,12 +13,18 @@ async fn case_091_of_two_sessions_the_one_that_is_cut_off_ends() {
     let account = Account::open().await;
     let (cut, other) = (account.mint(600).await, account.mint(600).await);
     assert!(account.works(&cut).await && account.works(&other).await);
-    let proof = account.issuer.prove(&cut.handle, Some(cut.expires)).await;
+    let proof = account
+        .issuer
+        .prove(&ending_at(&cut.handle, Some(cut.expires)))
+        .await;
     assert_eq!(proof.unwrap_err().code, "still_allowed");
     account.cut(&[&cut.handle]).await.unwrap();
     assert!(!account.works(&cut).await);
     assert!(account.works(&other).await);
-    let proof = account.issuer.prove(&cut.handle, Some(cut.expires)).await;
+    let proof = account
+        .issuer
+        .prove(&ending_at(&cut.handle, Some(cut.expires)))
+        .await;
     let seen = ["canary_denied", "control_allowed"].map(String::from);
     let until = cut.expires;
     assert_eq!(
@@ -41,10 +47,10 @@ async fn l04_the_fence_ends_a_session_whom_nobody_cut_off() {
     assert!(now() >= session.expires);
     let proof = account
         .issuer
-        .prove(&session.handle, Some(session.expires))
+        .prove(&ending_at(&session.handle, Some(session.expires)))
         .await
         .unwrap();
-    let Proof::Gone(seen) = proof else {
+    let Proof::Gone { seen, .. } = proof else {
         panic!("{proof:?}");
     };
     assert_eq!(seen, ["fence_passed", "canary_denied", "control_allowed"]);
@@ -94,11 +100,17 @@ async fn a_session_that_is_past_by_every_clock_is_over_though_nobody_can_be_aske
     let (_, issuer) = issuer(&cloud, &account.guard_config, &account.role).unwrap();
     let handle = lease::handle_of(&draw_lease());
     let just_now = Time::from_millis(now().millis() - 60 * 1000);
-    let unknown = issuer.prove(&handle, Some(just_now)).await.unwrap_err();
+    let unknown = issuer
+        .prove(&ending_at(&handle, Some(just_now)))
+        .await
+        .unwrap_err();
     assert_eq!(unknown.code, "target_unavailable");
     let long_ago = Time::from_millis(now().millis() - 26 * 60 * 1000);
-    let over = issuer.prove(&handle, Some(long_ago)).await.unwrap();
-    assert_eq!(over, Proof::Gone(vec!["past_credential_expiry".into()]));
+    let over = issuer
+        .prove(&ending_at(&handle, Some(long_ago)))
+        .await
+        .unwrap();
+    assert_eq!(over, Proof::gone(["past_credential_expiry"]));
 }
 
 #[tokio::test]

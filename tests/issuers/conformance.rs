@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use countersign::domain::{LeaseId, RequestId, Seconds, Time, lease};
-use countersign::issuers::{Credential, GuardContent, Issuer, MintError, MintOrder, Proof};
-use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
+use countersign::domain::{Seconds, ServerId, Time, lease};
+use countersign::issuers::{Credential, Found, GuardContent, Issuer, MintError, Proof, Whose};
+use countersign::system::{Clock, SystemClock};
 use serde_json::Value;
 use tokio::net::TcpListener;
 
+pub use super::orders::{draw_lease, ending, ending_at, order_for, until};
 use super::wire::Relay;
 
 /// A prepared target and its issuer, as the suite sees them.
@@ -45,36 +46,6 @@ pub trait Bench: Sized {
     async fn end_halfway(&self, handle: &str, content: &GuardContent, steps: usize) -> bool;
 }
 
-pub fn draw_lease() -> LeaseId {
-    LeaseId::draw(SystemClock::start().now(), SystemEntropy.draw())
-}
-
-pub fn order_for(lease: &LeaseId, scope: &Value) -> MintOrder {
-    let now = SystemClock::start().now();
-    MintOrder {
-        lease: lease.clone(),
-        request: RequestId::draw(now, SystemEntropy.draw()),
-        agent: "ci-fixer".into(),
-        sponsor: "owner".into(),
-        scope: scope.clone(),
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(60)),
-        now,
-    }
-}
-
-/// Asks again until `condition` holds, for at most ten seconds.
-pub async fn until<F: AsyncFnMut() -> bool>(mut condition: F) {
-    let asking = async {
-        while !condition().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), asking)
-        .await
-        .expect("the condition never held");
-}
-
 /// A credential, and the lease it serves.
 struct Minted {
     handle: String,
@@ -87,6 +58,8 @@ struct Suite<B: Bench> {
     bench: B,
     issuer: Box<dyn Issuer>,
     scope: Value,
+    /// The server behind the bench.
+    server: ServerId,
     /// What the broker's ledger has the guard deny.
     content: GuardContent,
 }
@@ -95,13 +68,18 @@ impl<B: Bench> Suite<B> {
     async fn on_all() -> Vec<Self> {
         let benches = B::open_all().await;
         assert!(!benches.is_empty());
-        let suite = |bench: B| Self {
-            issuer: bench.issuer(None),
-            scope: bench.scope(),
-            content: GuardContent::default(),
-            bench,
-        };
-        benches.into_iter().map(suite).collect()
+        let mut suites = Vec::new();
+        for bench in benches {
+            let issuer = bench.issuer(None);
+            suites.push(Self {
+                server: issuer.identify().await.unwrap(),
+                issuer,
+                scope: bench.scope(),
+                content: GuardContent::default(),
+                bench,
+            });
+        }
+        suites
     }
 
     async fn mint(&self) -> Minted {
@@ -109,7 +87,7 @@ impl<B: Bench> Suite<B> {
     }
 
     async fn mint_for(&self, ttl: Seconds) -> Minted {
-        let mut order = order_for(&draw_lease(), &self.scope);
+        let mut order = order_for(&draw_lease(), &self.scope, &self.server);
         order.expires = order.now.plus(ttl);
         let credential = self.issuer.mint(&order).await.unwrap();
         Minted {
@@ -121,7 +99,7 @@ impl<B: Bench> Suite<B> {
 
     /// Ends it the way the broker does.
     async fn end(&mut self, handle: &str) {
-        self.issuer.end(handle, &self.scope).await.unwrap();
+        self.issuer.end(&ending(handle, &self.scope)).await.unwrap();
         if let Some(guard) = self.issuer.guard() {
             self.content.cut.insert(handle.into());
             guard.publish(&self.content).await.unwrap();
@@ -134,10 +112,10 @@ impl<B: Bench> Suite<B> {
         self.end(&minted.handle).await;
         let proof = self
             .issuer
-            .prove(&minted.handle, Some(minted.expires))
+            .prove(&ending_at(&minted.handle, Some(minted.expires)))
             .await;
         match (proof.unwrap(), self.issuer.guard()) {
-            (Proof::Gone(seen), None) => assert!(!seen.is_empty()),
+            (Proof::Gone { seen, .. }, None) => assert!(!seen.is_empty()),
             (Proof::CutOff { seen, until }, Some(_)) => {
                 assert!(!seen.is_empty());
                 assert_eq!(until, minted.expires);
@@ -158,22 +136,24 @@ impl<B: Bench> Suite<B> {
 
     async fn lists(&self, handle: &str) -> bool {
         let listed = self.issuer.list().await.unwrap();
-        listed.iter().any(|other| other == handle)
+        let ours = |found: &Found| found.handle == handle && found.whose == Whose::Ours;
+        listed.iter().any(ours)
     }
 
     /// Asserts that nothing can be done through `issuer` and that it says so; what it says of a mint.
     async fn assert_unavailable(&self, issuer: &dyn Issuer) -> MintError {
-        let order = order_for(&draw_lease(), &self.scope);
+        let order = order_for(&draw_lease(), &self.scope, &self.server);
         let handle = lease::handle_of(&draw_lease());
+        let look = ending_at(&handle, None);
         let (minted, ended, proven, listed, rehearsed) = tokio::join!(
             issuer.mint(&order),
             async {
                 match issuer.guard() {
-                    None => issuer.end(&handle, &self.scope).await,
+                    None => issuer.end(&ending(&handle, &self.scope)).await,
                     Some(guard) => guard.publish(&GuardContent::default()).await,
                 }
             },
-            issuer.prove(&handle, None),
+            issuer.prove(&look),
             issuer.list(),
             issuer.rehearse(&[]),
         );
@@ -193,8 +173,8 @@ pub async fn mint_use_end_prove<B: Bench>() {
         let minted = suite.mint().await;
         let mut session = suite.begin(&minted).await;
         assert_eq!(suite.lists(&minted.handle).await, B::LISTS);
-        let alive = suite.issuer.prove(&minted.handle, Some(minted.expires));
-        assert!(alive.await.is_err());
+        let look = ending_at(&minted.handle, Some(minted.expires));
+        assert!(suite.issuer.prove(&look).await.is_err());
         suite.end_for_good(&minted).await;
         assert!(!suite.bench.works(&mut session).await);
         suite.end_for_good(&minted).await;
@@ -222,13 +202,23 @@ pub async fn ends_come_in_any_order_and_for_what_never_was<B: Bench>() {
         suite.end_for_good(&minted[0]).await;
         let never = lease::handle_of(&draw_lease());
         suite.end(&never).await;
-        suite.issuer.end(&never, &Value::Null).await.unwrap();
-        suite.issuer.prove(&never, None).await.unwrap();
+        suite
+            .issuer
+            .end(&ending(&never, &Value::Null))
+            .await
+            .unwrap();
+        suite.issuer.prove(&ending_at(&never, None)).await.unwrap();
         assert!(suite.bench.works(&mut last).await);
         suite.end_for_good(&minted[1]).await;
         for foreign in ["root", "jit_short"] {
-            assert!(suite.issuer.end(foreign, &suite.scope).await.is_err());
-            assert!(suite.issuer.prove(foreign, None).await.is_err());
+            assert!(
+                suite
+                    .issuer
+                    .end(&ending(foreign, &suite.scope))
+                    .await
+                    .is_err()
+            );
+            assert!(suite.issuer.prove(&ending_at(foreign, None)).await.is_err());
         }
         suite.bench.close().await;
     }
@@ -262,8 +252,12 @@ pub async fn l04_when_its_time_is_over_it_is_gone<B: Bench>() {
         suite.end(&minted.handle).await;
         until(async || SystemClock::start().now() > minted.expires).await;
         let expires = Some(minted.expires);
-        let proof = suite.issuer.prove(&minted.handle, expires).await.unwrap();
-        assert!(matches!(proof, Proof::Gone(_)), "{proof:?}");
+        let proof = suite
+            .issuer
+            .prove(&ending_at(&minted.handle, expires))
+            .await
+            .unwrap();
+        assert!(matches!(proof, Proof::Gone { .. }), "{proof:?}");
         assert!(suite.bench.begin(&minted.credential).await.is_err());
         suite.bench.close().await;
     }
@@ -316,7 +310,7 @@ pub async fn l03_a_lost_answer_is_unknown_and_can_be_ended<B: Bench>() {
         let relay = Relay::to(suite.bench.port()).await;
         let relayed = suite.bench.issuer(Some(relay.port));
         relay.lose_answers_to(B::MINT_MESSAGE);
-        let order = order_for(&draw_lease(), &suite.scope);
+        let order = order_for(&draw_lease(), &suite.scope, &suite.server);
         let minted = relayed.mint(&order).await;
         assert!(
             matches!(minted, Err(MintError::Unknown { .. })),
@@ -331,7 +325,10 @@ pub async fn l03_a_lost_answer_is_unknown_and_can_be_ended<B: Bench>() {
             assert!(matches!(again, Err(MintError::Unknown { .. })), "{again:?}");
         }
         suite.end(&handle).await;
-        let proof = suite.issuer.prove(&handle, Some(order.expires)).await;
+        let proof = suite
+            .issuer
+            .prove(&ending_at(&handle, Some(order.expires)))
+            .await;
         proof.unwrap();
         suite.bench.close().await;
     }
@@ -342,7 +339,7 @@ pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
         let relay = Relay::to(suite.bench.port()).await;
         let relayed = suite.bench.issuer(Some(relay.port));
         relay.hold_back(B::MINT_MESSAGE);
-        let mut order = order_for(&draw_lease(), &suite.scope);
+        let mut order = order_for(&draw_lease(), &suite.scope, &suite.server);
         order.mint_until = order.now.plus(Seconds(6));
         let deadline = order.mint_until;
         let thaw = async {
@@ -360,7 +357,7 @@ pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
             Err(MintError::Unknown { .. }) if B::ONE_MESSAGE => suite.end(&handle).await,
             minted => panic!("{minted:?}"),
         }
-        suite.issuer.prove(&handle, None).await.unwrap();
+        suite.issuer.prove(&ending_at(&handle, None)).await.unwrap();
         suite.bench.close().await;
     }
 }
@@ -369,7 +366,7 @@ pub async fn a_mint_after_its_time_is_not_sent<B: Bench>() {
     for suite in Suite::<B>::on_all().await {
         let relay = Relay::to(suite.bench.port()).await;
         let relayed = suite.bench.issuer(Some(relay.port));
-        let mut order = order_for(&draw_lease(), &suite.scope);
+        let mut order = order_for(&draw_lease(), &suite.scope, &suite.server);
         order.mint_until = order.now.plus(Seconds(0));
         until(async || SystemClock::start().now() > order.mint_until).await;
         let minted = relayed.mint(&order).await;

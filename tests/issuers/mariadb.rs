@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::conformance::{self, draw_lease, order_for, until};
+use super::conformance::{self, draw_lease, ending, ending_at, order_for, until};
 use super::mariadb_shop::{MariadbShop, Session, admin, client, feed, issuer_for};
 use super::wire::Relay;
 
@@ -30,7 +30,7 @@ async fn limits_hold_and_all_sessions_die() {
     assert_eq!(limit.as_deref(), Some("7.000000"));
     let refused = Session::open(&agent).await.err().unwrap();
     assert!(refused.contains("max_user_connections"), "{refused}");
-    shop.issuer.end(&agent.user, &scope).await.unwrap();
+    shop.issuer.end(&ending(&agent.user, &scope)).await.unwrap();
     for session in &mut sessions {
         assert!(session.ask("SELECT 1").await.is_none());
     }
@@ -43,10 +43,13 @@ async fn ends_may_overlap() {
     let agent = shop.mint().await;
     let _session = Session::open(&agent).await.unwrap();
     let scope = shop.scope();
-    let end = || shop.issuer.end(&agent.user, &scope);
+    let end = async || shop.issuer.end(&ending(&agent.user, &scope)).await;
     let _ = tokio::join!(end(), end(), end());
     end().await.unwrap();
-    shop.issuer.prove(&agent.user, None).await.unwrap();
+    shop.issuer
+        .prove(&ending_at(&agent.user, None))
+        .await
+        .unwrap();
     shop.close().await;
 }
 
@@ -75,7 +78,7 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
         "insufficient_privilege"
     );
     shop.issuer
-        .prove(&lease::handle_of(&id), None)
+        .prove(&ending_at(&lease::handle_of(&id), None))
         .await
         .unwrap();
 
@@ -83,7 +86,7 @@ async fn refusals_have_stable_codes_and_leave_nothing() {
     admin(&format!("DROP TABLE {notes}")).await;
     assert_eq!(code(shop.try_mint(&id, &scope).await), "table_missing");
     shop.issuer
-        .prove(&lease::handle_of(&id), None)
+        .prove(&ending_at(&lease::handle_of(&id), None))
         .await
         .unwrap();
 
@@ -118,7 +121,10 @@ async fn case_109_the_password_is_never_sent_to_the_target() {
     assert!(!relay.saw(password));
     assert!(!format!("{agent:?}").contains(password));
     Session::open(&agent).await.unwrap();
-    shop.issuer.end(&agent.user, &shop.scope()).await.unwrap();
+    shop.issuer
+        .end(&ending(&agent.user, &shop.scope()))
+        .await
+        .unwrap();
     shop.close().await;
 }
 
@@ -216,7 +222,10 @@ async fn case_108_a_handle_is_never_cut_or_reused() {
         "{second:?}"
     );
     Session::open(&first).await.unwrap();
-    shop.issuer.end(&first.user, &shop.scope()).await.unwrap();
+    shop.issuer
+        .end(&ending(&first.user, &shop.scope()))
+        .await
+        .unwrap();
     shop.close().await;
 }
 
@@ -227,14 +236,21 @@ async fn case_114_and_119_sessions_whose_account_is_gone_are_found_and_killed() 
     let mut ghost = Session::open(&agent).await.unwrap();
     admin(&format!("DROP USER '{}'@'%'", agent.user)).await;
     assert_eq!(ghost.ask("SELECT 1").await.as_deref(), Some("1"));
-    assert!(shop.issuer.list().await.unwrap().contains(&agent.user));
-    let proof = shop.issuer.prove(&agent.user, None).await;
+    let listed = shop.issuer.list().await.unwrap();
+    assert!(listed.iter().any(|found| found.handle == agent.user));
+    let proof = shop.issuer.prove(&ending_at(&agent.user, None)).await;
     assert_eq!(proof.unwrap_err().code, "session_alive");
-    shop.issuer.end(&agent.user, &shop.scope()).await.unwrap();
+    shop.issuer
+        .end(&ending(&agent.user, &shop.scope()))
+        .await
+        .unwrap();
     assert!(ghost.ask("SELECT 1").await.is_none());
-    let proof = shop.issuer.prove(&agent.user, None).await.unwrap();
-    let gone = ["no_account", "no_session"].map(String::from);
-    assert_eq!(proof, Proof::Gone(gone.into()));
+    let proof = shop
+        .issuer
+        .prove(&ending_at(&agent.user, None))
+        .await
+        .unwrap();
+    assert_eq!(proof, Proof::gone(["no_account", "no_session"]));
     shop.close().await;
 }
 
@@ -260,8 +276,14 @@ async fn case_112_a_busy_agent_cannot_hold_the_end_up() {
             agent.user
         );
         until(async || admin(&active).await == ["1"]).await;
-        shop.issuer.end(&agent.user, &shop.scope()).await.unwrap();
-        shop.issuer.prove(&agent.user, None).await.unwrap();
+        shop.issuer
+            .end(&ending(&agent.user, &shop.scope()))
+            .await
+            .unwrap();
+        shop.issuer
+            .prove(&ending_at(&agent.user, None))
+            .await
+            .unwrap();
     };
     tokio::join!(sleeping, ending);
     let held = admin(&format!("SELECT COUNT(*) FROM {table}.notes WHERE id = 7")).await;
@@ -277,7 +299,10 @@ async fn case_113_a_changed_password_changes_nothing() {
         .as_agent(&agent, "SET PASSWORD = PASSWORD('my-own')")
         .await;
     assert!(changed.is_ok(), "{changed:?}");
-    shop.issuer.end(&agent.user, &shop.scope()).await.unwrap();
+    shop.issuer
+        .end(&ending(&agent.user, &shop.scope()))
+        .await
+        .unwrap();
     for password in ["my-own", agent.password.expose_secret()] {
         let again = client(&agent.host, agent.port, &agent.user, password);
         assert!(feed(again, "SELECT 1").await.is_err());
@@ -307,14 +332,17 @@ async fn case_120_a_hostile_target_harms_itself_only() {
             bytes.truncate(count);
             bytes
         };
-        let order = order_for(&draw_lease(), &shop.scope());
+        let order = order_for(&draw_lease(), &shop.scope(), &shop.identity);
         let (refused, heard, agent) = tokio::join!(hostile.mint(&order), heard, shop.mint());
         assert!(
             matches!(refused, Err(MintError::Unavailable { .. })),
             "{refused:?}"
         );
         assert!(!String::from_utf8_lossy(&heard).contains("never-say-this"));
-        shop.issuer.end(&agent.user, &shop.scope()).await.unwrap();
+        shop.issuer
+            .end(&ending(&agent.user, &shop.scope()))
+            .await
+            .unwrap();
     }
     shop.close().await;
 }
@@ -368,7 +396,9 @@ async fn case_121_a_certificate_is_verified_and_leases_must_use_tls() {
     let mint = async |target: &MariadbTarget| {
         let trusts = matches!(target.tls, DatabaseTls::VerifyFullWith { .. });
         let issuer = issuer_for(target, &shop.password, trusts.then(|| pem.clone())).unwrap();
-        issuer.mint(&order_for(&draw_lease(), &shop.scope())).await
+        issuer
+            .mint(&order_for(&draw_lease(), &shop.scope(), &shop.identity))
+            .await
     };
     let trusted = mint(&encrypted).await;
     let Ok(countersign::issuers::Credential::Mariadb(agent)) = trusted else {
@@ -394,7 +424,10 @@ async fn case_121_a_certificate_is_verified_and_leases_must_use_tls() {
     let issuer = issuer_for(&encrypted, &shop.password, Some(pem.clone())).unwrap();
     let found = issuer.rehearse(&[shop.scope()]).await.unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
-    issuer.end(&agent.user, &shop.scope()).await.unwrap();
+    issuer
+        .end(&ending(&agent.user, &shop.scope()))
+        .await
+        .unwrap();
 
     for untrusted in [with("localhost", None), with("127.0.0.1", Some(&pem))] {
         let minted = mint(&untrusted).await;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign::config::{DatabaseTls, MariadbTarget};
-use countersign::domain::{LeaseId, lease};
+use countersign::domain::{LeaseId, ServerId, lease};
 use countersign::issuers::mariadb::{MariadbIssuer, preparation_sql};
 use countersign::issuers::{Credential, GuardContent, Issuer, MariadbCredential, MintError};
 use countersign::system::{SystemClock, SystemEntropy};
@@ -25,6 +25,8 @@ pub struct MariadbShop {
     pub target: MariadbTarget,
     pub password: String,
     pub issuer: MariadbIssuer,
+    /// The server, as the issuer tells it.
+    pub identity: ServerId,
     /// The database of the shop's tables.
     pub shop: String,
 }
@@ -121,6 +123,7 @@ impl MariadbShop {
         let shop = Self {
             target,
             password: password.into(),
+            identity: issuer.identify().await.unwrap(),
             issuer,
             shop,
         };
@@ -156,7 +159,11 @@ impl MariadbShop {
         lease: &LeaseId,
         scope: &Value,
     ) -> Result<MariadbCredential, MintError> {
-        match self.issuer.mint(&order_for(lease, scope)).await? {
+        match self
+            .issuer
+            .mint(&order_for(lease, scope, &self.identity))
+            .await?
+        {
             Credential::Mariadb(credential) => {
                 assert_eq!(credential.user, lease::handle_of(lease));
                 Ok(credential)

@@ -11,6 +11,7 @@ mod conformance;
 mod mariadb;
 mod mariadb_rehearsal;
 pub mod mariadb_shop;
+mod orders;
 mod postgres;
 mod postgres_agents;
 mod postgres_cleanup;

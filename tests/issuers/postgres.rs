@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::PgConnection;
 
 use super::conformance::{self, Bench};
-use super::shop::{self, Agent, Shop, assert_dead, attempt, column, run, until};
+use super::shop::{self, Agent, Shop, assert_dead, attempt, column, ending, run, until};
 use crate::support::postgres_servers;
 
 conformance::conforms!(suite, Shop);
@@ -159,7 +159,7 @@ async fn ends_may_overlap() {
         let mut session = agent.session().await;
         run(&mut session, "CREATE TABLE sales.mine (id int)").await;
         let scope = shop.scope();
-        let end = || shop.issuer.end(&agent.handle, &scope);
+        let end = async || shop.issuer.end(&ending(&agent.handle, &scope)).await;
         let _ = tokio::join!(end(), end(), end());
         shop.end_for_good(&agent).await;
         shop.close().await;

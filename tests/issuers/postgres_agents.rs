@@ -3,7 +3,7 @@
 use countersign::issuers::Issuer;
 use sqlx::ConnectOptions;
 
-use super::shop::{Shop, assert_dead, attempt, column, run, until};
+use super::shop::{Shop, assert_dead, attempt, column, ending_at, run, until};
 use crate::support::postgres_servers;
 
 #[tokio::test]
@@ -163,7 +163,10 @@ async fn case_114_sessions_whose_role_is_gone_are_found_and_killed() {
             run(&mut shop.admin, &format!("DROP ROLE {}", agent.handle)).await;
             run(&mut ghost, "SELECT 1").await;
             if proven {
-                shop.issuer.prove(&agent.handle, None).await.unwrap();
+                shop.issuer
+                    .prove(&ending_at(&agent.handle, None))
+                    .await
+                    .unwrap();
             } else {
                 shop.issuer.list().await.unwrap();
             }

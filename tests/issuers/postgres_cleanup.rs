@@ -4,7 +4,7 @@ use countersign::domain::lease;
 use countersign::issuers::Issuer;
 use serde_json::{Value, json};
 
-use super::shop::{self, Shop, assert_dead, attempt, column, run};
+use super::shop::{self, Shop, assert_dead, attempt, column, ending, ending_at, run};
 use crate::support::postgres_servers;
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
         .await;
         let blocked = shop
             .issuer
-            .end(&agent.handle, &shop.scope())
+            .end(&ending(&agent.handle, &shop.scope()))
             .await
             .unwrap_err();
         assert_eq!(blocked.code, "cleanup_blocked", "{blocked}");
@@ -65,7 +65,7 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
         assert!(agent.log_in().await.is_err());
         assert_eq!(
             shop.issuer
-                .prove(&agent.handle, None)
+                .prove(&ending_at(&agent.handle, None))
                 .await
                 .unwrap_err()
                 .code,
@@ -196,7 +196,7 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         )
         .await;
         // Somebody else's grant stands in the way of the drop, and of nothing else.
-        let ended = shop.issuer.end(&agent.handle, &shop.scope()).await;
+        let ended = shop.issuer.end(&ending(&agent.handle, &shop.scope())).await;
         assert_dead(&mut session).await;
         if let Err(blocked) = ended {
             assert_eq!(blocked.code, "cleanup_blocked", "{blocked}");
@@ -270,8 +270,18 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         .await;
         let stranger = format!("ALTER ROLE {} SUPERUSER", agent.handle);
         run(&mut shop.admin, &stranger).await;
-        assert!(shop.issuer.end(&agent.handle, &shop.scope()).await.is_err());
-        assert!(shop.issuer.prove(&agent.handle, None).await.is_err());
+        assert!(
+            shop.issuer
+                .end(&ending(&agent.handle, &shop.scope()))
+                .await
+                .is_err()
+        );
+        assert!(
+            shop.issuer
+                .prove(&ending_at(&agent.handle, None))
+                .await
+                .is_err()
+        );
         run(
             &mut shop.admin,
             &format!(
@@ -286,8 +296,18 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         )
         .await;
         let locked_out = shop::issuer_for(&shop.target, &shop.password, None).unwrap();
-        assert!(locked_out.end(&agent.handle, &shop.scope()).await.is_err());
-        assert!(locked_out.prove(&agent.handle, None).await.is_err());
+        assert!(
+            locked_out
+                .end(&ending(&agent.handle, &shop.scope()))
+                .await
+                .is_err()
+        );
+        assert!(
+            locked_out
+                .prove(&ending_at(&agent.handle, None))
+                .await
+                .is_err()
+        );
         run(
             &mut shop.admin,
             &format!("ALTER ROLE {broker} CONNECTION LIMIT 10"),
@@ -311,7 +331,10 @@ async fn case_117_a_lease_ends_whatever_became_of_its_scope() {
         for scope in &scopes {
             let agent = shop.mint().await;
             let mut session = agent.session().await;
-            shop.issuer.end(&agent.handle, scope).await.unwrap();
+            shop.issuer
+                .end(&ending(&agent.handle, scope))
+                .await
+                .unwrap();
             assert_dead(&mut session).await;
             shop.end_for_good(&agent).await;
         }
@@ -326,11 +349,11 @@ async fn case_117_a_lease_ends_whatever_became_of_its_scope() {
         shop.try_mint(&id, &scope).await.unwrap();
         run(&mut shop.admin, &format!("DROP ROLE {temporary}")).await;
         shop.issuer
-            .end(&lease::handle_of(&id), &scope)
+            .end(&ending(&lease::handle_of(&id), &scope))
             .await
             .unwrap();
         shop.issuer
-            .prove(&lease::handle_of(&id), None)
+            .prove(&ending_at(&lease::handle_of(&id), None))
             .await
             .unwrap();
         shop.close().await;
@@ -355,13 +378,18 @@ async fn case_118_roles_that_came_back_are_listed_and_ended() {
         )
         .await;
         let listed = shop.issuer.list().await.unwrap();
-        assert!(listed.contains(&handle));
+        assert!(listed.iter().any(|found| found.handle == handle));
         assert!(
-            listed.iter().all(|name| lease::lease_of(name).is_some()),
+            listed
+                .iter()
+                .all(|found| lease::lease_of(&found.handle).is_some()),
             "{listed:?}"
         );
-        shop.issuer.end(&handle, &Value::Null).await.unwrap();
-        shop.issuer.prove(&handle, None).await.unwrap();
+        shop.issuer
+            .end(&ending(&handle, &Value::Null))
+            .await
+            .unwrap();
+        shop.issuer.prove(&ending_at(&handle, None)).await.unwrap();
         run(
             &mut shop.admin,
             &format!("DROP ROLE jit_of_somebody_{}", shop.group),

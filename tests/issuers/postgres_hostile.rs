@@ -12,7 +12,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::shop::{self, Shop, column, run};
+use super::shop::{self, Shop, column, ending, run};
 use super::wire::Relay;
 use crate::support::postgres_servers;
 
@@ -52,7 +52,7 @@ async fn case_115_parameters_and_names_stay_text() {
                 assert!(shop.issuer.check_scope(&scope).is_err());
                 continue;
             }
-            let mut order = shop::order_for(&id, &scope);
+            let mut order = shop::order_for(&id, &scope, &shop.identity);
             order.agent = hostile.into();
             shop.issuer.mint(&order).await.unwrap();
             let handle = lease::handle_of(&id);
@@ -63,7 +63,7 @@ async fn case_115_parameters_and_names_stay_text() {
             assert!(
                 column(&mut shop.admin, &comment).await[0].ends_with(&format!("agent={hostile}"))
             );
-            shop.issuer.end(&handle, &scope).await.unwrap();
+            shop.issuer.end(&ending(&handle, &scope)).await.unwrap();
             assert_eq!(column(&mut shop.admin, &rows).await, Vec::<String>::new());
         }
         run(&mut shop.admin, "SELECT * FROM sales.customers").await;
@@ -133,7 +133,7 @@ async fn case_120_a_hostile_target_harms_itself_only() {
                 }
             }
         };
-        let order = shop::order_for(&shop::draw_lease(), &shop.scope());
+        let order = shop::order_for(&shop::draw_lease(), &shop.scope(), &shop.identity);
         // One thread carries both targets: the good one must be served while the hostile one keeps us busy.
         let both = async {
             let (refused, agent) = tokio::join!(hostile.mint(&order), shop.mint());
@@ -216,10 +216,12 @@ async fn case_121_a_certificate_is_verified_with_its_name() {
             };
             let issuer = shop::issuer_for(&target, &shop.password, pem.map(String::from)).unwrap();
             let id = shop::draw_lease();
-            let minted = issuer.mint(&shop::order_for(&id, &shop.scope())).await;
+            let minted = issuer
+                .mint(&shop::order_for(&id, &shop.scope(), &shop.identity))
+                .await;
             if minted.is_ok() {
                 issuer
-                    .end(&lease::handle_of(&id), &shop.scope())
+                    .end(&ending(&lease::handle_of(&id), &shop.scope()))
                     .await
                     .unwrap();
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign::config::{DatabaseTls, PostgresTarget};
-use countersign::domain::{LeaseId, lease};
+use countersign::domain::{LeaseId, ServerId, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
 use countersign::issuers::{Credential, Issuer, MintError, PostgresCredential, Proof};
 use countersign::system::{SystemClock, SystemEntropy};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 
-pub use super::conformance::{draw_lease, order_for, until};
+pub use super::conformance::{draw_lease, ending, ending_at, order_for, until};
 use crate::support::PostgresServer;
 
 static NUMBER: AtomicU64 = AtomicU64::new(0);
@@ -24,6 +24,8 @@ pub struct Shop {
     pub target: PostgresTarget,
     pub password: String,
     pub issuer: PostgresIssuer,
+    /// The server, as the issuer tells it.
+    pub identity: ServerId,
     /// Superuser, in the shop's database.
     pub admin: PgConnection,
     /// May read customers (by country), orders.
@@ -134,6 +136,7 @@ impl Shop {
             server: server.clone(),
             target,
             password: password.into(),
+            identity: issuer.identify().await.unwrap(),
             issuer,
             admin,
             group,
@@ -162,23 +165,31 @@ impl Shop {
         lease: &LeaseId,
         scope: &Value,
     ) -> Result<PostgresCredential, MintError> {
-        match self.issuer.mint(&order_for(lease, scope)).await? {
+        match self
+            .issuer
+            .mint(&order_for(lease, scope, &self.identity))
+            .await?
+        {
             Credential::Postgres(credential) => Ok(credential),
             other => panic!("not a PostgreSQL credential: {other:?}"),
         }
     }
 
     pub async fn end(&self, agent: &Agent) {
-        let ended = self.issuer.end(&agent.handle, &self.scope()).await;
+        let ended = self.issuer.end(&ending(&agent.handle, &self.scope())).await;
         ended.unwrap_or_else(|error| panic!("end on {}: {error}", self.server.version));
     }
 
     /// Ends and checks everything a target can show of it.
     pub async fn end_for_good(&mut self, agent: &Agent) {
         self.end(agent).await;
-        let proof = self.issuer.prove(&agent.handle, None).await.unwrap();
+        let proof = self
+            .issuer
+            .prove(&ending_at(&agent.handle, None))
+            .await
+            .unwrap();
         let gone = ["no_role", "no_session", "no_prepared_transaction"];
-        assert_eq!(proof, Proof::Gone(gone.map(String::from).to_vec()));
+        assert_eq!(proof, Proof::gone(gone));
         assert!(agent.log_in().await.is_err());
         let handle = &agent.handle;
         let left = column(

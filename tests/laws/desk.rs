@@ -6,13 +6,18 @@ use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision};
 use countersign::domain::rules::Limits;
 use countersign::domain::{
-    Command, Digest, Duty, Entry, Event, LeaseId, Policy, Proof, Request, RequestId, Rules,
-    Seconds, Time, World, decide, due,
+    Command, Digest, Duty, Entry, Event, LeaseId, OrphanKey, Policy, Proof, Request, RequestId,
+    Rules, Seconds, ServerId, Time, World, decide, due,
 };
 use serde_json::{Map, json};
 
 use crate::support::oracle::{check_fold, check_laws};
 use crate::support::rules::{AnyTargets, ShopPolicy};
+
+/// The server behind the shop's target.
+pub fn server() -> ServerId {
+    "the shop's first server".parse().unwrap()
+}
 
 /// A ledger without a store: what the broker does, without its I/O.
 pub struct Desk {
@@ -45,6 +50,11 @@ impl Desk {
             sha256: Digest::of(b"bundle"),
         };
         desk.tell(&Command::ApplyBundle { content }).unwrap();
+        desk.tell(&Command::IdentifyTarget {
+            target: "shop".parse().unwrap(),
+            server: server(),
+        })
+        .unwrap();
         desk
     }
 
@@ -162,11 +172,27 @@ impl Desk {
             lease: lease.clone(),
             broker: broker.clone(),
         })?;
-        let result = Ok(Proof::Gone(vec!["no_role".into()]));
+        let result = Ok(Proof::gone(["no_role"]));
         self.tell(&Command::RecordEnd {
             lease: lease.clone(),
             broker,
             result,
+        })
+    }
+
+    pub fn end_orphan(&mut self, orphan: &OrphanKey) -> Result<Vec<Event>, RefusalCode> {
+        let (target, handle) = orphan.clone();
+        let broker = "b1".to_owned();
+        self.tell(&Command::ClaimOrphan {
+            target: target.clone(),
+            handle: handle.clone(),
+            broker: broker.clone(),
+        })?;
+        self.tell(&Command::RecordOrphanEnd {
+            target,
+            handle,
+            broker,
+            result: Ok(Proof::gone(["no_role"])),
         })
     }
 
@@ -255,6 +281,7 @@ pub fn settle(desk: &mut Desk) {
             match duty {
                 Duty::Lapse { request } => drop(desk.tell(&Command::Lapse { request })),
                 Duty::End { lease, .. } => drop(desk.end(&lease)),
+                Duty::EndOrphan { orphan } => drop(desk.end_orphan(&orphan)),
             }
         }
     }

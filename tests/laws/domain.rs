@@ -212,7 +212,7 @@ fn case_138_a_zombies_proof_is_refused_after_its_claim_ran_out() {
     let proof = |broker: &str| Command::RecordEnd {
         lease: lease.clone(),
         broker: broker.into(),
-        result: Ok(Proof::Gone(vec!["no_role".into()])),
+        result: Ok(Proof::gone(["no_role"])),
     };
     desk.tell(&claim("zombie")).unwrap();
     assert_eq!(desk.tell(&claim("b2")), Err(RefusalCode::StaleClaim));

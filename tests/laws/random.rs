@@ -182,13 +182,14 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
             lease: pick(&known.leases, *lease)?,
             broker: format!("b{broker}"),
             result: match seen {
-                0 => Ok(Proof::Gone(vec!["no_role".into()])),
+                0 => Ok(Proof::gone(["no_role"])),
                 1 | 2 => Ok(Proof::CutOff {
                     seen: vec!["denied".into()],
                     until: desk.now.plus(Seconds(3600)),
                 }),
                 _ => Err(EndFailure {
                     code: "target_unavailable".into(),
+                    detail: String::new(),
                     retry_in: Seconds(7),
                 }),
             },

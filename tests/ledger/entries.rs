@@ -174,7 +174,10 @@ fn entries_are_found_by_what_they_are_about() {
             "finished",
             "mint_unknown",
             "target_unreachable",
+            "cleanup_blocked",
             "completed",
+            "cleanup_blocked",
+            "cleanup_blocked",
         ]
     );
     for (entry, seq) in golden_entries().iter().zip(0..) {

@@ -10,7 +10,7 @@ use countersign::domain::request::{
 };
 use countersign::domain::{
     Actor, Agent, AgentProof, Digest, EndCause, Entry, Event, LeaseId, Outcome, Party, Person,
-    RequestId, Reviewer, Seconds, Submission, Time,
+    RequestId, Reviewer, Seconds, ServerId, Submission, Time,
 };
 use serde_json::json;
 
@@ -50,6 +50,10 @@ fn agent(name: &str, owner: Party, proof: AgentProof, origin: AgentOrigin) -> Ev
     }
 }
 
+fn server() -> ServerId {
+    "postgresql 7423116822334455667 timeline 1".parse().unwrap()
+}
+
 fn submission(full: bool) -> Event {
     let sealed = Sealed {
         agent: "reporter".parse().unwrap(),
@@ -61,6 +65,7 @@ fn submission(full: bool) -> Event {
             .clone(),
         scope: json!({"grants": [{"on": ["public.orders"], "privileges": ["SELECT"]}], "ratio": 0.25}),
         target: "orders-db".parse().unwrap(),
+        server: server(),
         ttl_seconds: Seconds(900),
     };
     Event::RequestSubmitted {
@@ -203,6 +208,7 @@ fn leases() -> Vec<Event> {
             digest: digest("sealed"),
             agent: "reporter".parse().unwrap(),
             target: "orders-db".parse().unwrap(),
+            server: server(),
             scope: json!({"grants": []}),
             ttl_seconds: Seconds(900),
             mint_until: at(20_000),
@@ -240,6 +246,15 @@ fn leases() -> Vec<Event> {
             lease: lease.clone(),
             broker: "broker-1".into(),
             code: "target_unreachable".into(),
+            detail: String::new(),
+            retry_at: at(45_000),
+        },
+        Event::LeaseEndFailed {
+            request: request.clone(),
+            lease: lease.clone(),
+            broker: "broker-1".into(),
+            code: "cleanup_blocked".into(),
+            detail: "view sales.best needs what the lease made: DROP VIEW sales.best".into(),
             retry_at: at(45_000),
         },
         Event::LeaseEnded {
@@ -250,12 +265,14 @@ fn leases() -> Vec<Event> {
                 "no_session".into(),
                 "no_role".into(),
             ],
+            residue: Vec::new(),
             outcome: Some(Outcome::Completed),
         },
         Event::LeaseEnded {
             request,
             lease,
             proof: vec!["no_role".into()],
+            residue: vec!["dropped function sales.best()".into()],
             outcome: None,
         },
     ]
@@ -281,6 +298,60 @@ fn guards() -> Vec<Event> {
     ]
 }
 
+fn orphans() -> Vec<Event> {
+    let target = || "orders-db".parse().unwrap();
+    let handle = || "jit_orphan".to_owned();
+    let ended = |residue: &[&str]| Event::OrphanEnded {
+        target: target(),
+        handle: handle(),
+        proof: vec!["no_role".into()],
+        residue: residue.iter().map(ToString::to_string).collect(),
+    };
+    let failed = |detail: &str| Event::OrphanEndFailed {
+        target: target(),
+        handle: handle(),
+        broker: "broker-1".into(),
+        code: "cleanup_blocked".into(),
+        detail: detail.into(),
+        retry_at: at(45_000),
+    };
+    vec![
+        Event::OrphanFound {
+            target: target(),
+            handle: handle(),
+        },
+        Event::OrphanEndClaimed {
+            target: target(),
+            handle: handle(),
+            broker: "broker-1".into(),
+            until: at(40_000),
+        },
+        failed(""),
+        failed("view sales.best needs what it made"),
+        ended(&[]),
+        ended(&["dropped function sales.best()"]),
+    ]
+}
+
+fn targets() -> Vec<Event> {
+    let moved = |reason| Event::TargetMoved {
+        target: "orders-db".parse().unwrap(),
+        from: server(),
+        to: "postgresql 7423116822334455667 timeline 2".parse().unwrap(),
+        reason,
+    };
+    vec![
+        Event::TargetIdentified {
+            target: "orders-db".parse().unwrap(),
+            server: server(),
+        },
+        moved(None),
+        moved(Some(BlobRef {
+            sha256: digest("reason"),
+        })),
+    ]
+}
+
 /// At least one event of each kind, beginning with the one that opens a log.
 pub(crate) fn every_event() -> Vec<Event> {
     let mut events = vec![
@@ -300,15 +371,8 @@ pub(crate) fn every_event() -> Vec<Event> {
     });
     events.extend(decisions());
     events.extend(leases());
-    events.push(Event::OrphanFound {
-        target: "orders-db".parse().unwrap(),
-        handle: "jit_orphan".into(),
-    });
-    events.push(Event::OrphanEnded {
-        target: "orders-db".parse().unwrap(),
-        handle: "jit_orphan".into(),
-        proof: vec!["no_role".into()],
-    });
+    events.extend(orphans());
+    events.extend(targets());
     let freezes = [
         Freeze::Everything,
         Freeze::Agent("reporter".parse().unwrap()),
@@ -359,11 +423,15 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::PersonSignedOut { .. } => 22,
         Event::LeaseCutOff { .. } => 23,
         Event::GuardShut { .. } => 24,
+        Event::TargetIdentified { .. } => 25,
+        Event::TargetMoved { .. } => 26,
+        Event::OrphanEndClaimed { .. } => 27,
+        Event::OrphanEndFailed { .. } => 28,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 25;
+pub(crate) const KINDS: usize = 29;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

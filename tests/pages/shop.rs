@@ -12,11 +12,12 @@ use axum::http::{HeaderMap, Method, Request as Call, StatusCode, header};
 use countersign::broker::{Broker, NewRequest, Ports};
 use countersign::domain::rules::Limits;
 use countersign::domain::{
-    Digest, Explanation, ParameterKind, Policy, Request, RequestId, Seconds, TargetName, Targets,
-    Time,
+    Digest, Explanation, ParameterKind, Policy, Request, RequestId, Seconds, ServerId, TargetName,
+    Targets, Time,
 };
 use countersign::issuers::{
-    Credential, EndError, Issuer, MintError, MintOrder, PostgresCredential, Proof, Rehearsal,
+    Credential, EndError, Ending, Found, Issuer, MintError, MintOrder, PostgresCredential, Proof,
+    Rehearsal,
 };
 use countersign::ledger::SigningKey;
 use countersign::store::MemoryStore;
@@ -334,6 +335,7 @@ impl Targets for ShopTargets {
                 "new logins fail 60 s after the end even if the broker is gone; sessions already open need the broker".into(),
                 "proven by looking again: no role, no session, no prepared transaction".into(),
             ],
+            outlives: Vec::new(),
         }
     }
 }
@@ -359,6 +361,10 @@ impl Issuer for Obliging {
         Ok(Rehearsal::default())
     }
 
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        Ok("shop's only server".parse().unwrap())
+    }
+
     async fn mint(&self, _: &MintOrder) -> Result<Credential, MintError> {
         Ok(Credential::Postgres(PostgresCredential {
             host: "127.0.0.1".into(),
@@ -371,19 +377,19 @@ impl Issuer for Obliging {
         }))
     }
 
-    async fn end(&self, _: &str, _: &Value) -> Result<(), EndError> {
+    async fn end(&self, _: &Ending<'_>) -> Result<(), EndError> {
         Ok(())
     }
 
-    async fn prove(&self, _: &str, _: Option<Time>) -> Result<Proof, EndError> {
-        Ok(Proof::Gone(vec![
-            "no_role".into(),
-            "no_session".into(),
-            "no_prepared_transaction".into(),
+    async fn prove(&self, _: &Ending<'_>) -> Result<Proof, EndError> {
+        Ok(Proof::gone([
+            "no_role",
+            "no_session",
+            "no_prepared_transaction",
         ]))
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         Ok(Vec::new())
     }
 }

@@ -44,6 +44,7 @@ impl Targets for FakeTargets {
             words: vec![],
             exact: String::new(),
             ending: vec![],
+            outlives: vec![],
         }
     }
 }

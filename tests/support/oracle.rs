@@ -113,6 +113,7 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
             digest,
             scope,
             target,
+            server,
             ttl_seconds,
             expires,
             ..
@@ -121,8 +122,12 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
             assert!(seen.granted, "L1: no mint without a grant");
             assert_eq!(*digest, submission.digest, "L1");
             assert_eq!(
-                (scope, target),
-                (&submission.sealed.scope, &submission.sealed.target),
+                (scope, target, server),
+                (
+                    &submission.sealed.scope,
+                    &submission.sealed.target,
+                    &submission.sealed.server
+                ),
                 "L9"
             );
             assert!(*ttl_seconds <= submission.sealed.ttl_seconds, "L11");

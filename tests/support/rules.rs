@@ -216,6 +216,7 @@ impl Targets for AnyTargets {
             words: Vec::new(),
             exact: scope.to_string(),
             ending: Vec::new(),
+            outlives: Vec::new(),
         }
     }
 }

@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use countersign::domain::{Explanation, GuardRoom, RequestId, Seconds, Time};
+use countersign::domain::{Explanation, GuardRoom, RequestId, Seconds, ServerId, Time};
 use countersign::issuers::{
-    Credential, EndError, Guard, GuardContent, Issuer, MintError, MintOrder, PostgresCredential,
-    Proof, Rehearsal,
+    Credential, EndError, Ending, Found, Guard, GuardContent, Issuer, MintError, MintOrder,
+    PostgresCredential, Proof, Rehearsal, Whose,
 };
 use countersign::system::Clock;
 use serde_json::Value;
@@ -81,7 +81,8 @@ impl FakeTarget {
         *self.clock.lock().unwrap() = Some(clock);
     }
 
-    /// From now on `hook` decides what becomes of each call, named `mint`, `publish`, `holds`, `end`, `prove` or `list`.
+    /// From now on `hook` decides what becomes of each call, named `identify`, `mint`, `publish`, `holds`,
+    /// `end`, `prove` or `list`.
     pub fn set_faults(&self, hook: Option<Hook>) {
         *self.hook.lock().unwrap() = hook;
     }
@@ -169,6 +170,7 @@ impl Issuer for FakeTarget {
             words: vec!["whatever the test says".into()],
             exact: scope.to_string(),
             ending: vec!["when the broker says so".into()],
+            outlives: Vec::new(),
         }
     }
 
@@ -177,6 +179,11 @@ impl Issuer for FakeTarget {
             target: "memory".into(),
             ..Rehearsal::default()
         })
+    }
+
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        let server = self.call("identify", |_| "memory".parse().unwrap());
+        server.await.map_err(failed)
     }
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
@@ -225,29 +232,26 @@ impl Issuer for FakeTarget {
         Some(Arc::new(self.clone()))
     }
 
-    async fn end(&self, handle: &str, _: &Value) -> Result<(), EndError> {
+    async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
         let guarded = self.guard.is_some();
         let end = |state: &mut State| {
             if !guarded {
-                state.sessions.remove(handle);
+                state.sessions.remove(ending.handle);
             }
         };
         self.call("end", end).await.map_err(failed)
     }
 
-    async fn prove(&self, handle: &str, expires: Option<Time>) -> Result<Proof, EndError> {
+    async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let (handle, expires) = (ending.handle, ending.expires);
         let guarded = self.guard.is_some();
         let look = |state: &mut State| match expires {
-            Some(expires) if guarded && state.now >= expires => {
-                Ok(Proof::Gone(vec!["run_out".into()]))
-            }
+            Some(expires) if guarded && state.now >= expires => Ok(Proof::gone(["run_out"])),
             Some(until) if guarded && state.denied.cut.contains(handle) => Ok(Proof::CutOff {
                 seen: vec!["denied".into()],
                 until,
             }),
-            _ if !guarded && !state.sessions.contains_key(handle) => {
-                Ok(Proof::Gone(vec!["no_role".into()]))
-            }
+            _ if !guarded && !state.sessions.contains_key(handle) => Ok(Proof::gone(["no_role"])),
             _ => Err(EndError {
                 code: "still_allowed".into(),
                 detail: handle.into(),
@@ -256,11 +260,18 @@ impl Issuer for FakeTarget {
         self.call("prove", look).await.map_err(failed)?
     }
 
-    async fn list(&self) -> Result<Vec<String>, EndError> {
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
         let guarded = self.guard.is_some();
         let list = |state: &mut State| match guarded {
             true => Vec::new(),
-            false => state.sessions.keys().cloned().collect(),
+            false => {
+                let handles = state.sessions.keys().cloned();
+                let found = handles.map(|handle| Found {
+                    handle,
+                    whose: Whose::Ours,
+                });
+                found.collect()
+            }
         };
         self.call("list", list).await.map_err(failed)
     }

@@ -15,7 +15,7 @@ use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
     ActionView, AgentView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
-    NewRequest, Page, RequestView, State,
+    NewRequest, Page, RequestView, State, TargetView,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
@@ -244,6 +244,27 @@ impl Client {
             ..Call::get("read the lease", &path)
         })
         .await
+    }
+
+    /// Which server each target stands for. For the operator.
+    pub async fn targets(&self) -> Result<Vec<TargetView>, Error> {
+        self.all_pages("list targets", &["v1", "targets"]).await
+    }
+
+    /// The operator's word that a target moved as planned.
+    pub async fn move_target(
+        &self,
+        name: &str,
+        from: &str,
+        to: &str,
+        reason: Option<&str>,
+    ) -> Result<TargetView, Error> {
+        let mut body = json!({ "from": from, "to": to });
+        if let Some(reason) = reason {
+            body["reason"] = json!(reason);
+        }
+        let path = ["v1", "targets", name, "move"];
+        self.call(Call::post("move the target", &path, body)).await
     }
 
     /// Agents, all pages. For the operator.

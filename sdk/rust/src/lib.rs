@@ -34,6 +34,6 @@ pub use error::{Error, Mistake, Problem};
 pub use model::{
     AccessToken, ActionView, AgentView, EnrolledView, ExplanationView, GuardShutView, LeaseView,
     LedgerEntryView, NewAgent, NewRequest, OnBehalfOf, Outcome, Page, ParameterView, RequestView,
-    ReviewView, State, TtlView, VerdictView,
+    ReviewView, State, TargetView, TtlView, VerdictView,
 };
 pub use transport::IdempotencyKey;

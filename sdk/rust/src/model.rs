@@ -129,6 +129,9 @@ pub struct RequestView {
     /// Where.
     #[serde(default)]
     pub target: String,
+    /// The server the target stands for.
+    #[serde(default)]
+    pub server: String,
     /// SHA-256 of exactly what is approved.
     #[serde(default)]
     pub digest: String,
@@ -214,6 +217,8 @@ pub struct ExplanationView {
     pub exact: String,
     /// How access ends, one fact a line.
     pub ending: Vec<String>,
+    /// What of the work may outlive the credential, one fact a line.
+    pub outlives: Vec<String>,
 }
 
 /// A lease.
@@ -252,6 +257,25 @@ pub struct GuardShutView {
     /// Whether the guard denies their sessions already; if not, it is tried again for ever.
     #[serde(default)]
     pub published: bool,
+}
+
+/// A target, as the operator sees it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TargetView {
+    /// Its name.
+    pub name: String,
+    /// The server it stands for by the ledger.
+    #[serde(default)]
+    pub server: Option<String>,
+    /// The server that answered last.
+    #[serde(default)]
+    pub seen: Option<String>,
+    /// Why the last look gave no server.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Whether the two servers are the same.
+    #[serde(default)]
+    pub in_order: bool,
 }
 
 /// An action that may be asked for.

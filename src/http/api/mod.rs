@@ -26,6 +26,8 @@ pub mod list_agents;
 pub mod list_leases;
 pub mod list_requests;
 pub mod list_reviews;
+pub mod list_targets;
+pub mod move_target;
 pub mod revoke;
 pub mod show_lease;
 pub mod show_request;
@@ -52,6 +54,8 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(show_lease::show))
         .routes(routes!(revoke::revoke))
         .routes(routes!(shut_guard::shut))
+        .routes(routes!(list_targets::list))
+        .routes(routes!(move_target::announce))
         .routes(routes!(list_agents::list, enroll_agent::enroll))
         .routes(routes!(disable_agent::disable))
         .routes(routes!(ledger_checkpoint::show))

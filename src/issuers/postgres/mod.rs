@@ -471,6 +471,7 @@ mod tests {
         let code = |state: &str| match mint_error(&said(state)) {
             MintError::Refused { code, .. } => code,
             MintError::Unavailable { .. } => "unavailable".into(),
+            MintError::Elsewhere { .. } => "elsewhere".into(),
             MintError::Unknown { .. } => "unknown".into(),
         };
         assert_eq!(code("42501"), "insufficient_privilege");
