@@ -283,7 +283,8 @@ mod tests {
         check_guards(&Config::parse(&text).unwrap())
     }
 
-    const INLINE: &str = "[guards.a]\nkind = \"inline\"\nrole_arn = \"arn:aws:iam::111111111111:role/a\"\n";
+    const INLINE: &str =
+        "[guards.a]\nkind = \"inline\"\nrole_arn = \"arn:aws:iam::111111111111:role/a\"\n";
     const SHARED: &str = "[store]\nkind = \"postgres\"\nurl_file = \"url\"\n";
 
     fn boundary(name: &str) -> String {

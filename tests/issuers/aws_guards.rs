@@ -34,6 +34,42 @@ async fn case_092_of_two_writers_neither_loses_an_entry() {
     assert!(account.guard.holds(&content(&[&b])).await.unwrap());
 }
 
+/// What another broker writes between the look and the write is seen at once, and not lost for longer than that.
+#[tokio::test]
+async fn finding_t18_a_version_written_in_between_is_noticed() {
+    let account = Account::open().await;
+    let cloud = cloud(&account.corner.root.url, &account.corner.broker.keys);
+    let (other, _) = issuer(&cloud, &account.guard_config, &account.role).unwrap();
+    let (a, b) = (handle(), handle());
+    account.cut(&[]).await.unwrap();
+    other.publish(&content(&[])).await.unwrap();
+    account
+        .meddler
+        .meddle(Meddling::HoldCalls("CreatePolicyVersion"));
+    let (one, of_a) = ([a.as_str()], content(&[&a]));
+    let (published, ()) = tokio::join!(account.cut(&one), async {
+        account.meddler.holds().await;
+        other.publish(&content(&[&b])).await.unwrap();
+        account.meddler.meddle(Meddling::None);
+    });
+    let contended = published.unwrap_err();
+    assert_eq!(contended.code, "guard_contended", "{contended}");
+    // It is in force, and the caller knows that it must render again.
+    assert!(account.guard.holds(&of_a).await.unwrap());
+    account.cut(&[&a, &b]).await.unwrap();
+    assert!(account.guard.holds(&content(&[&a, &b])).await.unwrap());
+}
+
+/// The rehearsal's version is no other writer's.
+#[tokio::test]
+async fn finding_t18_a_rehearsal_between_two_publishes_is_no_contention() {
+    let account = Account::open().await;
+    let (a, b) = (handle(), handle());
+    account.cut(&[&a]).await.unwrap();
+    account.issuer.rehearse(&[]).await.unwrap();
+    account.cut(&[&a, &b]).await.unwrap();
+}
+
 #[tokio::test]
 async fn case_092_two_writers_at_once_come_to_hold_both() {
     let account = Account::open().await;

@@ -59,18 +59,27 @@ pub fn mariadb_server() -> Url {
 }
 
 /// Where `python`, with boto3, and `aws` are, from `COUNTERSIGN_TEST_AWS_CLIENTS`.
-/// Without it the tests fail and say how to get it.
 pub fn aws_clients() -> std::path::PathBuf {
-    #[expect(clippy::disallowed_methods, reason = "tests learn of their programs this way")]
-    let place = std::env::var("COUNTERSIGN_TEST_AWS_CLIENTS").expect(
-        "COUNTERSIGN_TEST_AWS_CLIENTS is not set: run scripts/test, which installs the programs tests need",
-    );
+    programs("COUNTERSIGN_TEST_AWS_CLIENTS", &["python", "aws"])
+}
+
+/// Where `python` with the boto3 of Debian 12 is, from `COUNTERSIGN_TEST_AWS_CLIENTS_DEBIAN12`.
+pub fn aws_clients_debian12() -> std::path::PathBuf {
+    programs("COUNTERSIGN_TEST_AWS_CLIENTS_DEBIAN12", &["python"])
+}
+
+/// The directory in that variable, which has these programs.
+fn programs(variable: &str, programs: &[&str]) -> std::path::PathBuf {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tests learn of their programs this way"
+    )]
+    let place = std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run scripts/test, which installs the programs tests need")
+    });
     let place = std::path::PathBuf::from(place);
-    for program in ["python", "aws"] {
-        assert!(
-            place.join(program).exists(),
-            "COUNTERSIGN_TEST_AWS_CLIENTS has no {program}"
-        );
+    for program in programs {
+        assert!(place.join(program).exists(), "{variable} has no {program}");
     }
     place
 }

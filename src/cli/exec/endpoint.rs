@@ -176,7 +176,7 @@ impl Endpoint {
             return Err(Refusal(
                 StatusCode::UNAUTHORIZED,
                 "WrongToken",
-                "send the token in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                "send the token in AWS_CONTAINER_AUTHORIZATION_TOKEN, which is in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, too",
             ));
         }
         if request.uri().to_string() != self.path {

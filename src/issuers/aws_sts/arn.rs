@@ -32,8 +32,12 @@ impl IamArn {
             .strip_prefix(kind)
             .and_then(|rest| rest.strip_prefix('/'))
             .ok_or_else(wrong)?;
-        let partition = partition::named(partition)
-            .ok_or_else(|| format!("{text:?} is in no partition known here, which are {}", partition::names()))?;
+        let partition = partition::named(partition).ok_or_else(|| {
+            format!(
+                "{text:?} is in no partition known here, which are {}",
+                partition::names()
+            )
+        })?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
         let segment = |part: &str| !part.is_empty() && part.bytes().all(plain);
         let sound = account.len() == 12
@@ -58,7 +62,10 @@ impl IamArn {
     /// The ARN of a session of this role.
     pub(super) fn session(&self, name: &str) -> String {
         let (partition, account) = (self.partition.name, &self.account);
-        format!("arn:{partition}:sts::{account}:assumed-role/{}/{name}", self.name())
+        format!(
+            "arn:{partition}:sts::{account}:assumed-role/{}/{name}",
+            self.name()
+        )
     }
 
     /// The name behind the path.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
+use super::AwsStsIssuer;
 use super::documents::{
     CANARY_ACTION, CONTROL_SESSION, SHORTEST_SESSION, canary_policy, session_name,
 };
 use super::trouble::Trouble;
-use super::AwsStsIssuer;
 use crate::domain::{LeaseId, Seconds, Time};
 use crate::issuers::{EndError, Ending, Proof, TARGET_CHANGED};
 
@@ -43,7 +43,10 @@ impl AwsStsIssuer {
         let proof = match (expires, ending.server) {
             (_, Some(server)) if *server != self.server => Err(error(
                 TARGET_CHANGED,
-                format!("{lease} was minted at {server}, and the target is {} now", self.server),
+                format!(
+                    "{lease} was minted at {server}, and the target is {} now",
+                    self.server
+                ),
             )),
             (Some(expires), _) if expires <= now => self.see_fence(expires).await,
             _ => self.see_cut(&lease, expires, now).await,

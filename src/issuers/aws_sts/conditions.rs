@@ -109,7 +109,8 @@ fn check_key(operator: &str, key: &str, actions: &[String]) -> Result<(), String
             "condition key {key:?} is none: write it like s3:x-amz-acl"
         ));
     }
-    let plural = name.ends_with('s') && !name.ends_with("ss") && operator != "NumericLessThanEquals";
+    let plural =
+        name.ends_with('s') && !name.ends_with("ss") && operator != "NumericLessThanEquals";
     if plural || SEVERAL.contains(&small.as_str()) {
         return Err(format!(
             "condition key {key} can have several values at a time, and {operator} compares with one: name what is allowed by actions and resources instead"

@@ -1,7 +1,8 @@
 //! Session policies, judged by an evaluator that is not ours beside resources that are open to everybody.
 
 use iam_rs::{
-    Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal, PrincipalId,
+    Arn, Context, Decision, EvaluationOptions, IAMPolicy, IAMRequest, PolicyEvaluator, Principal,
+    PrincipalId,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -83,7 +84,11 @@ fn finding_t15_resources_open_to_everybody_add_nothing() {
         ("s3:GetObject", "arn:aws:s3:::orders/readme.txt", &[]),
         ("s3:ListBucket", "arn:aws:s3:::orders", &below),
         ("dynamodb:GetItem", &table, &[]),
-        ("sqs:ListQueues", "arn:aws:sqs:eu-central-1:111111111111:q", &[]),
+        (
+            "sqs:ListQueues",
+            "arn:aws:sqs:eu-central-1:111111111111:q",
+            &[],
+        ),
     ];
     for call in calls {
         assert!(allowed(&[&policy], &call), "{call:?}");
@@ -101,9 +106,21 @@ fn finding_t15_resources_open_to_everybody_add_nothing() {
         ("s3:ListBucket", "arn:aws:s3:::org-wide", &below),
         ("dynamodb:GetItem", &other_table, &[]),
         ("dynamodb:PutItem", &table, &[]),
-        ("sqs:SendMessage", "arn:aws:sqs:eu-central-1:111111111111:q", &[]),
-        ("sts:AssumeRole", "arn:aws:iam::111111111111:role/other", &[]),
-        ("kms:Decrypt", "arn:aws:kms:eu-central-1:111111111111:key/k", &[]),
+        (
+            "sqs:SendMessage",
+            "arn:aws:sqs:eu-central-1:111111111111:q",
+            &[],
+        ),
+        (
+            "sts:AssumeRole",
+            "arn:aws:iam::111111111111:role/other",
+            &[],
+        ),
+        (
+            "kms:Decrypt",
+            "arn:aws:kms:eu-central-1:111111111111:key/k",
+            &[],
+        ),
     ];
     for call in calls {
         assert!(!allowed_in_the_open(&policy, &call), "{call:?}");
@@ -120,15 +137,30 @@ fn finding_t15_conditions_hold_in_the_open_too_whether_the_key_is_there_or_not()
         ]}))
     };
     for (operator, key, values, good, bad) in [
-        ("StringEquals", "s3:x-amz-acl", json!(["private", "bucket-owner-read"]), "private", "public-read"),
-        ("Bool", "aws:SecureTransport", json!(["true"]), "true", "false"),
+        (
+            "StringEquals",
+            "s3:x-amz-acl",
+            json!(["private", "bucket-owner-read"]),
+            "private",
+            "public-read",
+        ),
+        (
+            "Bool",
+            "aws:SecureTransport",
+            json!(["true"]),
+            "true",
+            "false",
+        ),
     ] {
         let scope = under(operator, key, values);
         assert_eq!(scope.undenied, [""; 0]);
         let policy = scope.policy(EXPIRES);
         let put = |facts: &[(&str, &str)]| {
             let call = ("s3:PutObject", "arn:aws:s3:::orders/in/a", facts);
-            assert_eq!(allowed(&[&policy], &call), allowed_in_the_open(&policy, &call));
+            assert_eq!(
+                allowed(&[&policy], &call),
+                allowed_in_the_open(&policy, &call)
+            );
             allowed(&[&policy], &call)
         };
         assert!(put(&[(key, good)]), "{key}");
@@ -169,7 +201,8 @@ fn finding_t15_what_there_is_no_room_to_deny_is_said() {
     let resources: Vec<_> = (0..22)
         .map(|n| json!({"bucket": format!("orders-of-customer-number-{n}"), "prefix": "exports"}))
         .collect();
-    let scope = read(&json!({"statements": [{"actions": ["s3:GetObject"], "resources": resources}]}));
+    let scope =
+        read(&json!({"statements": [{"actions": ["s3:GetObject"], "resources": resources}]}));
     assert_eq!(scope.undenied, ["s3:GetObject on other resources"]);
     let policy = scope.policy(EXPIRES);
     assert!(policy.to_text().unwrap().len() <= LARGEST_POLICY);
@@ -183,7 +216,8 @@ fn finding_t15_what_there_is_no_room_to_deny_is_said() {
 fn finding_t17_what_would_not_hold_as_it_reads_is_refused() {
     let prefix = json!({"bucket": "orders", "prefix": "secret"});
     let bucket = json!({"bucket": "orders"});
-    let allow = json!({"actions": ["s3:GetObject"], "resources": [{"bucket": "orders", "prefix": "a"}]});
+    let allow =
+        json!({"actions": ["s3:GetObject"], "resources": [{"bucket": "orders", "prefix": "a"}]});
     let with = |denied: Value| json!({"statements": [allow, denied]});
     let deny = |actions: Value, resource: &Value| {
         with(json!({"effect": "deny", "actions": actions, "resources": [resource]}))
@@ -196,46 +230,178 @@ fn finding_t17_what_would_not_hold_as_it_reads_is_refused() {
         };
         json!({"statements": [{"actions": [action], "resources": [resource], "conditions": conditions}]})
     };
-    let one = |operator: &str, key: &str, values: Value| {
-        json!([{"operator": operator, "key": key, "values": values}])
-    };
+    let one = |operator: &str, key: &str, values: Value| json!([{"operator": operator, "key": key, "values": values}]);
     for (scope, why) in [
         (deny(json!(["s3:ListBucket"]), &prefix), "denied listing"),
-        (deny(json!(["s3:LISTBUCKETVERSIONS"]), &prefix), "denied listing"),
+        (
+            deny(json!(["s3:LISTBUCKETVERSIONS"]), &prefix),
+            "denied listing",
+        ),
         (deny(json!(["s3:PutObject"]), &bucket), "about objects"),
         (deny(json!(["s3:DeleteBucket"]), &prefix), "about a bucket"),
-        (deny(json!(["dynamodb:GetItem"]), &bucket), "knows no buckets"),
         (
-            with(json!({"effect": "deny", "actions": ["s3:PutObject"], "resources": [prefix],
-                "conditions": one("StringEquals", "s3:x-amz-acl", json!(["public-read"]))})),
+            deny(json!(["dynamodb:GetItem"]), &bucket),
+            "knows no buckets",
+        ),
+        (
+            with(
+                json!({"effect": "deny", "actions": ["s3:PutObject"], "resources": [prefix],
+                "conditions": one("StringEquals", "s3:x-amz-acl", json!(["public-read"]))}),
+            ),
             "no conditions",
         ),
-        (when("dynamodb:GetItem", one("StringEquals", "dynamodb:LeadingKeys", json!(["acme"]))), "several values"),
-        (when("dynamodb:GetItem", one("StringEquals", "dynamodb:Attributes", json!(["a"]))), "several values"),
-        (when("dynamodb:GetItem", one("StringEquals", "aws:TagKeys", json!(["a"]))), "several values"),
-        (when("dynamodb:GetItem", one("StringEquals", "aws:CalledVia", json!(["a"]))), "several values"),
-        (when("dynamodb:GetItem", one("StringEquals", "aws:PrincipalOrgPaths", json!(["a"]))), "several values"),
-        (when("s3:PutObject", one("StringEquals", "s3:RequestObjectTagKeys", json!(["a"]))), "several values"),
-        (when("s3:PutObject", one("StringEqualsIfExists", "s3:x-amz-acl", json!(["private"]))), "not offered"),
-        (when("s3:PutObject", one("StringNotEquals", "s3:x-amz-acl", json!(["public-read"]))), "not offered"),
-        (when("s3:PutObject", one("StringLike", "s3:x-amz-acl", json!(["private"]))), "not offered"),
-        (when("s3:PutObject", one("Null", "s3:x-amz-acl", json!(["true"]))), "not offered"),
-        (when("s3:PutObject", one("ForAllValues:StringEquals", "s3:x-amz-acl", json!(["a"]))), "not offered"),
-        (when("s3:PutObject", one("ForAnyValue:StringEquals", "s3:x-amz-acl", json!(["a"]))), "not offered"),
-        (when("s3:PutObject", one("StringEquals", "s3:prefix", json!(["secret"]))), "s3:ListBucket"),
-        (when("s3:PutObject", one("StringEquals", "dynamodb:Select", json!(["a"]))), "unknown to some"),
-        (when("s3:PutObject", one("StringEquals", "aws:CurrentTime", json!(["a"]))), "is a time"),
-        (when("s3:PutObject", one("StringEquals", "aws:SourceIp", json!(["192.0.2.1"]))), "do not go together"),
-        (when("s3:PutObject", one("IpAddress", "s3:x-amz-acl", json!(["192.0.2.1"]))), "do not go together"),
-        (when("s3:PutObject", one("IpAddress", "aws:SourceIp", json!(["192.0.2.0/33"]))), "a network"),
-        (when("s3:PutObject", one("Bool", "aws:SecureTransport", json!(["yes"]))), "true or false"),
-        (when("s3:PutObject", one("Bool", "aws:SecureTransport", json!(["true", "false"]))), "must list 1 to 1"),
-        (when("s3:ListBucket", one("NumericLessThanEquals", "s3:max-keys", json!(["ten"]))), "whole number"),
         (
-            when("s3:PutObject", json!([
-                {"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]},
-                {"operator": "StringEquals", "key": "S3:X-Amz-Acl", "values": ["public-read"]},
-            ])),
+            when(
+                "dynamodb:GetItem",
+                one("StringEquals", "dynamodb:LeadingKeys", json!(["acme"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "dynamodb:GetItem",
+                one("StringEquals", "dynamodb:Attributes", json!(["a"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "dynamodb:GetItem",
+                one("StringEquals", "aws:TagKeys", json!(["a"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "dynamodb:GetItem",
+                one("StringEquals", "aws:CalledVia", json!(["a"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "dynamodb:GetItem",
+                one("StringEquals", "aws:PrincipalOrgPaths", json!(["a"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEquals", "s3:RequestObjectTagKeys", json!(["a"])),
+            ),
+            "several values",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEqualsIfExists", "s3:x-amz-acl", json!(["private"])),
+            ),
+            "not offered",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringNotEquals", "s3:x-amz-acl", json!(["public-read"])),
+            ),
+            "not offered",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringLike", "s3:x-amz-acl", json!(["private"])),
+            ),
+            "not offered",
+        ),
+        (
+            when("s3:PutObject", one("Null", "s3:x-amz-acl", json!(["true"]))),
+            "not offered",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("ForAllValues:StringEquals", "s3:x-amz-acl", json!(["a"])),
+            ),
+            "not offered",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("ForAnyValue:StringEquals", "s3:x-amz-acl", json!(["a"])),
+            ),
+            "not offered",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEquals", "s3:prefix", json!(["secret"])),
+            ),
+            "s3:ListBucket",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEquals", "dynamodb:Select", json!(["a"])),
+            ),
+            "unknown to some",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEquals", "aws:CurrentTime", json!(["a"])),
+            ),
+            "is a time",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("StringEquals", "aws:SourceIp", json!(["192.0.2.1"])),
+            ),
+            "do not go together",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("IpAddress", "s3:x-amz-acl", json!(["192.0.2.1"])),
+            ),
+            "do not go together",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("IpAddress", "aws:SourceIp", json!(["192.0.2.0/33"])),
+            ),
+            "a network",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("Bool", "aws:SecureTransport", json!(["yes"])),
+            ),
+            "true or false",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                one("Bool", "aws:SecureTransport", json!(["true", "false"])),
+            ),
+            "must list 1 to 1",
+        ),
+        (
+            when(
+                "s3:ListBucket",
+                one("NumericLessThanEquals", "s3:max-keys", json!(["ten"])),
+            ),
+            "whole number",
+        ),
+        (
+            when(
+                "s3:PutObject",
+                json!([
+                    {"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]},
+                    {"operator": "StringEquals", "key": "S3:X-Amz-Acl", "values": ["public-read"]},
+                ]),
+            ),
             "two conditions",
         ),
     ] {
@@ -245,10 +411,30 @@ fn finding_t17_what_would_not_hold_as_it_reads_is_refused() {
     for good in [
         deny(json!(["s3:ListBucket"]), &bucket),
         deny(json!(["s3:GetObject"]), &prefix),
-        when("s3:ListBucket", one("StringEquals", "s3:prefix", json!(["secret/"]))),
-        when("s3:ListBucket", one("NumericLessThanEquals", "s3:max-keys", json!(["10"]))),
-        when("s3:PutObject", one("IpAddress", "aws:SourceIp", json!(["192.0.2.0/24", "2001:db8::/32"]))),
-        when("s3:PutObject", one("StringEquals", "s3:ExistingObjectTag/class", json!(["public"]))),
+        when(
+            "s3:ListBucket",
+            one("StringEquals", "s3:prefix", json!(["secret/"])),
+        ),
+        when(
+            "s3:ListBucket",
+            one("NumericLessThanEquals", "s3:max-keys", json!(["10"])),
+        ),
+        when(
+            "s3:PutObject",
+            one(
+                "IpAddress",
+                "aws:SourceIp",
+                json!(["192.0.2.0/24", "2001:db8::/32"]),
+            ),
+        ),
+        when(
+            "s3:PutObject",
+            one(
+                "StringEquals",
+                "s3:ExistingObjectTag/class",
+                json!(["public"]),
+            ),
+        ),
     ] {
         read(&good);
     }
@@ -280,7 +466,10 @@ fn finding_t16_what_outlives_a_lease_is_refused_or_shown() {
         ]})
     };
     let error = refused(&scope(false));
-    assert!(error.contains("kms:CreateGrant changes who may do what"), "{error}");
+    assert!(
+        error.contains("kms:CreateGrant changes who may do what"),
+        "{error}"
+    );
     assert!(error.contains("`outlives = true`"), "{error}");
     let read = read(&scope(true));
     assert_eq!(
@@ -300,17 +489,28 @@ fn finding_t16_what_outlives_a_lease_is_refused_or_shown() {
 
 #[test]
 fn finding_t20_what_the_services_allow_can_be_said_exactly() {
-    let colon = |service: &str, path: Value| {
-        json!({"service": service, "path": path, "separator": ":"})
-    };
+    let colon =
+        |service: &str, path: Value| json!({"service": service, "path": path, "separator": ":"});
     let logs = "arn:aws:logs:eu-central-1:111111111111:log-group:/aws/lambda/orders";
     for (action, resource, arn) in [
         (
             "logs:GetLogEvents",
-            colon("logs", json!(["log-group", "/aws/lambda/orders", "log-stream", "2026/11/22/[$LATEST]a0"])),
+            colon(
+                "logs",
+                json!([
+                    "log-group",
+                    "/aws/lambda/orders",
+                    "log-stream",
+                    "2026/11/22/[$LATEST]a0"
+                ]),
+            ),
             format!("{logs}:log-stream:2026/11/22/[$LATEST]a0"),
         ),
-        ("logs:CreateLogStream", colon("logs", json!(["log-group", "/aws/lambda/orders"])), logs.to_owned()),
+        (
+            "logs:CreateLogStream",
+            colon("logs", json!(["log-group", "/aws/lambda/orders"])),
+            logs.to_owned(),
+        ),
         (
             "secretsmanager:GetSecretValue",
             colon("secretsmanager", json!(["secret", "prod/db-AbCdEf"])),
@@ -340,11 +540,18 @@ fn finding_t20_what_the_services_allow_can_be_said_exactly() {
         let scope = json!({"outlives": true, "statements": [{"actions": [action], "resources": [resource]}]});
         let policy = read(&scope).policy(EXPIRES);
         let meaning = policy.meaning();
-        assert!(meaning[0].resources.contains(&arn), "{arn}: {}", policy.to_pretty());
+        assert!(
+            meaning[0].resources.contains(&arn),
+            "{arn}: {}",
+            policy.to_pretty()
+        );
         // The evaluator's ARNs are of fewer letters than AWS's.
         if arn.is_ascii() {
             assert!(allowed_in_the_open(&policy, &(action, &arn, &[])), "{arn}");
-            assert!(!allowed_in_the_open(&policy, &(action, &format!("{arn}x"), &[])), "{arn}");
+            assert!(
+                !allowed_in_the_open(&policy, &(action, &format!("{arn}x"), &[])),
+                "{arn}"
+            );
         }
     }
 }
@@ -352,8 +559,10 @@ fn finding_t20_what_the_services_allow_can_be_said_exactly() {
 fn resource() -> impl Strategy<Value = Value> {
     let name = prop::sample::select(vec!["a", "b", "a b", "a.b"]);
     prop_oneof![
-        name.clone().prop_map(|prefix| json!({"bucket": "orders", "prefix": prefix})),
-        name.clone().prop_map(|key| json!({"bucket": "orders", "key": [key, "x"]})),
+        name.clone()
+            .prop_map(|prefix| json!({"bucket": "orders", "prefix": prefix})),
+        name.clone()
+            .prop_map(|key| json!({"bucket": "orders", "key": [key, "x"]})),
         name.prop_map(|table| json!({"service": "dynamodb", "path": ["table", table]})),
         Just(json!({"service": "dynamodb", "path": ["table", "a"], "and_below": true})),
         Just(json!({"bucket": "orders"})),
@@ -362,7 +571,14 @@ fn resource() -> impl Strategy<Value = Value> {
 }
 
 fn statement() -> impl Strategy<Value = Value> {
-    let s3 = vec!["s3:GetObject", "s3:putobject", "s3:PutObject", "s3:ListBucket", "dynamodb:Query", "s3:GetBucketTagging"];
+    let s3 = vec![
+        "s3:GetObject",
+        "s3:putobject",
+        "s3:PutObject",
+        "s3:ListBucket",
+        "dynamodb:Query",
+        "s3:GetBucketTagging",
+    ];
     let actions = prop::collection::vec(prop::sample::select(s3), 1..3);
     let condition = prop_oneof![
         Just(json!({"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]})),

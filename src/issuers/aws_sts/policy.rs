@@ -101,7 +101,9 @@ impl Statement {
     }
 
     /// Denies every action but these.
-    pub(super) fn deny_other_actions<A: Into<String>>(actions: impl IntoIterator<Item = A>) -> Self {
+    pub(super) fn deny_other_actions<A: Into<String>>(
+        actions: impl IntoIterator<Item = A>,
+    ) -> Self {
         Self {
             action: OneOrMany::default(),
             not_action: actions.into_iter().collect(),

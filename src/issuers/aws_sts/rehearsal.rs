@@ -174,6 +174,13 @@ impl AwsStsIssuer {
                 return Ok(());
             }
         };
+        if !scope.undenied.is_empty() {
+            rehearsal.warnings.push(format!(
+                "a resource whose own policy is open to everybody can add to a scope of role {}, as its session policy has no room to deny it: {}; split the action, or name fewer resources",
+                self.role,
+                scope.undenied.join("; ")
+            ));
+        }
         // The fence is long past: the session can do nothing.
         let past = documents::instant(Time::default().plus(Seconds(1)));
         let mut wish = self.own_wish(CONTROL_SESSION, &scope.policy(&past))?;

@@ -278,7 +278,10 @@ impl Reader<'_> {
             ));
         }
         if service == "s3" && region.is_empty() {
-            return Err("a bucket and its objects are written {bucket}, {bucket, prefix} or {bucket, key}".into());
+            return Err(
+                "a bucket and its objects are written {bucket}, {bucket, prefix} or {bucket, key}"
+                    .into(),
+            );
         }
         let mut path = self.joined("path", path, separator)?;
         if written.and_below {

@@ -71,7 +71,9 @@ impl Scope {
     #[cfg(test)]
     pub(super) fn asked(&self) -> &[Statement] {
         let count = self.statements.iter().position(Statement::denies_others);
-        self.statements.get(..count.unwrap_or(0)).unwrap_or_default()
+        self.statements
+            .get(..count.unwrap_or(0))
+            .unwrap_or_default()
     }
 
     fn size(&self) -> Result<usize, String> {
@@ -137,9 +139,9 @@ pub(super) fn read(scope: &Value, place: &Place, form: Form) -> Result<Scope, St
                 "{first}: take it out, or write `outlives = true` in the scope, which reviewers are shown"
             ));
         }
-        (true, None) => read.outlives.push(
-            "what its actions do may outlive the lease, as the catalog says".into(),
-        ),
+        (true, None) => read
+            .outlives
+            .push("what its actions do may outlive the lease, as the catalog says".into()),
         _ => {}
     }
     read.close()?;
