@@ -9,14 +9,18 @@ use anyhow::anyhow;
 use countersign::broker::{Broker, NewRequest, Ports};
 use countersign::config::Config;
 use countersign::domain::rules::Limits;
-use countersign::domain::{Digest, Policy, TargetName, Targets};
+use countersign::domain::{
+    Digest, Explanation, Policy, Proof, Seconds, ServerId, TargetName, Targets,
+};
 use countersign::issuers::postgres::PostgresIssuer;
-use countersign::issuers::{Issuer, IssuerSet};
+use countersign::issuers::{
+    Credential, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder, Rehearsal,
+};
 use countersign::ledger::SigningKey;
 use countersign::policy::{Bundle, is_bundle_file};
 use countersign::store::Store;
 use countersign::system::{Entropy, SystemClock, SystemEntropy};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 /// The log's origin.
@@ -53,6 +57,62 @@ fn targets() -> anyhow::Result<Arc<dyn Targets>> {
         issuers.insert(name, Arc::new(issuer.map_err(anyhow::Error::msg)?));
     }
     Ok(Arc::new(IssuerSet(issuers)))
+}
+
+/// A target that says which server it is and is asked for nothing else.
+struct Silent;
+
+#[async_trait::async_trait]
+impl Issuer for Silent {
+    fn check_scope(&self, _: &Value) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn longest_ttl(&self) -> Seconds {
+        Seconds(3600)
+    }
+
+    fn explain(&self, scope: &Value, _: Seconds) -> Explanation {
+        Explanation {
+            words: Vec::new(),
+            exact: scope.to_string(),
+            ending: Vec::new(),
+            outlives: Vec::new(),
+        }
+    }
+
+    async fn rehearse(&self, _: &[Value]) -> Result<Rehearsal, EndError> {
+        Ok(Rehearsal::default())
+    }
+
+    async fn identify(&self) -> Result<ServerId, EndError> {
+        "no server".parse().map_err(|_| silence())
+    }
+
+    async fn mint(&self, _: &MintOrder) -> Result<Credential, MintError> {
+        Err(MintError::Unavailable {
+            detail: "the bench mints nothing".into(),
+        })
+    }
+
+    async fn end(&self, _: &Ending<'_>) -> Result<(), EndError> {
+        Err(silence())
+    }
+
+    async fn prove(&self, _: &Ending<'_>) -> Result<Proof, EndError> {
+        Err(silence())
+    }
+
+    async fn list(&self) -> Result<Vec<Found>, EndError> {
+        Ok(Vec::new())
+    }
+}
+
+fn silence() -> EndError {
+    EndError {
+        code: "silent".into(),
+        detail: "the bench ends nothing".into(),
+    }
 }
 
 fn shop_files() -> anyhow::Result<BTreeMap<String, String>> {
@@ -126,7 +186,7 @@ pub fn ports(store: Arc<dyn Store>, policies: usize) -> anyhow::Result<(Ports, u
         policy,
         bundle_bytes,
         load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),
-        issuers: BTreeMap::new(),
+        issuers: BTreeMap::from([("shop".parse()?, Arc::new(Silent) as Arc<dyn Issuer>)]),
         targets,
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),

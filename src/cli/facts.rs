@@ -4,7 +4,7 @@ use countersign_client::{RequestView, State};
 use serde_json::Value;
 
 use super::connect::now_ms;
-use super::text::{instant, spell};
+use super::text::{instant, plain, spell};
 
 /// Facts of a request, in the order people need them.
 pub(crate) fn of_request(request: &RequestView) -> Vec<(&'static str, String)> {
@@ -66,6 +66,8 @@ pub(crate) fn of_request(request: &RequestView) -> Vec<(&'static str, String)> {
         add("lease", format!("{} {state}{ends}", lease.id));
     }
     facts.extend(waiting(request));
+    let residue = request.residue.iter();
+    facts.extend(residue.map(|line| ("changed there", plain(line))));
     facts
 }
 

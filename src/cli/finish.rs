@@ -69,7 +69,12 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
             State::Closed,
             Some(outcome @ (Outcome::Completed | Outcome::Revoked | Outcome::Expired)),
         ) => {
-            format!("access has ended, proven at the target ({outcome})")
+            let left = match request.residue.len() {
+                0 => String::new(),
+                1 => "; it changed 1 thing there".into(),
+                some => format!("; it changed {some} things there"),
+            };
+            format!("access has ended, proven at the target ({outcome}){left}")
         }
         (State::Closed, Some(outcome)) => format!("the request is closed ({outcome})"),
         (State::Closed, None) => "the request is closed".into(),

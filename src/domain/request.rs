@@ -218,6 +218,9 @@ pub struct Request {
     pub state: RequestState,
     /// The idempotency key of the collect in force, hashed.
     pub collect_key: Option<Digest>,
+    /// What its leases left at the target, or had removed behind them, a line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub residue: Vec<String>,
 }
 
 /// What policy said of a request.

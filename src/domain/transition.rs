@@ -160,7 +160,13 @@ fn step_lease(
             };
             lease.state = next;
         }
-        (Event::LeaseEnded { outcome, .. }, LeaseState::Ending { .. }) => {
+        (
+            Event::LeaseEnded {
+                outcome, residue, ..
+            },
+            LeaseState::Ending { .. },
+        ) => {
+            request.residue.extend(residue.iter().cloned());
             request.state = after_lease(*outcome, collect_until, at);
             return Ok(None);
         }

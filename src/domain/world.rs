@@ -137,6 +137,7 @@ impl World {
                     ground: None,
                     state: RequestState::Submitted,
                     collect_key: None,
+                    residue: Vec::new(),
                 };
                 self.put(request);
             }

@@ -137,6 +137,8 @@ pub struct RequestView {
     pub collect_until: Option<Time>,
     /// The lease in force.
     pub lease: Option<LeaseBrief>,
+    /// What its credential left at the target, or had removed behind it, a line each: as seen when it ended.
+    pub residue: Vec<String>,
     /// The page where people review it.
     pub review_url: String,
     /// The scope explained.
@@ -172,6 +174,7 @@ impl RequestView {
             pending_until: submission.pending_until,
             collect_until: collect_until(&request.state),
             lease: request.lease().map(|id| LeaseBrief::of(api, id, request)),
+            residue: request.residue.clone(),
             review_url: api.review_url(request.id()),
             explanation: ExplanationView {
                 words: explained.words,

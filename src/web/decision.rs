@@ -65,6 +65,10 @@ fn standing(sheet: &Sheet) -> Markup {
             RequestState::Closed { outcome, at } => {
                 h2 #decision { (layout::standing(&sheet.request.state).1) }
                 p.note { (timeline::closed(*outcome)) ", " (until(*at)) "." }
+                @if !sheet.request.residue.is_empty() {
+                    p.note.warn { "It did not leave the target as it was:" }
+                    ul.plain { @for line in &sheet.request.residue { li { (text::line(line)) } } }
+                }
             }
         }
     }

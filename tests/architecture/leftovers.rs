@@ -22,7 +22,7 @@ const SLEEPERS: &[(&str, &str)] = &[
     ),
     ("tests/support/aws/meddler.rs", "makes AWS slow"),
     (
-        "tests/issuers/conformance.rs",
+        "tests/issuers/orders.rs",
         "asks again until a condition holds, with a deadline",
     ),
     (

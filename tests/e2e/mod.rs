@@ -14,6 +14,7 @@ mod commands;
 mod crash;
 mod ends;
 mod exposure;
+mod hostile;
 mod person;
 mod place;
 mod relay;

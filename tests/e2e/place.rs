@@ -41,12 +41,18 @@ impl Drop for Place {
 }
 
 impl Place {
-    /// Starts the server, prepares the shop and writes the configuration.
+    /// Starts a server of the newest version, prepares the shop and writes the configuration.
     pub async fn open() -> Self {
+        let newest = postgres_servers().pop().unwrap();
+        Self::open_on(newest.version).await
+    }
+
+    /// The same with a server of this major version.
+    pub async fn open_on(version: u32) -> Self {
         let number = next_number();
         let home = tempfile::tempdir().unwrap();
         let server = runs_directory().join(format!("postgres-e2e-{}-{number}", std::process::id()));
-        let started = start_server(&server).await;
+        let started = start_server(&server, version).await;
         let place = Self {
             dir: home.path().join("shop"),
             superuser: started,
@@ -216,10 +222,13 @@ fn postgres_script(arguments: &[&str]) -> Output {
     output.unwrap()
 }
 
-/// Starts a server with the programs of the newest one there is.
-async fn start_server(dir: &Path) -> Url {
-    let newest = postgres_servers().pop().unwrap();
-    let mut connection = PgConnection::connect(newest.url.as_str()).await.unwrap();
+/// Starts a server with the programs of the one of this version.
+async fn start_server(dir: &Path, version: u32) -> Url {
+    let mut servers = postgres_servers().into_iter();
+    let running = servers.find(|server| server.version == version);
+    let running =
+        running.unwrap_or_else(|| panic!("no PostgreSQL {version} to start another with"));
+    let mut connection = PgConnection::connect(running.url.as_str()).await.unwrap();
     let data = column(&mut connection, "SHOW data_directory")
         .await
         .unwrap();

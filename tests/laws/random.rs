@@ -66,6 +66,12 @@ enum Step {
         on: bool,
     },
     Shut,
+    Orphan {
+        which: u8,
+        broker: u8,
+        what: u8,
+    },
+    Move,
     Disable {
         agent: usize,
     },
@@ -105,10 +111,38 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..12usize).prop_map(|request| Step::Lapse { request }),
         1 => (0..4u8, any::<bool>()).prop_map(|(what, on)| Step::Freeze { what, on }),
         1 => Just(Step::Shut),
+        2 => (0..3u8, 0..2u8, 0..4u8).prop_map(|(which, broker, what)| Step::Orphan { which, broker, what }),
+        1 => Just(Step::Move),
         1 => (0..3usize).prop_map(|agent| Step::Disable { agent }),
         1 => (0..4u8).prop_map(|change| Step::Apply { change }),
         4 => prop_oneof![Just(0), Just(1), 1..40u64, Just(900), Just(3600)].prop_map(|seconds| Step::Wait { seconds }),
     ]
+}
+
+/// Finds an orphan, or does one step of its end.
+fn orphan_command(which: u8, broker: String, what: u8) -> Command {
+    let (target, handle) = ("shop".parse().unwrap(), format!("jit_{which}"));
+    match what {
+        0 => Command::FindOrphan { target, handle },
+        1 => Command::ClaimOrphan {
+            target,
+            handle,
+            broker,
+        },
+        seen => Command::RecordOrphanEnd {
+            target,
+            handle,
+            broker,
+            result: match seen {
+                2 => Ok(Proof::gone(["no_role"])),
+                _ => Err(EndFailure {
+                    code: "target_unavailable".into(),
+                    detail: String::new(),
+                    retry_in: Seconds(7),
+                }),
+            },
+        },
+    }
 }
 
 /// Requests and leases ever made, so that steps can also name what is over.
@@ -194,6 +228,21 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
                 }),
             },
         },
+        Step::Orphan {
+            which,
+            broker,
+            what,
+        } => orphan_command(*which, format!("b{broker}"), *what),
+        Step::Move => {
+            let target = "shop".parse().unwrap();
+            let from = desk.world.servers.get(&target)?.clone();
+            Command::MoveTarget {
+                to: format!("{from}'").parse().ok()?,
+                target,
+                from,
+                reason: None,
+            }
+        }
         Step::Lapse { request } => Command::Lapse {
             request: pick(&known.requests, *request)?,
         },

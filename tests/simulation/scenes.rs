@@ -35,6 +35,75 @@ fn l03_an_orphan_is_gone_within_30_seconds_of_a_restart() {
     judge(&house);
 }
 
+/// L3: an orphan that cannot be ended holds up no other, and is ended as soon as it can be.
+#[test]
+fn finding_t05_an_orphan_that_cannot_be_ended_stops_no_clean_up() {
+    let house = House::new(11);
+    let dice = Dice::new(9);
+    let handles: Vec<_> = (0..5)
+        .map(|_| {
+            let lost = RequestId::draw(house.time, u128::from(dice.below(u64::MAX)));
+            let handle = format!("jit_{}", lost.bare());
+            house.target.plant(&handle, lost);
+            handle
+        })
+        .collect();
+    house.target.set_stuck(&handles[2], true);
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        let live = async |wanted: &[String], at_most| {
+            let deadline = tokio::time::Instant::now() + Duration::from_secs(at_most);
+            while house.target.live() != wanted {
+                assert!(tokio::time::Instant::now() < deadline, "{wanted:?}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        live(&handles[2..3], 30).await;
+        house.target.set_stuck(&handles[2], false);
+        live(&[], 61).await;
+        broker.stop().await;
+    });
+    judge(&house);
+}
+
+/// L4, L8: another server answers for a while. Nothing is minted there, nothing is called ended, and when the old one is
+/// back what had to end ends.
+#[test]
+fn finding_t14_nothing_is_minted_or_proven_at_another_server() {
+    let house = House::new(12);
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        let agent = "reporter".parse().unwrap();
+        let submit = async |key: &str| {
+            let asked = broker.submit(&agent, ask("orders.report", key.into()));
+            asked.await.unwrap().0.id().clone()
+        };
+        let (live, waiting) = (submit("a").await, submit("b").await);
+        broker.collect(&agent, &live, "a").await.unwrap();
+        house.target.set_elsewhere(true);
+        let refused = broker.collect(&agent, &waiting, "b").await;
+        assert!(
+            matches!(&refused, Err(BrokerError::Refused(no)) if no.code.word() == "target_changed"),
+            "{refused:?}"
+        );
+        broker.finish(&agent, &live, Map::new()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        let request = broker.request(&live).await.unwrap().unwrap();
+        assert_eq!(request.state.word(), "ending", "never called ended");
+        assert_eq!(house.target.live().len(), 1);
+        house.target.set_elsewhere(false);
+        let closed = broker.wait(&live, "ending", Duration::from_secs(61)).await;
+        assert_eq!(closed.unwrap().unwrap().state.word(), "closed");
+        let collected = broker.collect(&agent, &waiting, "b").await;
+        assert!(collected.is_ok(), "the approval was not used up");
+        broker.finish(&agent, &waiting, Map::new()).await.unwrap();
+        let closed = broker.wait(&waiting, "ending", Duration::from_secs(61));
+        assert_eq!(closed.await.unwrap().unwrap().state.word(), "closed");
+        broker.stop().await;
+    });
+    judge(&house);
+}
+
 /// L4, L8: the target is away for two hours; the revocation is never given up.
 #[test]
 fn l08_case_124_a_revocation_is_retried_for_ever() {

@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use countersign::domain::{Explanation, GuardRoom, RequestId, Seconds, ServerId, Time};
 use countersign::issuers::{
     Credential, EndError, Ending, Found, Guard, GuardContent, Issuer, MintError, MintOrder,
-    PostgresCredential, Proof, Rehearsal, Whose,
+    PostgresCredential, Proof, Rehearsal, TARGET_CHANGED, Whose,
 };
 use countersign::system::Clock;
 use serde_json::Value;
@@ -48,6 +48,10 @@ struct State {
     minted: BTreeSet<String>,
     /// Laws broken, in words.
     violations: Vec<String>,
+    /// Handles that cannot be removed.
+    stuck: BTreeSet<String>,
+    /// Another server answers.
+    elsewhere: bool,
 }
 
 impl State {
@@ -107,6 +111,21 @@ impl FakeTarget {
         self.locked().violations.clone()
     }
 
+    /// Whether `handle` cannot be removed from now on.
+    pub fn set_stuck(&self, handle: &str, stuck: bool) {
+        let stuck_ones = &mut self.locked().stuck;
+        if stuck {
+            stuck_ones.insert(handle.into());
+        } else {
+            stuck_ones.remove(handle);
+        }
+    }
+
+    /// Whether another server answers from now on, one that holds nothing.
+    pub fn set_elsewhere(&self, elsewhere: bool) {
+        self.locked().elsewhere = elsewhere;
+    }
+
     /// A credential appears that no broker asked for, as after a restore from a snapshot.
     pub fn plant(&self, handle: &str, request: RequestId) {
         let forever = (request, Time::MAX);
@@ -148,6 +167,13 @@ impl FakeTarget {
     }
 }
 
+fn changed() -> EndError {
+    EndError {
+        code: TARGET_CHANGED.into(),
+        detail: "other memory".into(),
+    }
+}
+
 fn failed(fault: TargetFault) -> EndError {
     EndError {
         code: "target_unavailable".into(),
@@ -182,13 +208,20 @@ impl Issuer for FakeTarget {
     }
 
     async fn identify(&self) -> Result<ServerId, EndError> {
-        let server = self.call("identify", |_| "memory".parse().unwrap());
+        let server = self.call("identify", |state| match state.elsewhere {
+            false => "memory".parse().unwrap(),
+            true => "other memory".parse().unwrap(),
+        });
         server.await.map_err(failed)
     }
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         let handle = countersign::domain::lease::handle_of(&order.lease);
         let expires = self.guard.map_or(Time::MAX, |_| order.expires);
+        if self.locked().elsewhere {
+            let detail = "other memory".into();
+            return Err(MintError::Elsewhere { detail });
+        }
         let minted = self.call("mint", |state| {
             let serves = |(handle, (request, _)): (&String, &(RequestId, Time))| {
                 request == &order.request && state.works(handle)
@@ -235,17 +268,28 @@ impl Issuer for FakeTarget {
     async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
         let guarded = self.guard.is_some();
         let end = |state: &mut State| {
+            if state.elsewhere {
+                return Err(changed());
+            }
+            if state.stuck.contains(ending.handle) {
+                return Err(EndError {
+                    code: "cleanup_blocked".into(),
+                    detail: ending.handle.into(),
+                });
+            }
             if !guarded {
                 state.sessions.remove(ending.handle);
             }
+            Ok(())
         };
-        self.call("end", end).await.map_err(failed)
+        self.call("end", end).await.map_err(failed)?
     }
 
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
         let (handle, expires) = (ending.handle, ending.expires);
         let guarded = self.guard.is_some();
         let look = |state: &mut State| match expires {
+            _ if state.elsewhere => Err(changed()),
             Some(expires) if guarded && state.now >= expires => Ok(Proof::gone(["run_out"])),
             Some(until) if guarded && state.denied.cut.contains(handle) => Ok(Proof::CutOff {
                 seen: vec!["denied".into()],

@@ -1,4 +1,4 @@
-"""The story: seven chapters, each of them checked against what the database, or AWS, itself says."""
+"""The story: eight chapters, each of them checked against what the database, or AWS, itself says."""
 
 import hashlib
 import json
@@ -11,6 +11,7 @@ import time
 import traceback
 
 from demo.aws import aws
+from demo.hostile import hostile
 from demo.people import Person
 from demo.reading import entries, of_lease, tell_lease
 from demo.stage import ROOT, Failed, kill_group, until
@@ -38,7 +39,7 @@ echo "done, leaving a session of $PGUSER open"
 
 
 def play(stage, show):
-    for chapter in (routine, export, session_held_open, killed_agent, killed_broker, ledger, aws):
+    for chapter in (routine, export, session_held_open, hostile, killed_agent, killed_broker, ledger, aws):
         try:
             chapter(stage, show)
         except Failed as failed:

@@ -135,6 +135,9 @@ pub struct RequestView {
     /// SHA-256 of exactly what is approved.
     #[serde(default)]
     pub digest: String,
+    /// What its credential left at the target, or had removed behind it.
+    #[serde(default)]
+    pub residue: Vec<String>,
     /// What policy said.
     #[serde(default)]
     pub verdict: Option<VerdictView>,

@@ -1,0 +1,176 @@
+//! Which server a target is, and what is found there that no lease explains.
+
+use countersign::domain::command::{EndFailure, RefusalCode};
+use countersign::domain::request::Outcome;
+use countersign::domain::{Command, Duty, Event, Proof, Seconds, ServerId, due};
+
+use super::desk::{Desk, server, settle};
+
+fn other() -> ServerId {
+    "the shop's second server".parse().unwrap()
+}
+
+fn identify(desk: &mut Desk, server: ServerId) -> Result<Vec<Event>, RefusalCode> {
+    let target = "shop".parse().unwrap();
+    desk.tell(&Command::IdentifyTarget { target, server })
+}
+
+fn move_target(desk: &mut Desk, from: ServerId, to: ServerId) -> Result<Vec<Event>, RefusalCode> {
+    desk.tell(&Command::MoveTarget {
+        target: "shop".parse().unwrap(),
+        from,
+        to,
+        reason: None,
+    })
+}
+
+#[test]
+fn finding_t14_only_the_operators_word_says_that_a_target_is_another_server() {
+    let mut desk = Desk::new();
+    assert_eq!(identify(&mut desk, server()), Ok(Vec::new()));
+    assert_eq!(
+        identify(&mut desk, other()),
+        Err(RefusalCode::TargetChanged)
+    );
+    assert_eq!(
+        move_target(&mut desk, other(), server()),
+        Ok(Vec::new()),
+        "it stands for that one already"
+    );
+    assert_eq!(
+        move_target(&mut desk, other(), "a third".parse().unwrap()),
+        Err(RefusalCode::TargetChanged),
+        "the old server is named rightly or nothing moves"
+    );
+    assert_eq!(move_target(&mut desk, server(), other()).unwrap().len(), 1);
+    assert_eq!(identify(&mut desk, other()), Ok(Vec::new()));
+    assert_eq!(
+        identify(&mut desk, server()),
+        Err(RefusalCode::TargetChanged)
+    );
+    desk.check();
+}
+
+#[test]
+fn finding_t14_an_approval_for_one_server_is_void_at_another() {
+    let mut desk = Desk::new();
+    let request = desk.submit("reporter", "orders.report").unwrap();
+    assert_eq!(desk.open(&request).unwrap().sealed().server, server());
+    move_target(&mut desk, server(), other()).unwrap();
+    assert_eq!(
+        desk.collect("reporter", &request, "k"),
+        Err(RefusalCode::TargetChanged)
+    );
+    assert_eq!(desk.outcome(&request), Some(Outcome::Stale));
+    desk.check();
+}
+
+#[test]
+fn finding_t14_a_lease_follows_its_target_when_that_moves_as_planned() {
+    let mut desk = Desk::new();
+    let request = desk.submit("reporter", "orders.report").unwrap();
+    let lease = desk.collect("reporter", &request, "k").unwrap();
+    desk.minted(&lease).unwrap();
+    assert_eq!(desk.world.leases[&lease].server, server());
+    move_target(&mut desk, server(), other()).unwrap();
+    assert_eq!(desk.world.leases[&lease].server, other());
+    settle(&mut desk);
+    assert!(desk.world.leases.is_empty());
+    desk.check();
+}
+
+#[test]
+fn finding_t14_a_target_that_never_answered_is_asked_for_nothing() {
+    let mut desk = Desk::new();
+    desk.world.servers.clear();
+    assert_eq!(
+        desk.submit("reporter", "orders.report"),
+        Err(RefusalCode::TargetUnidentified)
+    );
+    assert_eq!(
+        move_target(&mut desk, server(), other()),
+        Err(RefusalCode::TargetUnidentified)
+    );
+}
+
+/// Each orphan has claims and pauses of its own.
+#[test]
+fn finding_t05_an_orphan_that_cannot_be_ended_holds_up_no_other() {
+    let mut desk = Desk::new();
+    let orphan = |handle: &str| ("shop".parse().unwrap(), handle.to_owned());
+    for handle in ["jit_stuck", "jit_free"] {
+        let (target, handle) = orphan(handle);
+        desk.tell(&Command::FindOrphan { target, handle }).unwrap();
+    }
+    let (target, handle) = orphan("jit_stuck");
+    let claim = |broker: &str| Command::ClaimOrphan {
+        target: "shop".parse().unwrap(),
+        handle: "jit_stuck".into(),
+        broker: broker.into(),
+    };
+    desk.tell(&claim("b1")).unwrap();
+    assert_eq!(
+        desk.tell(&claim("b2")),
+        Err(RefusalCode::StaleClaim),
+        "L12: two brokers do not end one thing"
+    );
+    let record = |broker: &str| Command::RecordOrphanEnd {
+        target: target.clone(),
+        handle: handle.clone(),
+        broker: broker.into(),
+        result: Err(EndFailure {
+            code: "cleanup_blocked".into(),
+            detail: "a view needs it".into(),
+            retry_in: Seconds(60),
+        }),
+    };
+    assert_eq!(desk.tell(&record("b2")), Err(RefusalCode::StaleClaim));
+    desk.tell(&record("b1")).unwrap();
+    let stuck = &desk.world.orphans[&orphan("jit_stuck")];
+    assert_eq!((stuck.attempts, stuck.claimed_by.as_ref()), (1, None));
+    let free = Duty::EndOrphan {
+        orphan: orphan("jit_free"),
+    };
+    assert_eq!(due(&desk.world, desk.now), [free]);
+    desk.end_orphan(&orphan("jit_free")).unwrap();
+    desk.now = desk.now.plus(Seconds(60));
+    let stuck = Duty::EndOrphan {
+        orphan: orphan("jit_stuck"),
+    };
+    assert_eq!(due(&desk.world, desk.now), [stuck], "never forgotten");
+    desk.end_orphan(&orphan("jit_stuck")).unwrap();
+    assert!(desk.world.orphans.is_empty());
+    desk.check();
+}
+
+/// What a lease leaves at its target is in the entry of its end.
+#[test]
+fn finding_t07_what_outlives_a_lease_is_in_the_ledger() {
+    let mut desk = Desk::new();
+    let request = desk.submit("reporter", "orders.report").unwrap();
+    let lease = desk.collect("reporter", &request, "k").unwrap();
+    desk.minted(&lease).unwrap();
+    desk.now = desk.world.leases[&lease].expires;
+    desk.tell(&Command::Lapse { request }).unwrap();
+    let broker = "b1".to_owned();
+    desk.tell(&Command::ClaimEnd {
+        lease: lease.clone(),
+        broker: broker.clone(),
+    })
+    .unwrap();
+    let left = vec!["row level security of sales.customers was switched off".to_owned()];
+    let result = Ok(Proof::Gone {
+        seen: vec!["no_role".into()],
+        left: left.clone(),
+    });
+    let events = desk.tell(&Command::RecordEnd {
+        lease,
+        broker,
+        result,
+    });
+    assert!(matches!(
+        events.unwrap().as_slice(),
+        [Event::LeaseEnded { residue, .. }] if *residue == left
+    ));
+    desk.check();
+}
