@@ -9,6 +9,7 @@ use crate::config::{
     AwsConfig, AwsLogin, AwsTarget, Config, GuardConfig, StoreConfig, TargetConfig,
 };
 use crate::domain::{GuardName, TargetName};
+use crate::issuers::Deployment;
 use crate::issuers::aws_sts::{self, AwsStsIssuer, Cloud, IamGuard, WebIdentity};
 use crate::system::{Clock, Entropy};
 
@@ -46,6 +47,7 @@ impl AwsParts {
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        keeper: &Deployment,
     ) -> anyhow::Result<Option<Self>> {
         let targets = aws_targets(config);
         let Some(aws) = &config.aws else {
@@ -64,7 +66,7 @@ impl AwsParts {
         let cloud = Cloud::new(aws, credentials, clock, entropy).map_err(anyhow::Error::msg)?;
         let cloud = Arc::new(cloud);
         let guard = |(name, config)| {
-            let guard = IamGuard::new(name, config, Arc::clone(&cloud));
+            let guard = IamGuard::new(name, config, Arc::clone(&cloud), keeper.clone());
             Ok((name.clone(), Arc::new(guard.map_err(anyhow::Error::msg)?)))
         };
         let guards = config.guards.iter().map(guard);

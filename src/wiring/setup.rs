@@ -20,7 +20,7 @@ use crate::identity::Provider;
 use crate::issuers::aws_sts::AwsStsIssuer;
 use crate::issuers::mariadb::MariadbIssuer;
 use crate::issuers::postgres::PostgresIssuer;
-use crate::issuers::{Issuer, IssuerSet};
+use crate::issuers::{Deployment, Issuer, IssuerSet};
 use crate::policy::Bundle;
 use crate::store::{PostgresStore, SqliteStore, Store};
 use crate::system::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -157,7 +157,8 @@ impl Setup {
             return parts.issuer(name, target);
         }
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
-        let parts = AwsParts::new(&self.config, clock, entropy)?
+        let keeper = self.deployment()?;
+        let parts = AwsParts::new(&self.config, clock, entropy, &keeper)?
             .with_context(|| format!("target {name}: there is no section [aws]"))?;
         self.aws.get_or_init(|| parts).issuer(name, target)
     }
@@ -196,6 +197,16 @@ impl Setup {
         let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
+    }
+
+    /// Which Countersign this is, by its ledger's public key. Before the first start there is none, and no credential.
+    fn deployment(&self) -> anyhow::Result<Deployment> {
+        let path = self.state_dir().join("ledger.vkey");
+        if !path.exists() {
+            return Ok(Deployment::of(""));
+        }
+        let key = files::text(&path, LARGEST_CONFIG)?;
+        Ok(Deployment::of(key.trim_end()))
     }
 
     /// The authority a database's certificate is checked against, when the target names one.

@@ -11,13 +11,13 @@ use tokio::sync::Mutex;
 use super::arn::IamArn;
 use super::cloud::{Cloud, Done};
 use super::documents::{self, GuardKind, INLINE_GUARD, SHORTEST_SESSION};
-use super::policy::{self, Meaning};
+use super::policy::{self, Meaning, Policy};
 use super::sessions::{self, Wish};
 use super::trouble::Trouble;
 use super::versions::{CreatedVersion, GotRolePolicy, GotVersion, ListedVersions, Version};
 use crate::config::{GuardConfig, GuardWriter};
 use crate::domain::{GuardName, GuardRoom, Seconds};
-use crate::issuers::{EndError, Guard, GuardContent};
+use crate::issuers::{Deployment, EndError, Guard, GuardContent};
 
 /// Versions a managed policy can have.
 const MOST_VERSIONS: usize = 5;
@@ -37,6 +37,8 @@ pub struct IamGuard {
     pub(super) arn: IamArn,
     pub(super) writer: Option<(IamArn, String)>,
     cloud: Arc<Cloud>,
+    /// Whose it is: two Countersigns on one guard would undo each other's denials.
+    keeper: Deployment,
     writer_session: Mutex<Option<Credentials>>,
     /// Held while publishing, so that one publish follows another.
     seen: Mutex<Seen>,
@@ -92,6 +94,7 @@ fn covers(new: &[Meaning], old: &[Meaning]) -> bool {
     let within = |old: &Meaning, new: &Meaning| {
         let same = Meaning {
             conditions: new.conditions.clone(),
+            sid: new.sid.clone(),
             ..old.clone()
         };
         let kept = |(place, values): (&(String, String), &BTreeSet<String>)| {
@@ -112,7 +115,12 @@ fn covers(new: &[Meaning], old: &[Meaning]) -> bool {
 impl IamGuard {
     /// # Errors
     /// What in the guard's configuration cannot stand, and what to write instead.
-    pub fn new(name: &GuardName, config: &GuardConfig, cloud: Arc<Cloud>) -> Result<Self, String> {
+    pub fn new(
+        name: &GuardName,
+        config: &GuardConfig,
+        cloud: Arc<Cloud>,
+        keeper: Deployment,
+    ) -> Result<Self, String> {
         let wrong = |why: String| format!("guard {name}: {why}");
         let (kind, arn, writer) = match config {
             GuardConfig::Boundary { policy_arn, writer } => {
@@ -143,6 +151,7 @@ impl IamGuard {
             arn,
             writer,
             cloud,
+            keeper,
             writer_session: Mutex::new(None),
             seen: Mutex::default(),
         })
@@ -165,6 +174,24 @@ impl IamGuard {
         Ok(())
     }
 
+    fn rendered(&self, content: &GuardContent) -> Policy {
+        documents::guard(self.kind, content, Some(&self.keeper))
+    }
+
+    fn check_keeper(&self, in_force: &InForce) -> Result<(), EndError> {
+        match documents::other_keeper(&in_force.meaning, &self.keeper) {
+            None => Ok(()),
+            Some(other) => Err(error(
+                "guard_of_another",
+                format!(
+                    "guard {} is kept by Countersign {other} and this is {}: each would undo what the other denies; give each a guard of its own or, when the other is gone for good, put the first version that `countersign target init-iam` prints in force",
+                    self.arn,
+                    self.keeper.as_str()
+                ),
+            )),
+        }
+    }
+
     /// Adds a version that is not in force and takes it away again, to see that it can be done.
     pub(super) async fn rehearse(&self) -> Result<(), Trouble> {
         if self.kind == GuardKind::Inline {
@@ -174,7 +201,7 @@ impl IamGuard {
         let versions = self.versions().await?;
         self.prune(&versions).await?;
         let content = GuardContent::default();
-        let document = documents::guard(self.kind, &content).to_text();
+        let document = self.rendered(&content).to_text();
         let version = self
             .create(&document.map_err(Trouble::Unsent)?, false)
             .await?;
@@ -266,8 +293,11 @@ impl IamGuard {
 
     /// Whether the guard denies the rehearsal session, as every guard this broker publishes does.
     pub(super) async fn is_published(&self) -> Result<bool, EndError> {
-        let empty = documents::guard(self.kind, &GuardContent::default()).meaning();
+        let empty = self.rendered(&GuardContent::default()).meaning();
         let in_force = self.look().await?.in_force;
+        if let Some(in_force) = &in_force {
+            self.check_keeper(in_force)?;
+        }
         Ok(in_force.is_some_and(|in_force| covers(&in_force.meaning, &empty)))
     }
 
@@ -392,7 +422,7 @@ impl Guard for IamGuard {
     }
 
     async fn publish(&self, content: &GuardContent) -> Result<(), EndError> {
-        let wanted = documents::guard(self.kind, content);
+        let wanted = self.rendered(content);
         let document = wanted
             .to_text()
             .map_err(|why| error("guard_unwritable", why))?;
@@ -408,6 +438,7 @@ impl Guard for IamGuard {
         let mut seen = self.seen.lock().await;
         let look = self.look().await?;
         if let Some(found) = &look.in_force {
+            self.check_keeper(found)?;
             // IAM may still show what was there before our last write.
             let last = seen.in_force.as_ref();
             let late = last.is_some_and(|last| found.version < last.version);
@@ -433,7 +464,7 @@ impl Guard for IamGuard {
     }
 
     async fn holds(&self, content: &GuardContent) -> Result<bool, EndError> {
-        let wanted = documents::guard(self.kind, content).meaning();
+        let wanted = self.rendered(content).meaning();
         let in_force = self.look().await?.in_force;
         Ok(in_force.is_some_and(|in_force| in_force.meaning == wanted))
     }

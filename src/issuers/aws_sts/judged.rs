@@ -16,7 +16,7 @@ use super::documents::{
 use super::policy::Policy;
 use super::scope::{self, Form, Place};
 use crate::domain::{LeaseId, Time, lease};
-use crate::issuers::GuardContent;
+use crate::issuers::{Deployment, GuardContent};
 
 pub(super) const BROKER: &str = "arn:aws:iam::111111111111:role/countersign-broker";
 const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
@@ -199,7 +199,7 @@ fn case_087_no_session_grows_itself() {
     ]});
     let session = session(&everything);
     let guards = [GuardKind::Boundary, GuardKind::Inline]
-        .map(|kind| documents::guard(kind, &GuardContent::default()));
+        .map(|kind| documents::guard(kind, &GuardContent::default(), None));
     let facts = [
         ("aws:CurrentTime", "2026-11-22T12:00:00Z"),
         ("aws:userid", "AROAEXAMPLE:lse_01kankm00000000000000000aa"),
@@ -248,7 +248,7 @@ fn case_091_a_guard_denies_one_session_and_no_other() {
         issued_before: None,
     };
     for kind in [GuardKind::Boundary, GuardKind::Inline] {
-        let guard = documents::guard(kind, &content);
+        let guard = documents::guard(kind, &content, Some(&Deployment::of("us")));
         let denied = |session: &str| {
             denied_by(
                 &guard,
@@ -277,7 +277,7 @@ fn a_kill_switch_denies_what_was_issued_before_it_and_nothing_later() {
                 .unwrap(),
         ),
     };
-    let guard = documents::guard(GuardKind::Boundary, &content);
+    let guard = documents::guard(GuardKind::Boundary, &content, None);
     for (issued, denied) in [
         ("2026-11-22T11:00:00Z", true),
         ("2026-11-22T12:00:00Z", true),
@@ -305,7 +305,9 @@ fn case_092_a_full_guard_fits_into_its_policy() {
             cut: handles.collect(),
             issued_before: Some(Time::MAX),
         };
-        let text = documents::guard(kind, &content).to_text().unwrap();
+        let text = documents::guard(kind, &content, Some(&Deployment::of("us")))
+            .to_text()
+            .unwrap();
         assert!(text.len() <= limit, "{}", text.len());
         assert!(
             text.len() + 20 > limit,
