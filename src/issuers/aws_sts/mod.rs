@@ -11,6 +11,8 @@ mod guard;
 #[cfg(test)]
 mod judged;
 #[cfg(test)]
+mod judged_open;
+#[cfg(test)]
 mod judged_scopes;
 mod link;
 mod login;
