@@ -41,9 +41,20 @@ can_make_python_environments() {
   "$python" -c 'import ensurepip' 2>/dev/null
 }
 
-# Installs Debian's packages for every program that is missing, and only those.
+# Clients of databases and of AWS that tests run, as Debian packages them.
+client_packages=(
+  golang-go golang-github-lib-pq-dev golang-github-jackc-pgx-v4-dev golang-github-go-sql-driver-mysql-dev
+  default-jdk-headless libpostgresql-jdbc-java libmariadb-java python3-psycopg2 python3-pymysql python3-mysqldb
+  python3-boto3
+)
+
+# Installs Debian's packages for every program that is missing, and those of the named packages that are.
 need_packages() {
   packages=()
+  local package
+  for package in "$@"; do
+    [ "$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || packages+=("$package")
+  done
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v python3 >/dev/null || packages+=(python3)
   can_make_python_environments || packages+=(python3-venv)

@@ -84,6 +84,7 @@ fn with_profile(fake: &Fake, program: &str, arguments: &[&str]) -> Command {
     let config =
         format!("[profile reports]\nregion = eu-central-1\ncredential_process = {process}\n");
     std::fs::write(fake.path("config"), config).unwrap();
+    // Joined with an absolute path it is that path.
     let mut command = Command::new(aws_clients().join(program));
     let ours = countersign(fake, &[]);
     let variables: Vec<_> = ours
@@ -242,6 +243,39 @@ async fn the_aws_cli_with_a_profile_reuses_the_lease_and_shows_why_it_is_refused
         assert!(!ran.err.contains(SECRET_KEY) && !ran.err.contains(SESSION_TOKEN));
     }
     assert_eq!(fake.calls("POST /v1/requests").len(), 1);
+}
+
+/// Debian's is older than files with tokens.
+#[tokio::test]
+async fn finding_t23_botocore_of_debian_works_in_every_way() {
+    let program = "import boto3, os; sts = boto3.client('sts', endpoint_url=os.environ['AWS_ENDPOINT_URL']); \
+                   print(sts.get_caller_identity()['Account'])";
+    let debian = "/usr/bin/python3";
+    let fake = fake().await;
+    fake.tell(|script| script.starts_anew = Some("approved"));
+    let endpoint = exec(&fake, &[debian, "-c", program]);
+    let arguments = [
+        "exec",
+        "orders.report",
+        "-p",
+        "days=7",
+        "--env",
+        "--",
+        debian,
+        "-c",
+        program,
+    ];
+    let environment = with_clients(&fake, countersign(&fake, &arguments));
+    let profile = with_profile(&fake, debian, &["-c", program]);
+    for command in [endpoint, environment, profile] {
+        let ran = run(command).await;
+        assert_eq!(
+            (ran.code, ran.out.as_str()),
+            (Some(0), "123456789012\n"),
+            "{ran:?}"
+        );
+    }
+    assert_signed_with_the_lease(&fake, 3);
 }
 
 #[tokio::test]

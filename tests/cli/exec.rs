@@ -69,14 +69,16 @@ pub(super) async fn end(child: Child, mut out: BufReader<tokio::process::ChildSt
 #[tokio::test]
 async fn case_180_the_command_gets_the_credential_and_nothing_is_left_after() {
     let fake = Fake::start("approved").await;
-    let look = "env; echo ---; cat \"$PGPASSFILE\" \"$PGSERVICEFILE\"; \
-                stat -c '%a %n' \"$PGPASSFILE\" \"$PGSERVICEFILE\" \"$(dirname \"$PGPASSFILE\")\" \"$PGSSLROOTCERT\"";
+    let look = "env; echo ---; cat \"$PGPASSFILE\" \"$COUNTERSIGN_PASSWORD_FILE\" \"$COUNTERSIGN_CA_FILE\"; \
+                stat -c '%a %n' \"$PGPASSFILE\" \"$COUNTERSIGN_PASSWORD_FILE\" \"$(dirname \"$PGPASSFILE\")\" \"$PGSSLROOTCERT\"";
     let mut command = exec(&fake, &["--ttl", "10m"], &["sh", "-c", look]);
     command
         .env("COUNTERSIGN_TOKEN", TOKEN)
         .env("COUNTERSIGN_KEY_FILE", "/nowhere/key")
         .env("PGPASSWORD", "somebody-elses")
-        .env("PGHOSTADDR", "192.0.2.1");
+        .env("PGHOSTADDR", "192.0.2.1")
+        .env("PGSERVICE", "somebody-elses")
+        .env("PGTZ", "UTC");
     let ran = run(command).await;
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let (environment, files) = ran.out.split_once("---\n").unwrap();
@@ -86,7 +88,7 @@ async fn case_180_the_command_gets_the_credential_and_nothing_is_left_after() {
         "PGDATABASE=orders",
         "PGUSER=jit_01jd",
         "PGSSLMODE=verify-full",
-        &format!("PGSERVICE={LEASE}"),
+        "PGTZ=UTC",
         &format!("PGAPPNAME=countersign:{REQUEST}"),
         &format!("COUNTERSIGN_LEASE={LEASE}"),
         &format!("COUNTERSIGN_REQUEST={REQUEST}"),
@@ -104,17 +106,18 @@ async fn case_180_the_command_gets_the_credential_and_nothing_is_left_after() {
         "COUNTERSIGN_KEY",
         "PGPASSWORD",
         "PGHOSTADDR",
+        "PGSERVICE",
     ] {
         assert!(
             !environment.contains(absent),
             "{absent} reached the command: {environment}"
         );
     }
-    assert!(
-        files.contains("db.internal:5433:orders:jit_01jd:pa\\:ss\\\\word-very-secret\n"),
-        "{files}"
-    );
-    assert!(files.contains(&format!("[{LEASE}]\nhost=db.internal\nport=5433\ndbname=orders\nuser=jit_01jd\nsslmode=verify-full\n")));
+    let secret = "db.internal:5433:orders:jit_01jd:pa\\:ss\\\\word-very-secret\n";
+    let files_are = format!("{secret}{PASSWORD}-----BEGIN CERTIFICATE-----\n");
+    assert!(files.starts_with(&files_are), "{files}");
+    let jdbc = "COUNTERSIGN_JDBC_URL=jdbc:postgresql://db.internal:5433/orders?user=jit_01jd&sslmode=verify-full&sslrootcert=/";
+    assert!(environment.contains(jdbc), "{environment}");
     let modes: Vec<_> = files
         .lines()
         .rev()

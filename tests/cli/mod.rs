@@ -2,6 +2,7 @@
 
 mod aws_credentials;
 mod aws_sdks;
+mod clients;
 mod commands;
 mod exec;
 mod exec_aws;

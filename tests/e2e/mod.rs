@@ -6,17 +6,17 @@
 
 mod agents;
 mod aws;
-mod broker;
+pub mod broker;
 mod browser;
 mod canary;
-mod cli;
+pub mod cli;
 mod commands;
 mod crash;
 mod ends;
 mod exposure;
 mod hostile;
 mod person;
-mod place;
+pub mod place;
 mod relay;
 mod replicas;
 mod sign_in;
@@ -28,7 +28,7 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The public key of the example bundle for its agent `reporter`.
-const REPORTER: &str = "csk_kuKyrK4UOMfqmgR28CKjrZqIY6Rpl0WojZ95nAANunV3lTUJ6";
+pub const REPORTER: &str = "csk_kuKyrK4UOMfqmgR28CKjrZqIY6Rpl0WojZ95nAANunV3lTUJ6";
 /// The public key of the example bundle for its agent `migrator`.
 const MIGRATOR: &str = "csk_JHcD534BbYQP0WYYYswiKZS6Cv9pMfHfimc3RHzD6dc3EvGuc";
 

@@ -14,7 +14,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, Ro
 use tempfile::TempDir;
 use url::Url;
 
-use crate::support::postgres_servers;
+use super::until;
+use crate::support::{CERTIFICATE_FOR_LOCALHOST, postgres_servers};
 
 /// The broker's password at the target.
 pub const BROKER_PASSWORD: &str = "canary-the-brokers-own-password";
@@ -87,6 +88,33 @@ impl Place {
         try_sql(&mut session, quiet).await.unwrap();
         let password = format!("ALTER ROLE countersign_broker PASSWORD '{BROKER_PASSWORD}'");
         try_sql(&mut session, &password).await.unwrap();
+    }
+
+    /// Gives the server a certificate for `localhost`, and the target's entry in `countersign.toml` that name; the certificate.
+    pub async fn turn_on_tls(&self) -> String {
+        for sql in [
+            &format!("COPY (SELECT 1) TO PROGRAM '{CERTIFICATE_FOR_LOCALHOST}'"),
+            "ALTER SYSTEM SET ssl = on",
+            "SELECT pg_reload_conf()",
+        ] {
+            self.run_sql("postgres", sql).await;
+        }
+        until("the server has TLS", async || {
+            let mut fresh = self.superuser("postgres").await;
+            let on = column(&mut fresh, "SHOW ssl").await.unwrap() == ["on"];
+            on.then_some(())
+        })
+        .await;
+        let mut session = self.superuser("postgres").await;
+        let pem = column(&mut session, "SELECT pg_read_file('server.crt')");
+        let pem = pem.await.unwrap().remove(0);
+        fs::write(self.dir.join("ca.pem"), &pem).unwrap();
+        self.edit("countersign.toml", |text| {
+            let verified = "tls = { mode = \"verify_full_with\", root_file = \"ca.pem\" }";
+            text.replace("tls = { mode = \"disable\" }", verified)
+                .replace("host = \"127.0.0.1\"", "host = \"localhost\"")
+        });
+        pem
     }
 
     /// Where the broker is reached.

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::shop::{self, Shop, column, ending, run};
 use super::wire::Relay;
-use crate::support::postgres_servers;
+use crate::support::{CERTIFICATE_FOR_LOCALHOST, postgres_servers};
 
 #[tokio::test]
 async fn case_109_the_password_is_never_sent_to_the_target() {
@@ -186,13 +186,9 @@ async fn case_121_clear_text_is_for_this_machine_only() {
 async fn case_121_a_certificate_is_verified_with_its_name() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
-        let make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
-                    -keyout server.key -out server.crt -subj /CN=localhost \
-                    -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE 2>/dev/null \
-                    && chmod 600 server.key";
         run(
             &mut shop.admin,
-            &format!("COPY (SELECT 1) TO PROGRAM '{make}'"),
+            &format!("COPY (SELECT 1) TO PROGRAM '{CERTIFICATE_FOR_LOCALHOST}'"),
         )
         .await;
         run(&mut shop.admin, "ALTER SYSTEM SET ssl = on").await;

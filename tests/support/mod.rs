@@ -59,30 +59,55 @@ pub fn mariadb_server() -> Url {
 }
 
 /// Where `python`, with boto3, and `aws` are, from `COUNTERSIGN_TEST_AWS_CLIENTS`.
+/// Without it the tests fail and say how to get it.
 pub fn aws_clients() -> std::path::PathBuf {
-    programs("COUNTERSIGN_TEST_AWS_CLIENTS", &["python", "aws"])
+    #[expect(clippy::disallowed_methods, reason = "tests learn of their programs this way")]
+    let place = std::env::var("COUNTERSIGN_TEST_AWS_CLIENTS").expect(
+        "COUNTERSIGN_TEST_AWS_CLIENTS is not set: run scripts/test, which installs the programs tests need",
+    );
+    let place = std::path::PathBuf::from(place);
+    for program in ["python", "aws"] {
+        assert!(
+            place.join(program).exists(),
+            "COUNTERSIGN_TEST_AWS_CLIENTS has no {program}"
+        );
+    }
+    place
 }
 
-/// Where `python` with the boto3 of Debian 12 is, from `COUNTERSIGN_TEST_AWS_CLIENTS_DEBIAN12`.
-pub fn aws_clients_debian12() -> std::path::PathBuf {
-    programs("COUNTERSIGN_TEST_AWS_CLIENTS_DEBIAN12", &["python"])
+/// Clients of databases that `scripts/test` installed.
+pub struct DatabaseClients {
+    /// Python, with the newest drivers.
+    pub python: std::path::PathBuf,
+    /// Where Go has compiled the drivers of Debian's packages.
+    pub go_cache: String,
+    /// Where Node and Debian's programs are.
+    pub path: String,
 }
 
-/// The directory in that variable, which has these programs.
-fn programs(variable: &str, programs: &[&str]) -> std::path::PathBuf {
+/// From `COUNTERSIGN_TEST_DATABASE_CLIENTS` and `COUNTERSIGN_TEST_GO_CACHE`. Without them the tests fail and say how to get them.
+pub fn database_clients() -> DatabaseClients {
     #[expect(
         clippy::disallowed_methods,
         reason = "tests learn of their programs this way"
     )]
-    let place = std::env::var(variable).unwrap_or_else(|_| {
-        panic!("{variable} is not set: run scripts/test, which installs the programs tests need")
-    });
-    let place = std::path::PathBuf::from(place);
-    for program in programs {
-        assert!(place.join(program).exists(), "{variable} has no {program}");
+    let variable = |name: &str| {
+        std::env::var(name).unwrap_or_else(|_| {
+            panic!("{name} is not set: run scripts/test, which installs the programs tests need")
+        })
+    };
+    DatabaseClients {
+        python: std::path::Path::new(&variable("COUNTERSIGN_TEST_DATABASE_CLIENTS")).join("python"),
+        go_cache: variable("COUNTERSIGN_TEST_GO_CACHE"),
+        path: variable("PATH"),
     }
-    place
 }
+
+/// What makes `server.key` and `server.crt`, for `localhost`, where it is run by a shell.
+pub const CERTIFICATE_FOR_LOCALHOST: &str = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
+     -keyout server.key -out server.crt -subj /CN=localhost \
+     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE 2>/dev/null \
+     && chmod 600 server.key";
 
 /// A clock that stands still until it is told.
 #[derive(Debug)]

@@ -259,10 +259,10 @@ impl Client {
         to: &str,
         reason: Option<&str>,
     ) -> Result<TargetView, Error> {
-        let mut body = json!({ "from": from, "to": to });
-        if let Some(reason) = reason {
-            body["reason"] = json!(reason);
-        }
+        let body = match reason {
+            Some(reason) => json!({ "from": from, "to": to, "reason": reason }),
+            None => json!({ "from": from, "to": to }),
+        };
         let path = ["v1", "targets", name, "move"];
         self.call(Call::post("move the target", &path, body)).await
     }

@@ -69,11 +69,11 @@ fn is_executable(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// Starts the command in our process group, with `variables`, and without `misleading` ones and what is ours.
+/// Starts the command in our process group, with `variables`, and without those that mislead and what is ours.
 pub(super) fn start(
     command: &[OsString],
     variables: &[(&'static str, OsString)],
-    misleading: &[&str],
+    misleads: fn(&str) -> bool,
 ) -> Result<tokio::process::Child, Failure> {
     let mut parts = command.iter();
     let mut process = Command::new(
@@ -83,9 +83,10 @@ pub(super) fn start(
     );
     process.args(parts);
     for (name, _) in std::env::vars_os() {
-        if name.to_str().is_some_and(|name| {
-            OURS.iter().any(|ours| name.starts_with(ours)) || misleading.contains(&name)
-        }) {
+        if name
+            .to_str()
+            .is_some_and(|name| OURS.iter().any(|ours| name.starts_with(ours)) || misleads(name))
+        {
             process.env_remove(name);
         }
     }

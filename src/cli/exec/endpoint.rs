@@ -171,6 +171,15 @@ impl Endpoint {
                 "ask under the address in AWS_CONTAINER_CREDENTIALS_FULL_URI",
             ));
         }
+        if !headers.contains_key(AUTHORIZATION) {
+            return Err(Refusal(
+                StatusCode::UNAUTHORIZED,
+                "NoToken",
+                "no token was sent; an SDK that reads neither AWS_CONTAINER_AUTHORIZATION_TOKEN nor the file in \
+                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE needs `countersign aws-credentials` in a profile, or \
+                 `countersign exec --env`",
+            ));
+        }
         let shown = only(headers, &AUTHORIZATION).unwrap_or_default();
         if verify_slices_are_equal(shown, self.token.expose_secret().as_bytes()).is_err() {
             return Err(Refusal(

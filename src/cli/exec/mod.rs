@@ -225,7 +225,7 @@ impl Exec {
             return Ok(Err(signal));
         }
         let delivery = Delivery::lay_out(collected, &request.id, self.env).await?;
-        let child = command::start(&self.command, delivery.variables(), delivery.misleading())?;
+        let child = command::start(&self.command, delivery.variables(), delivery.misleads())?;
         Ok(Ok((delivery, child)))
     }
 }

@@ -1,5 +1,6 @@
 //! An agent collects; the target answers. Everything is checked again before the intent is written.
 
+use super::super::action::Action;
 use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
@@ -127,18 +128,19 @@ fn has_room(world: &World, target: &TargetName, rules: &Rules<'_>) -> Result<(),
     Err(Refusal::new(RefusalCode::GuardFull, detail, next))
 }
 
-/// Whether the grant still holds: freezes, the definition, the scope, policy and, where asked for, the reviewers.
-fn still_granted(
+/// The approval is void.
+fn stale(code: RefusalCode, detail: &str) -> (Outcome, Box<Refusal>) {
+    let next = "The approval is void; ask again.";
+    (Outcome::Stale, Refusal::new(code, detail, next))
+}
+
+/// Whether what was approved can still be minted as it is: freezes, the server, the definition, the scope.
+fn still_the_same<'a>(
     world: &World,
     request: &Request,
-    rules: &Rules<'_>,
-    now: Time,
-) -> Result<(), (Outcome, Box<Refusal>)> {
+    rules: &Rules<'a>,
+) -> Result<&'a Action, (Outcome, Box<Refusal>)> {
     let sealed = request.sealed();
-    let stale = |code, detail: &str| {
-        let next = "The approval is void; ask again.";
-        (Outcome::Stale, Refusal::new(code, detail, next))
-    };
     if world
         .freezes
         .iter()
@@ -148,33 +150,40 @@ fn still_granted(
         let refusal = Refusal::new(RefusalCode::Frozen, "a freeze covers this request", next);
         return Err((Outcome::Frozen, refusal));
     }
-    let mismatch = || {
-        stale(
-            RefusalCode::BindingMismatch,
-            "what would be minted now is not what was approved: the action changed",
-        )
-    };
     if world.servers.get(&sealed.target) != Some(&sealed.server) {
         return Err(stale(
             RefusalCode::TargetChanged,
             "the target stands for another server now than the one that was approved",
         ));
     }
-    let (action, now_sealed) = sealed_now(request, rules).ok_or_else(mismatch)?;
-    if now_sealed.digest() != request.submission.digest {
-        return Err(mismatch());
-    }
-    if rules
-        .targets
-        .check_scope(&sealed.target, &sealed.scope)
-        .is_err()
-        || rules.targets.longest_ttl(&sealed.target) < Some(sealed.ttl_seconds)
-    {
+    let action = match sealed_now(request, rules) {
+        Some((action, now)) if now.digest() == request.submission.digest => action,
+        _ => {
+            return Err(stale(
+                RefusalCode::BindingMismatch,
+                "what would be minted now is not what was approved: the action changed",
+            ));
+        }
+    };
+    let scope = rules.targets.check_scope(&sealed.target, &sealed.scope);
+    if scope.is_err() || rules.targets.longest_ttl(&sealed.target) < Some(sealed.ttl_seconds) {
         return Err(stale(
             RefusalCode::BindingMismatch,
             "the target no longer accepts what was approved",
         ));
     }
+    Ok(action)
+}
+
+/// Whether the grant still holds: what was approved, policy and, where asked for, the reviewers.
+fn still_granted(
+    world: &World,
+    request: &Request,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Result<(), (Outcome, Box<Refusal>)> {
+    let action = still_the_same(world, request, rules)?;
+    let sealed = request.sealed();
     let Some(agent) = world.agent(&sealed.agent) else {
         return Err(stale(RefusalCode::AgentDisabled, "the agent is disabled"));
     };

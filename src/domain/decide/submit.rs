@@ -4,6 +4,7 @@ use super::super::action::Action;
 use super::super::agent::Agent;
 use super::super::command::{Refusal, RefusalCode, Submit};
 use super::super::event::Event;
+use super::super::ids::ServerId;
 use super::super::request::{Ground, Outcome, Sealed, Submission, Verdict, VerdictAnswer};
 use super::super::rules::{Ask, Policy, Question, Rules, Ruling};
 use super::super::time::{Seconds, Time};
@@ -64,16 +65,7 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
                 "Choose other parameters, or ask the platform team to mend the action.",
             )
         })?;
-    let server = world.servers.get(&action.target).ok_or_else(|| {
-        Refusal::new(
-            RefusalCode::TargetUnidentified,
-            format!(
-                "target {} has not answered since it was configured, so nobody knows which server it is",
-                action.target
-            ),
-            "Ask again in a moment; if it stays so, ask the platform team to run `countersign doctor`.",
-        )
-    })?;
+    let server = server_of(world, action)?;
     let (ttl, ruling) = lifetime_and_ruling(agent, action, submit, rules, now)?;
     let sealed = Sealed {
         agent: agent.name.clone(),
@@ -86,6 +78,18 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
         ttl_seconds: ttl,
     };
     Ok(entries(agent, action, submit, sealed, ruling, now))
+}
+
+/// The server the action's target stands for.
+fn server_of<'a>(world: &'a World, action: &Action) -> Result<&'a ServerId, Box<Refusal>> {
+    world.servers.get(&action.target).ok_or_else(|| {
+        let detail = format!(
+            "target {} has not answered since it was configured, so nobody knows which server it is",
+            action.target
+        );
+        let next = "Ask again in a moment; if it stays so, ask the platform team to run `countersign doctor`.";
+        Refusal::new(RefusalCode::TargetUnidentified, detail, next)
+    })
 }
 
 /// Whether this is a repetition of an earlier call with the same idempotency key.

@@ -13,7 +13,7 @@ use super::{DAY, EXPORTER};
 use crate::e2e::broker::{Broker, id};
 use crate::e2e::cli::{countersign, run};
 use crate::support::aws::aws;
-use crate::support::{aws_clients, aws_clients_debian12};
+use crate::support::aws_clients;
 
 /// Puts objects until it is told why it gets no credentials any more. AWS, which denies without saying why, may be first.
 const WRITER: &str = "
@@ -114,20 +114,20 @@ async fn revoked_mid_way(
 
 #[tokio::test]
 async fn l04_boto3_inside_exec_is_cut_off_when_its_lease_is_revoked() {
-    boto3_inside_exec(&aws_clients()).await;
+    boto3_inside_exec(&aws_clients().join("python")).await;
 }
 
-/// botocore 1.29.27, which knows no token file.
+/// The distribution's own: botocore 1.29.27 on Debian 12, which knows no token file.
 #[tokio::test]
 async fn finding_t23_botocore_of_debian_12_inside_exec_works_and_is_cut_off() {
-    boto3_inside_exec(&aws_clients_debian12()).await;
+    boto3_inside_exec(Path::new("/usr/bin/python3")).await;
 }
 
-async fn boto3_inside_exec(programs: &Path) {
+async fn boto3_inside_exec(python: &Path) {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let (python, script) = (programs.join("python"), writer(&place));
-    let command = [text(&python), text(&script), &place.bucket, DAY];
+    let script = writer(&place);
+    let command = [text(python), text(&script), &place.bucket, DAY];
     let child = exec(&broker, &command).spawn().unwrap();
     let (code, said) = revoked_mid_way(&place, &broker, child).await;
     assert_eq!(code, Some(9), "{said}");

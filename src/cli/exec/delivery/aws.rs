@@ -83,7 +83,7 @@ pub(super) async fn lay_out(
         directory,
         endpoint,
         variables,
-        misleading: MISLEADING,
+        misleads: |name| MISLEADING.contains(&name),
         expires: Some(expires),
     })
 }

@@ -1,11 +1,12 @@
 //! For MariaDB: an option file its clients find by themselves.
 
-use std::ffi::OsString;
+use std::path::Path;
 
 use countersign_client::{LeaseView, MariadbView};
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use super::database::{Files, Jdbc, Variables};
 use super::{Delivery, Directory};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::text::instant;
@@ -29,12 +30,15 @@ pub(super) fn lay_out(
 ) -> Result<Delivery, Failure> {
     check(credential)?;
     let directory = Directory::make()?;
-    if let Some(pem) = &credential.ca_pem {
-        directory.put("ca.pem", pem)?;
-    }
-    directory.put(OPTION_FILE, &option_file(credential, &directory))?;
+    let files = Files::write(
+        &directory,
+        &credential.password,
+        credential.verify_tls,
+        credential.ca_pem.as_deref(),
+    )?;
+    directory.put(OPTION_FILE, &option_file(credential, files.ca.as_deref()))?;
     let home = directory.path("");
-    let mut variables: Vec<(&'static str, OsString)> = vec![
+    let mut variables: Variables = vec![
         ("MYSQL_HOME", home.clone().into()),
         ("MARIADB_HOME", home.into()),
         (
@@ -46,6 +50,16 @@ pub(super) fn lay_out(
         ("MYSQL_USER", credential.user.clone().into()),
         ("MYSQL_DATABASE", credential.database.clone().into()),
     ];
+    let verified: &[_] = &[("useSsl", "true"), ("sslMode", "verify-full")];
+    variables.extend(files.variables(&Jdbc {
+        driver: "mariadb",
+        host: &credential.host,
+        port: credential.port,
+        database: &credential.database,
+        user: &credential.user,
+        settings: if credential.verify_tls { verified } else { &[] },
+        ca: "serverSslCert",
+    }));
     if in_environment {
         variables.push(("MYSQL_PWD", credential.password.expose_secret().into()));
     }
@@ -53,41 +67,46 @@ pub(super) fn lay_out(
         directory,
         endpoint: None,
         variables,
-        misleading: MISLEADING,
+        misleads: |name| MISLEADING.contains(&name),
         expires: lease.expires_at.as_deref().and_then(instant),
     })
 }
 
-/// `loose-` lets a client pass over what only others know. The database is for the interactive client: the others take
-/// it as an argument, and stop at an option they do not have.
-fn option_file(credential: &MariadbView, directory: &Directory) -> Zeroizing<String> {
+/// For the clients of MariaDB, of MySQL (`loose-` lets one pass over what only others know), and of Python. Nothing is
+/// quoted, since not all of them take quotes off. The database is in the groups of those that know the option: others stop
+/// at it, and take it as an argument.
+fn option_file(credential: &MariadbView, ca: Option<&Path>) -> Zeroizing<String> {
+    let database = &credential.database;
     let mut text = Zeroizing::new(format!(
-        "[client]\nprotocol=tcp\nhost=\"{}\"\nport={}\nuser=\"{}\"\npassword=\"{}\"\n",
+        "[client]\nprotocol=tcp\nhost={}\nport={}\nuser={}\npassword={}\n",
         credential.host,
         credential.port,
         credential.user,
         credential.password.expose_secret(),
     ));
+    if let Some(path) = ca {
+        text.push_str(&format!("ssl-ca={}\n", path.display()));
+    }
+    let (mut mariadb, mut python) = ("", "");
     if credential.verify_tls {
-        text.push_str("loose-ssl-verify-server-cert\nloose-ssl-mode=VERIFY_IDENTITY\n");
-        if credential.ca_pem.is_some() {
-            let path = directory.path("ca.pem");
-            text.push_str(&format!("ssl-ca=\"{}\"\n", path.display()));
-        }
+        text.push_str("loose-ssl-mode=VERIFY_IDENTITY\n");
+        // Without a value MariaDB's library takes it for `off`.
+        mariadb = "\n[client-mariadb]\nssl-verify-server-cert=1\n";
+        python = "ssl_verify_cert=True\nssl_verify_identity=True\n";
     }
     text.push_str(&format!(
-        "\n[mysql]\ndatabase=\"{}\"\n",
-        credential.database
+        "{mariadb}\n[mysql]\ndatabase={database}\n\n[connector_python]\ndatabase={database}\n{python}"
     ));
     text
 }
 
-/// A value that could end its quotes or its line is refused.
+/// A value that could end its line, or that not all clients read alike without quotes, is refused.
 fn check(credential: &MariadbView) -> Result<(), Failure> {
     let plain = |text: &str| {
         !text.is_empty()
             && text.len() <= 255
-            && !text.contains(|c: char| c.is_control() || "\"'\\#".contains(c))
+            && !text
+                .contains(|c: char| c.is_control() || c.is_whitespace() || "\"'\\#;".contains(c))
     };
     let wrong = if !plain(&credential.host) {
         "host"
@@ -126,10 +145,10 @@ mod tests {
 
     #[test]
     fn the_server_is_verified() {
-        let directory = Directory::make().unwrap();
-        let text = option_file(&credential("db.internal", "p"), &directory);
-        assert!(text.contains("\nloose-ssl-verify-server-cert\n"));
-        assert!(text.contains("\nssl-ca=\"/"));
+        let ca = Path::new("/run/a/ca.pem");
+        let text = option_file(&credential("db.internal", "p"), Some(ca));
+        assert!(text.contains("\n[client-mariadb]\nssl-verify-server-cert=1\n"));
+        assert!(text.contains("\nssl-ca=/run/a/ca.pem\n"));
     }
 
     #[test]

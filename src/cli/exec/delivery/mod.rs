@@ -2,6 +2,7 @@
 //! All of it is gone when the command has ended.
 
 mod aws;
+mod database;
 mod directory;
 mod mariadb;
 mod postgres;
@@ -21,7 +22,7 @@ pub(super) struct Delivery {
     directory: Directory,
     endpoint: Option<Endpoint>,
     variables: Vec<(&'static str, OsString)>,
-    misleading: &'static [&'static str],
+    misleads: fn(&str) -> bool,
     expires: Option<i64>,
 }
 
@@ -66,9 +67,9 @@ impl Delivery {
         &self.variables
     }
 
-    /// Settings of somebody else's that would override, or bypass, what is handed over.
-    pub(super) fn misleading(&self) -> &'static [&'static str] {
-        self.misleading
+    /// Which settings of somebody else's would override, or bypass, what is handed over.
+    pub(super) fn misleads(&self) -> fn(&str) -> bool {
+        self.misleads
     }
 
     /// The endpoint that hands the credential out, if one does.

@@ -1,11 +1,10 @@
-//! For PostgreSQL: a libpq service file and password file.
-
-use std::ffi::OsString;
+//! For PostgreSQL: libpq's variables and password file, which nearly every client understands, unlike its service file.
 
 use countersign_client::{LeaseView, PostgresView};
 use secrecy::ExposeSecret;
 use zeroize::Zeroizing;
 
+use super::database::{Files, Jdbc, Variables};
 use super::{Delivery, Directory};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::text::instant;
@@ -19,19 +18,22 @@ const SSL_MODES: [&str; 6] = [
     "verify-full",
 ];
 
-/// libpq settings that would override, or bypass, what we hand over.
-const MISLEADING: &[&str] = &[
-    "PGHOSTADDR",
-    "PGPASSWORD",
-    "PGREQUIRESSL",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGSSLROOTCERT",
-    "PGSSLNEGOTIATION",
-    "PGREQUIREAUTH",
-    "PGTARGETSESSIONATTRS",
-    "PGOPTIONS",
+/// Settings of libpq that say nothing about where and as whom to connect.
+const HARMLESS: [&str; 5] = [
+    "PGCLIENTENCODING",
+    "PGDATESTYLE",
+    "PGDATA",
+    "PGGEQO",
+    "PGTZ",
 ];
+
+/// Whether a variable of the user's could override, or bypass, what we hand over: libpq gets more of them every year, and
+/// some drivers stop at one that they do not know.
+fn misleads(name: &str) -> bool {
+    name.strip_prefix("PG")
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_uppercase()))
+        && !HARMLESS.contains(&name)
+}
 
 /// Writes the files. The password goes into the environment only when `in_environment`.
 pub(super) fn lay_out(
@@ -40,29 +42,37 @@ pub(super) fn lay_out(
     request: &str,
     in_environment: bool,
 ) -> Result<Delivery, Failure> {
-    check(credential, &lease.id, request)?;
+    check(credential, request)?;
     let directory = Directory::make()?;
-    let application = format!("countersign:{request}");
-    if let Some(pem) = &credential.ca_pem {
-        directory.put("ca.pem", pem)?;
-    }
-    let service = service_file(credential, &directory, &lease.id, &application);
-    directory.put("pg_service.conf", &service)?;
+    let files = Files::write(
+        &directory,
+        &credential.password,
+        credential.sslmode.starts_with("verify"),
+        credential.ca_pem.as_deref(),
+    )?;
     directory.put("pgpass", &password_file(credential))?;
-    let mut variables: Vec<(&'static str, OsString)> = vec![
-        ("PGSERVICEFILE", directory.path("pg_service.conf").into()),
-        ("PGSERVICE", lease.id.clone().into()),
-        ("PGPASSFILE", directory.path("pgpass").into()),
+    let mut variables: Variables = vec![
         ("PGHOST", credential.host.clone().into()),
         ("PGPORT", credential.port.to_string().into()),
         ("PGDATABASE", credential.database.clone().into()),
         ("PGUSER", credential.user.clone().into()),
+        ("PGPASSFILE", directory.path("pgpass").into()),
         ("PGSSLMODE", credential.sslmode.clone().into()),
-        ("PGAPPNAME", application.into()),
+        ("PGCONNECT_TIMEOUT", "10".into()),
+        ("PGAPPNAME", format!("countersign:{request}").into()),
     ];
-    if credential.ca_pem.is_some() {
-        variables.push(("PGSSLROOTCERT", directory.path("ca.pem").into()));
+    if let Some(ca) = &files.ca {
+        variables.push(("PGSSLROOTCERT", ca.into()));
     }
+    variables.extend(files.variables(&Jdbc {
+        driver: "postgresql",
+        host: &credential.host,
+        port: credential.port,
+        database: &credential.database,
+        user: &credential.user,
+        settings: &[("sslmode", &credential.sslmode)],
+        ca: "sslrootcert",
+    }));
     if in_environment {
         variables.push(("PGPASSWORD", credential.password.expose_secret().into()));
     }
@@ -70,32 +80,13 @@ pub(super) fn lay_out(
         directory,
         endpoint: None,
         variables,
-        misleading: MISLEADING,
+        misleads,
         expires: lease.expires_at.as_deref().and_then(instant),
     })
 }
 
-fn service_file(
-    credential: &PostgresView,
-    directory: &Directory,
-    service: &str,
-    application: &str,
-) -> String {
-    let mut text = format!(
-        "[{service}]\nhost={}\nport={}\ndbname={}\nuser={}\nsslmode={}\nconnect_timeout=10\napplication_name={application}\n",
-        credential.host, credential.port, credential.database, credential.user, credential.sslmode,
-    );
-    if credential.ca_pem.is_some() {
-        text.push_str(&format!(
-            "sslrootcert={}\n",
-            directory.path("ca.pem").display()
-        ));
-    }
-    text
-}
-
-/// The service file has no way to quote, so a value that could end its line or read as something else is refused.
-fn check(credential: &PostgresView, lease: &str, request: &str) -> Result<(), Failure> {
+/// A value that could end its line in the password file, or that no variable can hold, is refused.
+fn check(credential: &PostgresView, request: &str) -> Result<(), Failure> {
     let plain = |text: &str| {
         !text.is_empty()
             && text.len() <= 255
@@ -120,7 +111,7 @@ fn check(credential: &PostgresView, lease: &str, request: &str) -> Result<(), Fa
         "password"
     } else if !SSL_MODES.contains(&credential.sslmode.as_str()) {
         "sslmode"
-    } else if lease.is_empty() || !id(lease) || !id(request) {
+    } else if !id(request) {
         "id"
     } else {
         return Ok(());
@@ -128,7 +119,7 @@ fn check(credential: &PostgresView, lease: &str, request: &str) -> Result<(), Fa
     Err(Failure::new(
         Exit::NotStarted,
         "delivery",
-        format!("the credential's {wrong} cannot be written to a libpq service file"),
+        format!("the credential's {wrong} cannot be handed to libpq"),
         "check the target's settings in countersign.toml",
     ))
 }
@@ -179,18 +170,17 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_add_a_line_to_the_service_file() {
-        assert!(check(&credential("db.internal", "jit_a", "p"), "lse_a", "req_a").is_ok());
-        for (host, user, password, lease) in [
-            ("db\nsslmode=disable", "u", "p", "lse_a"),
-            ("db", "u\rx", "p", "lse_a"),
-            (" db", "u", "p", "lse_a"),
-            ("", "u", "p", "lse_a"),
-            ("db", "u", "p\n*:*:*:*:q", "lse_a"),
-            ("db", "u", "p", "x]\n[y"),
-            ("db", "u", "p", ""),
+    fn a_value_cannot_add_a_line_to_the_password_file() {
+        assert!(check(&credential("db.internal", "jit_a", "p"), "req_a").is_ok());
+        for (host, user, password, request) in [
+            ("db\nsslmode=disable", "u", "p", "req_a"),
+            ("db", "u\rx", "p", "req_a"),
+            (" db", "u", "p", "req_a"),
+            ("", "u", "p", "req_a"),
+            ("db", "u", "p\n*:*:*:*:q", "req_a"),
+            ("db", "u", "p", "req_a b"),
         ] {
-            let failure = check(&credential(host, user, password), lease, "req_a").unwrap_err();
+            let failure = check(&credential(host, user, password), request).unwrap_err();
             assert_eq!(failure.code, "delivery");
             assert!(!failure.what.contains('\n'));
         }
@@ -198,6 +188,23 @@ mod tests {
             sslmode: "maybe".into(),
             ..credential("db", "u", "p")
         };
-        assert!(check(&mode, "lse_a", "req_a").is_err());
+        assert!(check(&mode, "req_a").is_err());
+    }
+
+    #[test]
+    fn the_users_own_ways_to_a_server_are_kept_out() {
+        for name in [
+            "PGPASSWORD",
+            "PGHOSTADDR",
+            "PGSERVICE",
+            "PGSYSCONFDIR",
+            "PGSSLCERT",
+            "PGNEXTYEARS",
+        ] {
+            assert!(misleads(name), "{name}");
+        }
+        for name in ["PGTZ", "PG", "PG_COLOR", "PGBOUNCER_URL", "PATH"] {
+            assert!(!misleads(name), "{name}");
+        }
     }
 }
