@@ -61,232 +61,181 @@ fn context(facts: &[(&str, &str)]) -> Context {
     })
 }
 
+/// Action, conditions, and why they are refused together.
+const UNSOUND: [(&str, &str, &str); 21] = [
+    (
+        "dynamodb:GetItem",
+        "StringEquals dynamodb:LeadingKeys acme",
+        "several values",
+    ),
+    (
+        "dynamodb:GetItem",
+        "StringEquals dynamodb:Attributes a",
+        "several values",
+    ),
+    (
+        "dynamodb:GetItem",
+        "StringEquals aws:TagKeys a",
+        "several values",
+    ),
+    (
+        "dynamodb:GetItem",
+        "StringEquals aws:CalledVia a",
+        "several values",
+    ),
+    (
+        "dynamodb:GetItem",
+        "StringEquals aws:PrincipalOrgPaths a",
+        "several values",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals s3:RequestObjectTagKeys a",
+        "several values",
+    ),
+    (
+        "s3:PutObject",
+        "StringEqualsIfExists s3:x-amz-acl private",
+        "not offered",
+    ),
+    (
+        "s3:PutObject",
+        "StringNotEquals s3:x-amz-acl public-read",
+        "not offered",
+    ),
+    (
+        "s3:PutObject",
+        "StringLike s3:x-amz-acl private",
+        "not offered",
+    ),
+    ("s3:PutObject", "Null s3:x-amz-acl true", "not offered"),
+    (
+        "s3:PutObject",
+        "ForAllValues:StringEquals s3:x-amz-acl a",
+        "not offered",
+    ),
+    (
+        "s3:PutObject",
+        "ForAnyValue:StringEquals s3:x-amz-acl a",
+        "not offered",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals s3:prefix secret",
+        "s3:ListBucket",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals dynamodb:Select a",
+        "unknown to some",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals aws:CurrentTime a",
+        "is a time",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals aws:SourceIp 192.0.2.1",
+        "do not go together",
+    ),
+    (
+        "s3:PutObject",
+        "IpAddress s3:x-amz-acl 192.0.2.1",
+        "do not go together",
+    ),
+    (
+        "s3:PutObject",
+        "IpAddress aws:SourceIp 192.0.2.0/33",
+        "a network",
+    ),
+    (
+        "s3:PutObject",
+        "Bool aws:SecureTransport yes",
+        "true or false",
+    ),
+    (
+        "s3:PutObject",
+        "Bool aws:SecureTransport true false",
+        "must list 1 to 1",
+    ),
+    (
+        "s3:ListBucket",
+        "NumericLessThanEquals s3:max-keys ten",
+        "whole number",
+    ),
+];
+
+/// The same, where nothing is wrong.
+const SOUND: [(&str, &str); 4] = [
+    ("s3:ListBucket", "StringEquals s3:prefix secret/"),
+    ("s3:ListBucket", "NumericLessThanEquals s3:max-keys 10"),
+    (
+        "s3:PutObject",
+        "IpAddress aws:SourceIp 192.0.2.0/24 2001:db8::/32",
+    ),
+    (
+        "s3:PutObject",
+        "StringEquals s3:ExistingObjectTag/class public",
+    ),
+];
+
+/// A scope of one action under these conditions: operator, key, values.
+fn under(action: &str, conditions: &[&str]) -> Value {
+    let resource = match action {
+        "s3:ListBucket" => json!({"bucket": "orders"}),
+        "s3:PutObject" => json!({"bucket": "orders", "prefix": "secret"}),
+        _ => json!({"service": "dynamodb", "path": ["table", "t"]}),
+    };
+    let conditions = conditions.iter().map(|condition| {
+        let words: Vec<&str> = condition.split(' ').collect();
+        json!({"operator": words[0], "key": words[1], "values": words[2..]})
+    });
+    let conditions: Vec<Value> = conditions.collect();
+    json!({"statements": [{"actions": [action], "resources": [resource], "conditions": conditions}]})
+}
+
 #[test]
-fn finding_t17_what_would_not_hold_as_it_reads_is_refused() {
-    let prefix = json!({"bucket": "orders", "prefix": "secret"});
+fn finding_t17_conditions_that_would_not_hold_as_they_read_are_refused() {
+    for (action, condition, why) in UNSOUND {
+        let error = refused(&under(action, &[condition]));
+        assert!(error.contains(why), "{condition}: {error}");
+    }
+    for (action, condition) in SOUND {
+        read(&under(action, &[condition]));
+    }
+    let twice = [
+        "StringEquals s3:x-amz-acl private",
+        "StringEquals S3:X-Amz-Acl public-read",
+    ];
+    let error = refused(&under("s3:PutObject", &twice));
+    assert!(error.contains("two conditions"), "{error}");
+}
+
+#[test]
+fn finding_t17_denials_that_would_not_hold_as_they_read_are_refused() {
+    let below = json!({"bucket": "orders", "prefix": "secret"});
     let bucket = json!({"bucket": "orders"});
-    let allow =
-        json!({"actions": ["s3:GetObject"], "resources": [{"bucket": "orders", "prefix": "a"}]});
-    let with = |denied: Value| json!({"statements": [allow, denied]});
-    let deny = |actions: Value, resource: &Value| {
-        with(json!({"effect": "deny", "actions": actions, "resources": [resource]}))
+    let deny = |action: &str, resource: &Value, conditions: Value| {
+        let allow = json!({"actions": ["s3:GetObject"], "resources": [{"bucket": "orders", "prefix": "a"}]});
+        json!({"statements": [allow, {
+            "effect": "deny", "actions": [action], "resources": [resource], "conditions": conditions
+        }]})
     };
-    let when = |action: &str, conditions: Value| {
-        let resource = match action {
-            "s3:ListBucket" => &bucket,
-            "s3:PutObject" => &prefix,
-            _ => &json!({"service": "dynamodb", "path": ["table", "t"]}),
-        };
-        json!({"statements": [{"actions": [action], "resources": [resource], "conditions": conditions}]})
-    };
-    let one = |operator: &str, key: &str, values: Value| json!([{"operator": operator, "key": key, "values": values}]);
-    for (scope, why) in [
-        (deny(json!(["s3:ListBucket"]), &prefix), "denied listing"),
-        (
-            deny(json!(["s3:LISTBUCKETVERSIONS"]), &prefix),
-            "denied listing",
-        ),
-        (deny(json!(["s3:PutObject"]), &bucket), "about objects"),
-        (deny(json!(["s3:DeleteBucket"]), &prefix), "about a bucket"),
-        (
-            deny(json!(["dynamodb:GetItem"]), &bucket),
-            "knows no buckets",
-        ),
-        (
-            with(
-                json!({"effect": "deny", "actions": ["s3:PutObject"], "resources": [prefix],
-                "conditions": one("StringEquals", "s3:x-amz-acl", json!(["public-read"]))}),
-            ),
-            "no conditions",
-        ),
-        (
-            when(
-                "dynamodb:GetItem",
-                one("StringEquals", "dynamodb:LeadingKeys", json!(["acme"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "dynamodb:GetItem",
-                one("StringEquals", "dynamodb:Attributes", json!(["a"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "dynamodb:GetItem",
-                one("StringEquals", "aws:TagKeys", json!(["a"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "dynamodb:GetItem",
-                one("StringEquals", "aws:CalledVia", json!(["a"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "dynamodb:GetItem",
-                one("StringEquals", "aws:PrincipalOrgPaths", json!(["a"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEquals", "s3:RequestObjectTagKeys", json!(["a"])),
-            ),
-            "several values",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEqualsIfExists", "s3:x-amz-acl", json!(["private"])),
-            ),
-            "not offered",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringNotEquals", "s3:x-amz-acl", json!(["public-read"])),
-            ),
-            "not offered",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringLike", "s3:x-amz-acl", json!(["private"])),
-            ),
-            "not offered",
-        ),
-        (
-            when("s3:PutObject", one("Null", "s3:x-amz-acl", json!(["true"]))),
-            "not offered",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("ForAllValues:StringEquals", "s3:x-amz-acl", json!(["a"])),
-            ),
-            "not offered",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("ForAnyValue:StringEquals", "s3:x-amz-acl", json!(["a"])),
-            ),
-            "not offered",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEquals", "s3:prefix", json!(["secret"])),
-            ),
-            "s3:ListBucket",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEquals", "dynamodb:Select", json!(["a"])),
-            ),
-            "unknown to some",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEquals", "aws:CurrentTime", json!(["a"])),
-            ),
-            "is a time",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("StringEquals", "aws:SourceIp", json!(["192.0.2.1"])),
-            ),
-            "do not go together",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("IpAddress", "s3:x-amz-acl", json!(["192.0.2.1"])),
-            ),
-            "do not go together",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("IpAddress", "aws:SourceIp", json!(["192.0.2.0/33"])),
-            ),
-            "a network",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("Bool", "aws:SecureTransport", json!(["yes"])),
-            ),
-            "true or false",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                one("Bool", "aws:SecureTransport", json!(["true", "false"])),
-            ),
-            "must list 1 to 1",
-        ),
-        (
-            when(
-                "s3:ListBucket",
-                one("NumericLessThanEquals", "s3:max-keys", json!(["ten"])),
-            ),
-            "whole number",
-        ),
-        (
-            when(
-                "s3:PutObject",
-                json!([
-                    {"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]},
-                    {"operator": "StringEquals", "key": "S3:X-Amz-Acl", "values": ["public-read"]},
-                ]),
-            ),
-            "two conditions",
-        ),
+    let acl = json!([{"operator": "StringEquals", "key": "s3:x-amz-acl", "values": ["private"]}]);
+    for (action, resource, conditions, why) in [
+        ("s3:ListBucket", &below, json!([]), "denied listing"),
+        ("s3:LISTBUCKETVERSIONS", &below, json!([]), "denied listing"),
+        ("s3:PutObject", &bucket, json!([]), "about objects"),
+        ("s3:DeleteBucket", &below, json!([]), "about a bucket"),
+        ("dynamodb:GetItem", &bucket, json!([]), "knows no buckets"),
+        ("s3:PutObject", &below, acl, "no conditions"),
     ] {
-        let error = refused(&scope);
-        assert!(error.contains(why), "{why}: {error}");
+        let error = refused(&deny(action, resource, conditions));
+        assert!(error.contains(why), "{action}: {error}");
     }
-    for good in [
-        deny(json!(["s3:ListBucket"]), &bucket),
-        deny(json!(["s3:GetObject"]), &prefix),
-        when(
-            "s3:ListBucket",
-            one("StringEquals", "s3:prefix", json!(["secret/"])),
-        ),
-        when(
-            "s3:ListBucket",
-            one("NumericLessThanEquals", "s3:max-keys", json!(["10"])),
-        ),
-        when(
-            "s3:PutObject",
-            one(
-                "IpAddress",
-                "aws:SourceIp",
-                json!(["192.0.2.0/24", "2001:db8::/32"]),
-            ),
-        ),
-        when(
-            "s3:PutObject",
-            one(
-                "StringEquals",
-                "s3:ExistingObjectTag/class",
-                json!(["public"]),
-            ),
-        ),
-    ] {
-        read(&good);
-    }
+    read(&deny("s3:ListBucket", &bucket, json!([])));
+    read(&deny("s3:GetObject", &below, json!([])));
 }
 
 #[test]
