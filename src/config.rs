@@ -196,15 +196,32 @@ pub struct MariadbTarget {
     pub user: String,
     /// File holding the broker's password.
     pub password_file: PathBuf,
+    /// The server's `extra_port`, if it has one: where ends go when the other port has no room.
+    #[serde(default)]
+    pub extra_port: Option<u16>,
     /// How the connection is protected.
     #[serde(default)]
     pub tls: DatabaseTls,
-    /// Most connections the broker opens to it.
+    /// How the server checks leases' passwords.
+    #[serde(default)]
+    pub authentication: MariadbAuthentication,
+    /// Most connections the broker opens to it, at least 3: two of them are for ends.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
     /// Longest credential lifetime, in seconds.
     #[serde(default = "default_longest_ttl")]
     pub longest_ttl_seconds: u64,
+}
+
+/// How a MariaDB server checks leases' passwords.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MariadbAuthentication {
+    /// `mysql_native_password`: every client speaks it.
+    #[default]
+    Native,
+    /// `ed25519`: for clients that have the plugin, such as `mariadb` and Connector/J.
+    Ed25519,
 }
 
 fn default_mariadb_port() -> u16 {
@@ -224,24 +241,24 @@ pub struct PostgresTarget {
     /// Port.
     #[serde(default = "default_postgres_port")]
     pub port: u16,
-    /// The database the broker connects to, where `countersign.lease_scope` lives; scopes name it too.
+    /// The database leases are for unless their scope names another.
     pub database: String,
-    /// The broker's role (`CREATEROLE`, never superuser).
+    /// The broker's role. It may call our functions and do nothing else.
     pub user: String,
     /// File holding the broker's password.
     pub password_file: PathBuf,
-    /// The powerless role that owns what agents leave behind.
-    #[serde(default = "default_quarantine")]
-    pub quarantine_role: String,
     /// How the connection is protected.
     #[serde(default)]
     pub tls: DatabaseTls,
+    /// The schema of our functions in each prepared database, and the prefix of our roles.
+    #[serde(default = "default_procedures_schema")]
+    pub procedures: String,
+    /// How many roles share the making of leases: a mint and an end take longer the more leases live at once for each.
+    #[serde(default = "default_minters")]
+    pub minters: u32,
     /// Most connections the broker opens to it.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
-    /// Accept PostgreSQL 15, where `CREATEROLE` is close to superuser.
-    #[serde(default)]
-    pub accept_pg15_createrole: bool,
     /// Longest credential lifetime, in seconds.
     #[serde(default = "default_longest_ttl")]
     pub longest_ttl_seconds: u64,
@@ -251,8 +268,12 @@ fn default_postgres_port() -> u16 {
     5432
 }
 
-fn default_quarantine() -> String {
-    "countersign_orphans".into()
+fn default_procedures_schema() -> String {
+    "countersign".into()
+}
+
+fn default_minters() -> u32 {
+    128
 }
 
 fn default_connections() -> u32 {

@@ -2,6 +2,7 @@
 # A throw-away PostgreSQL server on loopback: a real one, a free port, a directory of its own, never root.
 #
 #   postgres.sh start DIR [BINDIR]   start one; prints its superuser URL
+#   postgres.sh follow DIR OTHER     start a standby in DIR of the one in OTHER; prints its superuser URL
 #   postgres.sh stop DIR             stop it
 #
 # BINDIR holds initdb and postgres; the newest of Debian's packages when absent.
@@ -59,6 +60,34 @@ CONF
   echo "postgres://postgres:$password@127.0.0.1:$port/postgres"
 }
 
+# The copy is made while the other is stopped: neither needs a program that not every package has.
+follow() {
+  local dir=$1 other=$2 bindir port other_port password
+  bindir=$(cat "$other/bindir")
+  [[ "$bindir" == /usr/lib/postgresql/* ]] || export LD_LIBRARY_PATH="$bindir/../lib"
+  port=$(free_port)
+  other_port=$(sed -n 's/^port = //p' "$other/data/postgresql.conf" | tail -n 1)
+  password=$(cat "$other/superuser.password")
+  as_postgres "$bindir/pg_ctl" --pgdata="$other/data" --wait --mode=fast stop >/dev/null
+  mkdir -p "$dir/run"
+  chmod 711 "$dir"
+  cp -a "$other/data" "$dir/data"
+  cp -a "$other/superuser.password" "$other/bindir" "$dir/"
+  [ "$(id -u)" != 0 ] || chown --reference="$other/data" "$dir" "$dir/run"
+  as_postgres touch "$dir/data/standby.signal"
+  as_postgres tee -a "$dir/data/postgresql.conf" >/dev/null <<CONF
+port = $port
+unix_socket_directories = '$dir/run'
+primary_conninfo = 'host=127.0.0.1 port=$other_port user=postgres password=$password'
+CONF
+  local each
+  for each in "$other" "$dir"; do
+    as_postgres "$bindir/pg_ctl" --pgdata="$each/data" --log="$each/run/server.log" --wait --timeout=60 start \
+      >"$each/run/start.log" 2>&1 || { cat "$each/run/start.log" "$each/run/server.log" >&2; exit 1; }
+  done
+  echo "postgres://postgres:$password@127.0.0.1:$port/postgres"
+}
+
 stop() {
   local dir=$1 bindir
   [ -f "$dir/bindir" ] || return 0
@@ -69,6 +98,7 @@ stop() {
 
 case "${1:-}" in
   start) shift; start "$@" ;;
+  follow) shift; follow "$@" ;;
   stop) shift; stop "$@" ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -181,7 +181,8 @@ impl Setup {
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         let root = self.root_pem(&target.tls)?;
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock)
+        let deployment = self.deployment()?;
+        let issuer = PostgresIssuer::new(name, target, password, root, entropy, clock, deployment)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
     }
@@ -194,7 +195,8 @@ impl Setup {
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         let root = self.root_pem(&target.tls)?;
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock)
+        let deployment = self.deployment()?;
+        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock, deployment)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
     }

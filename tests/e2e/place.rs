@@ -72,16 +72,26 @@ impl Place {
         place
     }
 
-    /// What the DBA does, word for word as `database.sql` says.
+    /// What the DBA does, step by step as `database.sql` says.
     async fn prepare_shop(&self) {
         self.run_sql("postgres", "CREATE DATABASE shop").await;
-        let url = self.url_of("shop");
-        let psql = Command::new("psql")
-            .args(["-d", url.as_str(), "-v", "ON_ERROR_STOP=1", "-q", "-f"])
-            .arg(example("database.sql"))
+        let prepare = Command::new(env!("CARGO_BIN_EXE_countersign"))
+            .args(["target", "init-sql", "shop"])
+            .arg(&self.dir)
             .output()
-            .expect("psql is not installed: install Debian's package postgresql-client");
-        assert!(psql.status.success(), "{psql:?}");
+            .unwrap();
+        assert!(prepare.status.success(), "{prepare:?}");
+        let file = self.dir.join("prepare.sql");
+        fs::write(&file, prepare.stdout).unwrap();
+        for file in [file, example("database.sql")] {
+            let url = self.url_of("shop");
+            let psql = Command::new("psql")
+                .args(["-d", url.as_str(), "-v", "ON_ERROR_STOP=1", "-q", "-f"])
+                .arg(file)
+                .output()
+                .expect("psql is not installed: install Debian's package postgresql-client");
+            assert!(psql.status.success(), "{psql:?}");
+        }
         // As psql's `\password` does, nothing of it goes into the server's log.
         let mut session = self.superuser("shop").await;
         let quiet = "SET log_statement = 'none'";

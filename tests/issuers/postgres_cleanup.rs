@@ -1,40 +1,44 @@
 //! What agents leave behind, and that it gains nobody anything (abuse cases 102 to 106, 108, 116 to 118).
 
 use countersign::domain::lease;
-use countersign::issuers::Issuer;
+use countersign::issuers::{Deployment, Issuer, Whose};
 use serde_json::{Value, json};
 
 use super::shop::{self, Shop, assert_dead, attempt, column, ending, ending_at, run};
-use crate::support::postgres_servers;
+use crate::support::{PostgresServer, postgres_servers};
+
+/// Where leases cannot act as their groups, groups may create.
+fn servers_where_groups_may_create() -> Vec<PostgresServer> {
+    let servers = postgres_servers().into_iter();
+    servers.filter(|server| server.version > 15).collect()
+}
 
 #[tokio::test]
-async fn case_102_owned_objects_in_any_database_are_cleaned_up_after_access_is_cut() {
+async fn case_102_owned_objects_in_any_prepared_database_go_after_access_is_cut() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
-        let (other, quarantine) = (shop.other.clone(), shop.target.quarantine_role.clone());
-        let mut there = shop.open_other().await;
+        let mut there = shop.prepare_other().await;
         let agent = shop.mint().await;
         let mut session = agent.session().await;
-        run(
-            &mut session,
-            "CREATE TABLE sales.mine (id int); GRANT SELECT ON sales.mine TO PUBLIC",
-        )
-        .await;
-        let mut elsewhere = agent.log_in_to(&other).await.unwrap();
+        run(&mut session, "SELECT lo_create(4711)").await;
+        let mut elsewhere = agent.log_in_to(&shop.other).await.unwrap();
         run(
             &mut elsewhere,
             "CREATE TABLE public.mine (id int); CREATE TYPE public.mood AS ENUM ('a')",
         )
         .await;
-        shop.end_for_good(&agent).await;
+        let left = shop.end_for_good(&agent).await;
         assert_dead(&mut session).await;
         assert_dead(&mut elsewhere).await;
-        let owner = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'mine'";
-        assert_eq!(
-            column(&mut shop.admin, owner).await,
-            std::slice::from_ref(&quarantine)
-        );
-        assert_eq!(column(&mut there, owner).await, [quarantine]);
+        for said in [
+            "dropped large object 4711",
+            "dropped table public.mine",
+            "dropped type public.mood",
+        ] {
+            assert!(left.iter().any(|line| line.contains(said)), "{left:?}");
+        }
+        let mine = "SELECT 1 FROM pg_class WHERE relname = 'mine'";
+        assert_eq!(column(&mut there, mine).await, Vec::<String>::new());
         drop(there);
         shop.close().await;
     }
@@ -45,7 +49,7 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
         let other = shop.other.clone();
-        drop(shop.open_other().await);
+        drop(shop.prepare_other().await);
         let agent = shop.mint().await;
         let mut session = agent.log_in_to(&other).await.unwrap();
         run(&mut session, "CREATE TABLE public.mine (id int)").await;
@@ -54,21 +58,14 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
             &format!("ALTER DATABASE {other} ALLOW_CONNECTIONS false"),
         )
         .await;
-        let blocked = shop
-            .issuer
-            .end(&ending(&agent.handle, &shop.scope()))
-            .await
-            .unwrap_err();
+        let end = ending(&agent.handle, &agent.scope);
+        let blocked = shop.issuer.end(&end).await.unwrap_err();
         assert_eq!(blocked.code, "cleanup_blocked", "{blocked}");
         assert!(blocked.detail.contains(&other), "{blocked}");
         assert_dead(&mut session).await;
         assert!(agent.log_in().await.is_err());
         assert_eq!(
-            shop.issuer
-                .prove(&ending_at(&agent.handle, None))
-                .await
-                .unwrap_err()
-                .code,
+            shop.issuer.prove(&end).await.unwrap_err().code,
             "role_exists"
         );
         run(
@@ -82,39 +79,22 @@ async fn case_102_access_is_cut_even_when_cleaning_up_is_not_possible() {
 }
 
 #[tokio::test]
-async fn case_103_a_security_definer_function_falls_to_the_powerless_or_goes() {
-    for server in postgres_servers() {
+async fn case_103_a_security_definer_function_goes_with_its_lease() {
+    for server in servers_where_groups_may_create() {
         let mut shop = Shop::open(&server).await;
-        let quarantine = shop.target.quarantine_role.clone();
         let next = shop.mint().await;
-        for (may_create, owners) in [(false, vec![]), (true, vec![quarantine.clone()])] {
-            if may_create {
-                run(
-                    &mut shop.admin,
-                    &format!("GRANT USAGE, CREATE ON SCHEMA sales TO {quarantine}"),
-                )
-                .await;
-            }
-            let agent = shop.mint().await;
-            let mut session = agent.session().await;
-            run(
-                &mut session,
-                "CREATE TABLE sales.kept (id int);
-                 CREATE FUNCTION sales.trap() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT count(*) FROM pg_authid'",
-            )
-            .await;
-            shop.end_for_good(&agent).await;
-            let function = "SELECT proowner::regrole::text FROM pg_proc WHERE proname = 'trap'";
-            assert_eq!(column(&mut shop.admin, function).await, owners);
-            let table = "SELECT relowner::regrole::text FROM pg_class WHERE relname = 'kept'";
-            assert_eq!(
-                column(&mut shop.admin, table).await,
-                std::slice::from_ref(&quarantine)
-            );
-            run(&mut shop.admin, "DROP TABLE sales.kept").await;
-            let mut session = next.session().await;
-            assert!(attempt(&mut session, "SELECT sales.trap()").await.is_err());
-        }
+        let agent = shop.mint().await;
+        let mut session = agent.session().await;
+        run(
+            &mut session,
+            "CREATE FUNCTION sales.trap() RETURNS bigint LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'",
+        )
+        .await;
+        let left = shop.end_for_good(&agent).await;
+        assert_eq!(left, ["dropped function sales.trap()"]);
+        let mut session = next.session().await;
+        assert!(attempt(&mut session, "SELECT sales.trap()").await.is_err());
+        drop(session);
         shop.end_for_good(&next).await;
         shop.close().await;
     }
@@ -122,7 +102,7 @@ async fn case_103_a_security_definer_function_falls_to_the_powerless_or_goes() {
 
 #[tokio::test]
 async fn case_104_functions_with_the_names_the_broker_uses_are_never_called() {
-    for server in postgres_servers() {
+    for server in servers_where_groups_may_create() {
         let mut shop = Shop::open(&server).await;
         let (group, broker) = (shop.group.clone(), shop.target.user.clone());
         run(
@@ -161,7 +141,7 @@ async fn case_104_functions_with_the_names_the_broker_uses_are_never_called() {
 
 #[tokio::test]
 async fn case_105_names_from_the_catalog_are_quoted() {
-    for server in postgres_servers() {
+    for server in servers_where_groups_may_create() {
         let mut shop = Shop::open(&server).await;
         let hostile = format!("x\"; ALTER ROLE {} SUPERUSER; -- '\\", shop.group);
         let quoted = hostile.replace('"', "\"\"");
@@ -171,10 +151,7 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         let database = shop.target.database.clone();
         run(
             &mut shop.admin,
-            &format!(
-                "GRANT CREATE ON DATABASE {database} TO {group}, {}",
-                shop.target.quarantine_role
-            ),
+            &format!("GRANT CREATE ON DATABASE {database} TO {group}"),
         )
         .await;
         let agent = shop.mint().await;
@@ -212,10 +189,7 @@ async fn case_105_names_from_the_catalog_are_quoted() {
         assert_eq!(column(&mut there, &powerful).await, Vec::<String>::new());
         run(
             &mut there,
-            &format!(
-                "REVOKE CREATE ON DATABASE {database} FROM {group}, {}",
-                shop.target.quarantine_role
-            ),
+            &format!("REVOKE CREATE ON DATABASE {database} FROM {group}"),
         )
         .await;
         run(&mut there, &format!("DROP DATABASE \"{quoted}\"")).await;
@@ -229,16 +203,19 @@ async fn case_105_names_from_the_catalog_are_quoted() {
 async fn case_106_tables_do_not_grow_with_every_lease() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
-        let size = "SELECT string_agg(relname || coalesce(relacl::text, ''), ',' ORDER BY relname) FROM pg_class \
-                    WHERE relnamespace IN ('sales'::regnamespace, 'countersign'::regnamespace)";
+        let size = format!(
+            "SELECT string_agg(relname || coalesce(relacl::text, ''), ',' ORDER BY relname) FROM pg_class
+             WHERE relnamespace IN ('sales'::regnamespace, '{}'::regnamespace)",
+            shop.target.procedures
+        );
         let settings = "SELECT count(*)::text FROM pg_db_role_setting WHERE setrole NOT IN (SELECT oid FROM pg_roles)";
-        let before = column(&mut shop.admin, size).await;
+        let before = column(&mut shop.admin, &size).await;
         for _ in 0..20 {
             let agent = shop.mint().await;
-            assert_eq!(column(&mut shop.admin, size).await, before);
+            assert_eq!(column(&mut shop.admin, &size).await, before);
             shop.end(&agent).await;
         }
-        assert_eq!(column(&mut shop.admin, size).await, before);
+        assert_eq!(column(&mut shop.admin, &size).await, before);
         assert_eq!(column(&mut shop.admin, settings).await, ["0"]);
         shop.close().await;
     }
@@ -263,11 +240,6 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         let mut shop = Shop::open(&server).await;
         let agent = shop.mint().await;
         let broker = shop.target.user.clone();
-        run(
-            &mut shop.admin,
-            &format!("ALTER ROLE {broker} NOCREATEROLE"),
-        )
-        .await;
         let stranger = format!("ALTER ROLE {} SUPERUSER", agent.handle);
         run(&mut shop.admin, &stranger).await;
         assert!(
@@ -284,10 +256,7 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         );
         run(
             &mut shop.admin,
-            &format!(
-                "ALTER ROLE {broker} CREATEROLE; ALTER ROLE {} NOSUPERUSER",
-                agent.handle
-            ),
+            &format!("ALTER ROLE {} NOSUPERUSER", agent.handle),
         )
         .await;
         run(
@@ -310,7 +279,7 @@ async fn case_116_only_a_role_that_is_not_there_counts_as_gone() {
         );
         run(
             &mut shop.admin,
-            &format!("ALTER ROLE {broker} CONNECTION LIMIT 10"),
+            &format!("ALTER ROLE {broker} CONNECTION LIMIT 40"),
         )
         .await;
         shop.end_for_good(&agent).await;
@@ -338,10 +307,10 @@ async fn case_117_a_lease_ends_whatever_became_of_its_scope() {
             assert_dead(&mut session).await;
             shop.end_for_good(&agent).await;
         }
-        let broker = shop.target.user.clone();
+        let granter = format!("{}_granter", shop.target.procedures);
         run(
             &mut shop.admin,
-            &format!("CREATE ROLE {temporary}; GRANT {temporary} TO {broker} WITH ADMIN OPTION"),
+            &format!("CREATE ROLE {temporary}; GRANT {temporary} TO {granter} WITH ADMIN OPTION"),
         )
         .await;
         let id = shop::draw_lease();
@@ -365,20 +334,39 @@ async fn case_118_roles_that_came_back_are_listed_and_ended() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
         let handle = lease::handle_of(&shop::draw_lease());
-        let broker = shop.target.user.clone();
-        // As a restored cluster has it: made by the broker, long ago.
+        let stranger = lease::handle_of(&shop::draw_lease());
+        let (minter, deployment) = (
+            format!("{}_minter_001", shop.target.procedures),
+            Deployment::of("shop"),
+        );
+        // As a restored cluster has it: made by one of ours, long ago.
         run(
             &mut shop.admin,
-            &format!("SET ROLE {broker}; CREATE ROLE {handle} LOGIN; RESET ROLE"),
+            &format!(
+                "SET ROLE {minter}; CREATE ROLE {handle} LOGIN;
+                 COMMENT ON ROLE {handle} IS 'countersign deployment={} lease=long-gone'; RESET ROLE",
+                deployment.as_str()
+            ),
         )
         .await;
         run(
             &mut shop.admin,
-            &format!("CREATE ROLE jit_of_somebody_{}", shop.group),
+            &format!(
+                "CREATE ROLE jit_of_somebody_{}; CREATE ROLE {stranger}",
+                shop.group
+            ),
         )
         .await;
         let listed = shop.issuer.list().await.unwrap();
-        assert!(listed.iter().any(|found| found.handle == handle));
+        let whose = |handle: &str| {
+            let found = listed.iter().find(|found| found.handle == handle);
+            found.map(|found| found.whose.clone())
+        };
+        assert_eq!(whose(&handle), Some(Whose::Ours));
+        assert!(
+            matches!(whose(&stranger), Some(Whose::Anothers(_))),
+            "{listed:?}"
+        );
         assert!(
             listed
                 .iter()
@@ -392,7 +380,7 @@ async fn case_118_roles_that_came_back_are_listed_and_ended() {
         shop.issuer.prove(&ending_at(&handle, None)).await.unwrap();
         run(
             &mut shop.admin,
-            &format!("DROP ROLE jit_of_somebody_{}", shop.group),
+            &format!("DROP ROLE jit_of_somebody_{}, {stranger}", shop.group),
         )
         .await;
         shop.close().await;

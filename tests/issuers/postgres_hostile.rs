@@ -56,8 +56,10 @@ async fn case_115_parameters_and_names_stay_text() {
             order.agent = hostile.into();
             shop.issuer.mint(&order).await.unwrap();
             let handle = lease::handle_of(&id);
-            let rows =
-                format!("SELECT value FROM countersign.lease_scope WHERE role_name = '{handle}'");
+            let rows = format!(
+                "SELECT value FROM {}.lease_scope WHERE role_name = '{handle}'",
+                shop.target.procedures
+            );
             assert_eq!(column(&mut shop.admin, &rows).await, [hostile]);
             let comment = format!("SELECT shobj_description('{handle}'::regrole, 'pg_authid')");
             assert!(

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use countersign::config::{DatabaseTls, PostgresTarget};
 use countersign::domain::{LeaseId, ServerId, lease};
-use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
-use countersign::issuers::{Credential, Issuer, MintError, PostgresCredential, Proof};
+use countersign::issuers::postgres::{PostgresIssuer, preparation_parts};
+use countersign::issuers::{Credential, Deployment, Issuer, MintError, PostgresCredential, Proof};
 use countersign::system::{SystemClock, SystemEntropy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -28,8 +28,12 @@ pub struct Shop {
     pub identity: ServerId,
     /// Superuser, in the shop's database.
     pub admin: PgConnection,
-    /// May read customers (by country), orders.
+    /// May read customers (by country).
     pub group: String,
+    /// Owns the schema `app`, in which leases act as it.
+    pub owner: String,
+    /// An application: reads and writes what is in the schema `app`.
+    pub application: String,
     /// A second database of the same cluster, open to everybody, once it is made.
     pub other: String,
 }
@@ -39,6 +43,24 @@ pub fn issuer_for(
     password: &str,
     root_pem: Option<String>,
 ) -> Result<PostgresIssuer, String> {
+    new_issuer(target, password, root_pem, Deployment::of("shop"))
+}
+
+/// An issuer of another deployment.
+pub fn issuer_of(
+    target: &PostgresTarget,
+    password: &str,
+    deployment: Deployment,
+) -> PostgresIssuer {
+    new_issuer(target, password, None, deployment).unwrap()
+}
+
+fn new_issuer(
+    target: &PostgresTarget,
+    password: &str,
+    root_pem: Option<String>,
+    deployment: Deployment,
+) -> Result<PostgresIssuer, String> {
     PostgresIssuer::new(
         &"shop".parse().unwrap(),
         target,
@@ -46,6 +68,7 @@ pub fn issuer_for(
         root_pem,
         Arc::new(SystemEntropy),
         Arc::new(SystemClock::start()),
+        deployment,
     )
 }
 
@@ -93,10 +116,10 @@ impl Shop {
             database: shop.clone(),
             user: format!("broker_{id}"),
             password_file: "unused".into(),
-            quarantine_role: format!("orphans_{id}"),
+            procedures: format!("cs_{id}"),
+            minters: 2,
             tls: DatabaseTls::Disable,
             max_connections: 4,
-            accept_pg15_createrole: server.version == 15,
             longest_ttl_seconds: 3600,
         };
         let mut root = PgConnection::connect(server.url.as_str()).await.unwrap();
@@ -104,30 +127,35 @@ impl Shop {
         let mut url = server.url.clone();
         url.set_path(&shop);
         let mut admin = PgConnection::connect(url.as_str()).await.unwrap();
-        let group = format!("group_{id}");
-        run(
-            &mut admin,
-            &preparation_sql(&target, &[scope_of(&group)]).unwrap(),
-        )
-        .await;
+        let [group, owner, application] =
+            ["group", "owner", "application"].map(|name| format!("{name}_{id}"));
+        let scopes = [scope_of(&group), json!({"as": owner})];
+        for part in preparation_parts(&target, &scopes).unwrap() {
+            run(&mut admin, &part.sql).await;
+        }
         let password = "dba-chose-this-one";
-        run(
-            &mut admin,
-            &format!("ALTER ROLE {} PASSWORD '{password}'", target.user),
-        )
-        .await;
+        let (broker, procedures) = (&target.user, &target.procedures);
+        // Where leases can act as their groups, groups that may create are refused.
+        let create = if server.version > 15 { ", CREATE" } else { "" };
         run(
             &mut admin,
             &format!(
-                "CREATE SCHEMA sales;
+                "ALTER ROLE {broker} PASSWORD '{password}';
+                 CREATE SCHEMA sales;
                  CREATE TABLE sales.customers (id int PRIMARY KEY, name text, country text);
                  INSERT INTO sales.customers SELECT n, 'c' || n, (ARRAY['de','fr'])[1 + n % 2] FROM generate_series(1, 1000) n;
                  ALTER TABLE sales.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
                  CREATE POLICY lease_rows ON sales.customers USING (country IN (
-                     SELECT value FROM countersign.lease_scope WHERE role_name = SESSION_USER AND key = 'country'));
+                     SELECT value FROM {procedures}.lease_scope WHERE role_name = SESSION_USER AND key = 'country'));
                  CREATE TABLE sales.salaries (id int, amount int);
-                 GRANT USAGE, CREATE ON SCHEMA sales TO {group};
-                 GRANT SELECT ON sales.customers TO {group};"
+                 GRANT USAGE{create} ON SCHEMA sales TO {group};
+                 GRANT SELECT ON sales.customers TO {group};
+                 CREATE ROLE {application} LOGIN PASSWORD '{password}';
+                 GRANT CONNECT ON DATABASE {shop} TO {application};
+                 CREATE SCHEMA app AUTHORIZATION {owner};
+                 GRANT USAGE ON SCHEMA app TO {application};
+                 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO {application};
+                 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} IN SCHEMA app GRANT USAGE ON SEQUENCES TO {application};"
             ),
         )
         .await;
@@ -140,6 +168,8 @@ impl Shop {
             issuer,
             admin,
             group,
+            owner,
+            application,
             other,
         }
     }
@@ -149,14 +179,32 @@ impl Shop {
         scope_of(&self.group)
     }
 
+    /// Acts as the owner of the schema `app`.
+    pub fn owner_scope(&self) -> Value {
+        json!({"as": self.owner})
+    }
+
     pub async fn mint(&self) -> Agent {
+        self.mint_with(&self.scope()).await
+    }
+
+    pub async fn mint_with(&self, scope: &Value) -> Agent {
         let lease = draw_lease();
-        match self.try_mint(&lease, &self.scope()).await {
+        match self.try_mint(&lease, scope).await {
             Ok(credential) => Agent {
                 handle: lease::handle_of(&lease),
+                scope: scope.clone(),
                 credential,
             },
             Err(error) => panic!("mint on {}: {error}", self.server.version),
+        }
+    }
+
+    /// The code and the words with which a mint of `scope` is refused.
+    pub async fn refused(&self, scope: &Value) -> (String, String) {
+        match self.try_mint(&draw_lease(), scope).await {
+            Err(MintError::Refused { code, detail }) => (code, detail),
+            other => panic!("on {}: {other:?}", self.server.version),
         }
     }
 
@@ -176,33 +224,35 @@ impl Shop {
     }
 
     pub async fn end(&self, agent: &Agent) {
-        let ended = self.issuer.end(&ending(&agent.handle, &self.scope())).await;
+        let ended = self.issuer.end(&ending(&agent.handle, &agent.scope)).await;
         ended.unwrap_or_else(|error| panic!("end on {}: {error}", self.server.version));
     }
 
-    /// Ends and checks everything a target can show of it.
-    pub async fn end_for_good(&mut self, agent: &Agent) {
-        self.end(agent).await;
-        let proof = self
+    /// Ends and checks everything a target can show of it; gives what was left behind.
+    pub async fn end_for_good(&mut self, agent: &Agent) -> Vec<String> {
+        let ended = self
             .issuer
-            .prove(&ending_at(&agent.handle, None))
-            .await
-            .unwrap();
-        let gone = ["no_role", "no_session", "no_prepared_transaction"];
-        assert_eq!(proof, Proof::gone(gone));
+            .end_and_prove(&ending(&agent.handle, &agent.scope))
+            .await;
+        let ended = ended.unwrap_or_else(|error| panic!("end on {}: {error}", self.server.version));
+        let Proof::Gone { seen, left: behind } = ended else {
+            panic!("on {}: {ended:?}", self.server.version);
+        };
+        assert_eq!(seen, ["no_role", "no_session", "no_prepared_transaction"]);
         assert!(agent.log_in().await.is_err());
-        let handle = &agent.handle;
+        let (handle, procedures) = (&agent.handle, &self.target.procedures);
         let left = column(
             &mut self.admin,
             &format!(
                 "SELECT 'role' FROM pg_roles WHERE rolname = '{handle}'
                  UNION ALL SELECT 'session' FROM pg_stat_activity WHERE usename = '{handle}'
                  UNION ALL SELECT 'prepared' FROM pg_prepared_xacts WHERE owner = '{handle}'
-                 UNION ALL SELECT 'row' FROM countersign.lease_scope WHERE role_name = '{handle}'"
+                 UNION ALL SELECT 'row' FROM {procedures}.lease_scope WHERE role_name = '{handle}'"
             ),
         )
         .await;
         assert_eq!(left, Vec::<String>::new());
+        behind
     }
 
     pub fn broker_options(&self) -> PgConnectOptions {
@@ -223,6 +273,26 @@ impl Shop {
         there
     }
 
+    /// Runs what prepares the shop's database again, as for a catalog with `scope`.
+    pub async fn prepare_again(&mut self, scope: &Value) {
+        let scopes = [scope.clone(), self.owner_scope()];
+        for part in preparation_parts(&self.target, &scopes).unwrap() {
+            run(&mut self.admin, &part.sql).await;
+        }
+    }
+
+    /// Makes the second database and prepares it.
+    pub async fn prepare_other(&mut self) -> PgConnection {
+        let mut there = self.open_other().await;
+        let elsewhere = json!({"roles": [self.group], "database": self.other});
+        for part in preparation_parts(&self.target, &[elsewhere]).unwrap() {
+            if part.database == self.other {
+                run(&mut there, &part.sql).await;
+            }
+        }
+        there
+    }
+
     /// Superuser in any database.
     pub async fn admin_in(&self, database: &str) -> PgConnection {
         let mut url = self.server.url.clone();
@@ -237,6 +307,8 @@ impl Shop {
             target,
             admin,
             group,
+            owner,
+            application,
             other,
             issuer,
             ..
@@ -251,7 +323,10 @@ impl Shop {
             )
             .await;
         }
-        for role in [group, target.user, target.quarantine_role] {
+        let procedures = &target.procedures;
+        let ours = ["minter_000", "minter_001", "keeper", "granter"]
+            .map(|name| format!("{procedures}_{name}"));
+        for role in [group, owner, application, target.user].iter().chain(&ours) {
             run(&mut root, &format!("DROP ROLE IF EXISTS {role}")).await;
         }
     }
@@ -260,6 +335,7 @@ impl Shop {
 /// An agent with a minted credential.
 pub struct Agent {
     pub handle: String,
+    pub scope: Value,
     pub credential: PostgresCredential,
 }
 

@@ -1,5 +1,6 @@
-//! A relay between the broker and a server that can lose answers or hold messages back.
+//! A relay between the broker and a server that can lose answers, hold messages back, forget options or lead elsewhere.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +17,10 @@ enum Manner {
 
 struct Shared {
     manner: watch::Sender<Manner>,
+    /// The server's port; whoever is connected to another is cut off.
+    port: watch::Sender<u16>,
+    /// Whether the options of PostgreSQL's startup message are dropped, as some poolers do.
+    drops_options: AtomicBool,
     holding: watch::Sender<bool>,
     sent: Mutex<Vec<u8>>,
 }
@@ -32,13 +37,38 @@ fn contains(bytes: &[u8], word: &str) -> bool {
         .any(|window| window == word.as_bytes())
 }
 
-async fn pass(client: TcpStream, port: u16, shared: Arc<Shared>) -> std::io::Result<()> {
+/// PostgreSQL's startup message without its parameter `options`.
+fn without_options(message: &[u8]) -> Vec<u8> {
+    let mut kept = message[4..8].to_vec();
+    let mut parts = message[8..].split(|byte| *byte == 0);
+    while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
+        if !name.is_empty() && name != b"options" {
+            kept.extend_from_slice(name);
+            kept.push(0);
+            kept.extend_from_slice(value);
+            kept.push(0);
+        }
+    }
+    kept.push(0);
+    let length = u32::try_from(kept.len() + 4).unwrap();
+    [&length.to_be_bytes()[..], &kept].concat()
+}
+
+async fn pass(client: TcpStream, shared: Arc<Shared>) -> std::io::Result<()> {
+    let mut leads_to = shared.port.subscribe();
+    let port = *leads_to.borrow_and_update();
     let server = TcpStream::connect(("127.0.0.1", port)).await?;
     let (mut from_client, mut to_client) = client.into_split();
     let (mut from_server, mut to_server) = server.into_split();
     let (cut, mut was_cut) = watch::channel(false);
     let up = async {
         let mut bytes = vec![0; 65_536];
+        if shared.drops_options.load(Ordering::SeqCst) {
+            let count = from_client.read(&mut bytes).await?;
+            to_server
+                .write_all(&without_options(&bytes[..count]))
+                .await?;
+        }
         loop {
             let count = from_client.read(&mut bytes).await?;
             let part = &bytes[..count];
@@ -71,7 +101,11 @@ async fn pass(client: TcpStream, port: u16, shared: Arc<Shared>) -> std::io::Res
             to_client.write_all(&bytes[..count]).await?;
         }
     };
-    tokio::select! { ended = up => ended, ended = down => ended }
+    tokio::select! {
+        ended = up => ended,
+        ended = down => ended,
+        _ = leads_to.changed() => Ok(()),
+    }
 }
 
 impl Relay {
@@ -84,13 +118,15 @@ impl Relay {
         let own = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
             manner: watch::Sender::new(Manner::Faithful),
+            port: watch::Sender::new(port),
+            drops_options: AtomicBool::new(false),
             holding: watch::Sender::new(false),
             sent: Mutex::default(),
         });
         let kept = shared.clone();
         let accepting = tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(pass(client, port, kept.clone()));
+                tokio::spawn(pass(client, kept.clone()));
             }
         });
         Self {
@@ -106,6 +142,15 @@ impl Relay {
 
     pub fn lose_answers_to(&self, word: &'static str) {
         self.shared.manner.send_replace(Manner::LoseAnswersTo(word));
+    }
+
+    /// From now on it leads to `port`, and nobody is connected any more.
+    pub fn lead_to(&self, port: u16) {
+        self.shared.port.send_replace(port);
+    }
+
+    pub fn drop_options(&self) {
+        self.shared.drops_options.store(true, Ordering::SeqCst);
     }
 
     pub fn hold_back(&self, word: &'static str) {

@@ -4,6 +4,7 @@ pub mod aws;
 pub mod house;
 pub mod oidc_provider;
 pub mod oracle;
+pub mod own_postgres;
 pub mod rules;
 pub mod target;
 

@@ -119,7 +119,11 @@ class Stage:
         self.superuser = {"PGHOST": url.hostname, "PGPORT": str(url.port), "PGUSER": url.username, "PGPASSWORD": url.password}
         self.postgres_version = self.sql("SHOW server_version", "postgres")
         self.sql("CREATE DATABASE shop", "postgres")
-        self._psql("shop", "-q", "-f", str(ROOT / "examples/shop/database.sql"))
+        prepare = self.dir / "prepare.sql"
+        with prepare.open("w") as file:
+            subprocess.run([self.program, "target", "init-sql", "shop", ROOT / "examples/shop"], stdout=file, check=True)
+        for file in [prepare, ROOT / "examples/shop/database.sql"]:
+            self._psql("shop", "-q", "-f", str(file))
         self.broker_password = secrets.token_urlsafe(24)
         self.sql(f"ALTER ROLE {BROKER_ROLE} PASSWORD '{self.broker_password}'")
 

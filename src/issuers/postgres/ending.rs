@@ -1,22 +1,27 @@
-//! Ending: the fast way for the common case, the slow way past partial failures, and the proof.
+//! Ending: in one message when nothing is in the way, step by step when something is, and the proof.
 //!
-//! Access is cut before anything is cleaned up, and a step that fails never keeps the next one from being tried. If we
-//! crash anywhere here, the next attempt starts over; every step may be repeated.
+//! Sessions are killed before anything else is tried and for as long as anything stands in the way, and a lease that cannot
+//! be ended keeps no other from its end. If we crash anywhere here, the next attempt starts over; every step may be
+//! repeated.
 
 use std::time::Duration;
 
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::links::Trouble;
-use super::scope::Scope;
-use super::sql::{Ident, Sql};
-use super::{PostgresIssuer, end_error, text};
-use crate::issuers::EndError;
+use super::sql::Sql;
+use super::text::Leases;
+use super::{PostgresIssuer, end_error, residue, scram, text};
+use crate::domain::ServerId;
+use crate::issuers::password::draw_password;
+use crate::issuers::{EndError, Ending, Proof};
 
-/// How long one attempt keeps killing.
-const KILL: Duration = Duration::from_secs(8);
+/// How long one attempt goes on against somebody who fights it.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// How often sessions are killed meanwhile.
+const AGAIN: Duration = Duration::from_millis(20);
 
 fn error(code: &str, detail: impl Into<String>) -> EndError {
     EndError {
@@ -25,314 +30,357 @@ fn error(code: &str, detail: impl Into<String>) -> EndError {
     }
 }
 
-fn texts(rows: &[PgRow], column: &str) -> Vec<String> {
-    let text = |row: &PgRow| row.try_get::<Option<String>, _>(column).ok().flatten();
-    rows.iter().filter_map(text).collect()
+fn words(row: &PgRow, column: &str) -> Option<String> {
+    row.try_get::<Option<String>, _>(column).ok().flatten()
 }
 
-/// The number in the last row that has `column`.
-fn number(rows: &[PgRow], column: &str) -> Option<i64> {
-    let number = |row: &PgRow| row.try_get::<Option<i64>, _>(column).ok().flatten();
-    rows.iter().rev().find_map(number)
+/// What became of one lease.
+struct Outcome {
+    code: String,
+    words: String,
 }
 
-/// The first problem met; later ones follow from it more often than not.
-#[derive(Default)]
-struct Problems(Option<EndError>);
+/// What the close of `handle` said, if it said anything.
+fn outcome_of(rows: &[PgRow], handle: &str) -> Option<Outcome> {
+    let row = rows
+        .iter()
+        .find(|row| words(row, "closed").as_deref() == Some(handle))?;
+    Some(Outcome {
+        code: words(row, "outcome")?,
+        words: words(row, "words").unwrap_or_default(),
+    })
+}
 
-impl Problems {
-    fn note(&mut self, problem: EndError) {
-        self.0.get_or_insert(problem);
+/// What stood in the way, in words for the operator.
+fn obstacle(outcome: &Outcome, handle: &str) -> EndError {
+    let said = &outcome.words;
+    match outcome.code.as_str() {
+        "under_way" => error(
+            "mint_under_way",
+            "a mint or another end of this lease is still running; tried again",
+        ),
+        "not_ours" => error(
+            "not_ours",
+            format!(
+                "role {handle} has no record of this broker: it is left alone; see COMMENT ON ROLE"
+            ),
+        ),
+        "session_alive" => error(
+            "session_alive",
+            "a session of this lease does not end; tried again",
+        ),
+        "not_fenced" => error(
+            "fence_failed",
+            "the login could not be refused yet; tried again",
+        ),
+        "target_changed" => error(
+            "target_changed",
+            "the server is another than the one this lease was minted at; its sessions here were ended",
+        ),
+        "prepared" => error(
+            "prepared_transaction_left",
+            "a prepared transaction of this lease could not be rolled back; tried again",
+        ),
+        "prepared_as" => error(
+            "prepared_transaction_left",
+            format!(
+                "prepared transaction {said} may be of this lease: look at it, and as that role or as superuser COMMIT or ROLLBACK PREPARED it there"
+            ),
+        ),
+        "holds_elsewhere" => error(
+            "cleanup_blocked",
+            "it left something in a database that could not be cleaned; run `countersign target init-sql` for that database",
+        ),
+        _ => error("cleanup_blocked", said.clone()),
     }
+}
 
-    fn check(&mut self, code: &str, step: Result<Vec<PgRow>, Trouble>) -> Vec<PgRow> {
-        step.unwrap_or_else(|trouble| {
-            self.note(end_error(code, &trouble));
-            Vec::new()
-        })
+/// What a look says of `handle`: the proof, or why it is none.
+fn proof_of(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndError> {
+    let row = rows
+        .iter()
+        .find(|row| words(row, "looked").as_deref() == Some(handle))
+        .ok_or_else(|| error("look_failed", "the target did not answer the question"))?;
+    let count = |column: &str| row.try_get::<i64, _>(column).ok();
+    let flag = |column: &str| row.try_get::<bool, _>(column).ok();
+    let list = |column: &str| row.try_get::<Vec<String>, _>(column);
+    if flag("there") != Some(false) {
+        return Err(error(
+            "role_exists",
+            "the role is still there; end it again",
+        ));
     }
+    if flag("under_way") != Some(false) {
+        return Err(error(
+            "mint_under_way",
+            "a mint or an end of this role is still running; tried again",
+        ));
+    }
+    if count("sessions") != Some(0) {
+        return Err(error(
+            "session_alive",
+            "a session of a role that is gone is still open; end it again",
+        ));
+    }
+    if count("prepared") != Some(0) {
+        return Err(error(
+            "prepared_transaction_left",
+            "a prepared transaction of a role that is gone; as superuser: SELECT gid, database FROM pg_prepared_xacts WHERE owner IS NULL, then ROLLBACK PREPARED in that database",
+        ));
+    }
+    let unread = |_| error("look_failed", "the target did not say what is left");
+    let proof = Proof::Gone {
+        seen: ["no_role", "no_session", "no_prepared_transaction"]
+            .map(String::from)
+            .into(),
+        left: list("residue").map_err(unread)?,
+    };
+    Ok((proof, list("elsewhere").map_err(unread)?))
+}
 
-    fn result(self) -> Result<(), EndError> {
-        self.0.map_or(Ok(()), Err)
-    }
+/// Whether the database a lease was minted in is no more.
+fn is_gone(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
+    matches!(answer, Err(Trouble::Said { state, .. }) if state == "3D000")
+}
+
+/// Whether the target could not be asked.
+fn is_away(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
+    matches!(answer, Err(Trouble::Unreachable(_) | Trouble::Lost(_)))
 }
 
 impl PostgresIssuer {
-    async fn main(&self, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
-        self.links.ask_once(&self.target.database, sql).await
-    }
-
-    /// Ends the common case in one message; false when it takes more than that.
-    pub(super) async fn end_at_once(&self, role: &Ident, scope: &Scope) -> Result<bool, EndError> {
-        let borrowed = match self.links.borrow(scope.database.as_str()).await {
-            Ok(borrowed) => borrowed,
-            // Its own database is closed or gone: the slow way starts from the target's.
-            Err(Trouble::Said { .. }) => return Ok(false),
-            Err(trouble) => return Err(end_error("target_unavailable", &trouble)),
-        };
-        let sql = text::end_at_once(role, scope, borrowed.server().has_grant_options());
-        let mut borrowed = Some(borrowed);
-        let answer = self.links.ask(&mut borrowed, &sql).await;
-        self.links.give_back(borrowed);
-        match answer {
-            Ok(_) => Ok(true),
-            Err(Trouble::Said { .. }) => Ok(false),
-            Err(trouble) => Err(end_error("target_unavailable", &trouble)),
+    fn leases<'a>(&'a self, handles: &'a [&'a str], server: Option<&'a ServerId>) -> Leases<'a> {
+        Leases {
+            handles,
+            deployment: self.deployment.as_str(),
+            server,
         }
     }
 
-    /// The role's oid, or none when it is certainly not there and nobody is making it.
-    async fn find(&self, role: &Ident) -> Result<Option<i64>, EndError> {
-        let failed = |trouble: Trouble| end_error("look_failed", &trouble);
-        let mints = self
-            .main(&text::mint_under_way(role.as_str()))
-            .await
-            .map_err(failed)?;
-        let rows = self
-            .main(&text::look(role.as_str()))
-            .await
-            .map_err(failed)?;
-        if rows.is_empty() {
-            return Err(error(
-                "look_failed",
-                "the target did not answer the question",
-            ));
-        }
-        let oid = number(&rows, "role");
-        if oid.is_none() && number(&mints, "under_way") != Some(0) {
-            return Err(error(
-                "mint_under_way",
-                "a mint of this role is still running; tried again",
-            ));
-        }
-        Ok(oid)
+    /// The database a lease was minted in, as far as anybody knows.
+    pub(super) fn home(&self, ending: &Ending<'_>) -> String {
+        let scope = self.around.read(ending.scope).ok();
+        scope.map_or_else(
+            || self.target.database.clone(),
+            |scope| scope.database.as_str().to_owned(),
+        )
     }
 
-    /// Ends whatever there is, each step whether or not the one before it worked.
-    pub(super) async fn end_step_by_step(
+    /// Ends and proves leases that were minted in `database` at `server`: all in one message, and those that resist one
+    /// after the other.
+    pub(super) async fn end_together(
         &self,
-        role: &Ident,
-        scope: Option<&Scope>,
-    ) -> Result<(), EndError> {
-        let mut problems = Problems::default();
-        if let Some(oid) = self.find(role).await? {
-            self.cut(role, oid, &mut problems).await;
-            let dead = self.kill(oid, &mut problems).await;
-            self.roll_back_prepared(role, oid, &mut problems).await;
-            self.clean_up(role, oid, scope, &mut problems).await;
-            self.forget_rows(role, scope, &mut problems).await;
-            // A session outlives its role, and then nobody can name it: the role stays until its sessions are gone.
-            if dead && self.nothing_prepared(oid, &mut problems).await {
-                match self.main(&text::drop_role(role)).await {
-                    Err(trouble) if trouble.state() == "42704" => {}
-                    Err(trouble) => problems.note(end_error("cleanup_blocked", &trouble)),
-                    Ok(_) => {}
-                }
-            }
-            if self.find(role).await?.is_none() {
-                // What failed on the way there no longer stands in the way, unless it left something behind.
-                problems.0.take_if(|problem| problem.code != "rows_left");
-            }
-        } else {
-            self.forget_rows(role, scope, &mut problems).await;
-            problems.check("session_alive", self.main(&text::kill_ghosts()).await);
+        database: &str,
+        server: Option<&ServerId>,
+        handles: &[&str],
+    ) -> Vec<Result<Proof, EndError>> {
+        let leases = self.leases(handles, server);
+        let message = text::end(&self.names, &leases);
+        let mut database = database;
+        let mut answer = self.ends.ask_once(database, &message).await;
+        if is_gone(&answer) {
+            database = &self.target.database;
+            answer = self.ends.ask_once(database, &message).await;
         }
-        problems.result()
-    }
-
-    /// No login, no groups, no session.
-    async fn cut(&self, role: &Ident, oid: i64, problems: &mut Problems) {
-        problems.check("fence_failed", self.main(&text::fence(role)).await);
-        let grant_options = match self.links.borrow(&self.target.database).await {
-            Ok(borrowed) => {
-                let server = borrowed.server();
-                self.links.give_back(Some(borrowed));
-                server.has_grant_options()
-            }
-            Err(trouble) => return problems.note(end_error("target_unavailable", &trouble)),
-        };
-        let groups = problems.check("fence_failed", self.main(&text::memberships(oid)).await);
-        for group in texts(&groups, "name") {
-            // One by one, and as far as it goes: what somebody else granted is gone with the sessions and the role.
-            if let Ok(group) = Ident::new(&group) {
-                let _ = self.main(&text::revoke(&[group], role)).await;
-            }
+        if is_away(&answer) {
+            // Their own sessions may be what keeps us out.
+            let _ = self.pinned.kill(&text::kill(&self.names, &leases)).await;
+            answer = self.ends.ask_once(database, &message).await;
         }
-        let take_over = text::take_over(role, grant_options);
-        problems.check("takeover_refused", self.main(&take_over).await);
-    }
-
-    /// Kills until a look finds nothing; false when something may be left.
-    async fn kill(&self, oid: i64, problems: &mut Problems) -> bool {
-        let deadline = Instant::now() + KILL;
-        loop {
-            let problem = match self.main(&text::kill(oid)).await {
-                Ok(rows) => match number(&rows, "seen") {
-                    Some(0) => return true,
-                    seen => error(
-                        "session_alive",
-                        format!("{} sessions left", seen.unwrap_or(0)),
-                    ),
-                },
-                Err(trouble) if trouble.state() == "42501" => {
-                    end_error("terminate_refused", &trouble)
-                }
-                Err(trouble) => end_error("session_alive", &trouble),
-            };
-            if Instant::now() > deadline || problem.code != "session_alive" {
-                problems.note(problem);
-                return false;
-            }
-        }
-    }
-
-    async fn nothing_prepared(&self, oid: i64, problems: &mut Problems) -> bool {
-        match self.main(&text::prepared(oid)).await {
-            Ok(rows) if rows.is_empty() => true,
-            Ok(_) => {
-                problems.note(error("cleanup_blocked", "a prepared transaction is left"));
-                false
-            }
-            Err(trouble) => {
-                problems.note(end_error("look_failed", &trouble));
-                false
-            }
-        }
-    }
-
-    /// Only the owner may roll back, in the database it was prepared in; the broker becomes the role for one message
-    /// that runs no code of the agent's, on a connection that is closed if it cannot be undone.
-    async fn roll_back_prepared(&self, role: &Ident, oid: i64, problems: &mut Problems) {
-        let rows = problems.check("look_failed", self.main(&text::prepared(oid)).await);
-        for (gid, database) in texts(&rows, "gid").iter().zip(texts(&rows, "database")) {
-            let mut borrowed = match self.links.borrow(&database).await {
-                Ok(borrowed) => Some(borrowed),
-                Err(trouble) => {
-                    problems.note(end_error("cleanup_blocked", &trouble));
-                    continue;
-                }
-            };
-            for sql in [
-                Sql::new("SET ROLE ").ident(role),
-                Sql::new("ROLLBACK PREPARED ").literal(gid),
-                Sql::new("RESET ROLE"),
-            ] {
-                if let Err(trouble) = self.links.ask(&mut borrowed, &sql).await {
-                    problems.note(end_error("cleanup_blocked", &trouble));
-                    borrowed = None;
-                    break;
-                }
-            }
-            self.links.give_back(borrowed);
-        }
-    }
-
-    /// In every database: what the role owns goes to the quarantine role, what it was granted goes away.
-    async fn clean_up(
-        &self,
-        role: &Ident,
-        oid: i64,
-        scope: Option<&Scope>,
-        problems: &mut Problems,
-    ) {
-        let rows = problems.check("look_failed", self.main(&text::holdings(oid)).await);
-        let groups = scope.map_or(&[][..], |scope| &scope.roles);
-        for row in &rows {
-            let database = row.try_get::<Option<String>, _>("database").ok().flatten();
-            let database = database.unwrap_or_else(|| self.target.database.clone());
-            let disown = text::disown(role, &self.quarantine);
-            let mut done = self.links.ask_once(&database, &disown).await;
-            if done
-                .as_ref()
-                .is_err_and(|trouble| trouble.state() == "42501")
-            {
-                // Code cannot be handed to a role that may not create in its schema; data can. The code goes.
-                done = self
-                    .links
-                    .ask_once(&database, &text::drop_routines(role, oid, groups))
-                    .await;
-                if done.is_ok() {
-                    done = self.links.ask_once(&database, &disown).await;
-                }
-            }
-            if let Err(trouble) = done {
-                let mut problem = end_error("cleanup_blocked", &trouble);
-                problem.detail = format!(
-                    "in database {database}: {}; if it may not create there: GRANT CREATE on it TO {}",
-                    problem.detail, self.quarantine
-                );
-                // One database that does not answer is no reason to leave the others.
-                problem.code = "cleanup_blocked".into();
-                problems.note(problem);
-            }
-        }
-    }
-
-    /// The rows the mint wrote. Where the table never was, there are none.
-    async fn forget_rows(&self, role: &Ident, scope: Option<&Scope>, problems: &mut Problems) {
-        if scope.is_some_and(|scope| scope.rows.is_empty()) {
-            return;
-        }
-        let database = scope.map_or(self.target.database.as_str(), |scope| {
-            scope.database.as_str()
-        });
-        if let Err(trouble) = self
-            .links
-            .ask_once(database, &text::forget_rows(role))
-            .await
+        if let Err(trouble) = &answer
+            && (is_away(&answer) || matches!(trouble, Trouble::Refused { .. }))
         {
-            let nothing_there = ["42P01", "3F000", "3D000"].contains(&trouble.state());
-            // Without a scope we only guess that there might be rows.
-            let guessed = scope.is_none() && trouble.state() == "42501";
-            if !nothing_there && !guessed {
-                problems.note(end_error("rows_left", &trouble));
+            let refused = || Err(end_error("end_failed", trouble));
+            return handles.iter().map(|_| refused()).collect();
+        }
+        let mut results = Vec::with_capacity(handles.len());
+        for handle in handles {
+            let fast = answer.as_ref().ok().map(|rows| proof_of(rows, handle));
+            results.push(match fast {
+                Some(Ok((proof, elsewhere))) => self.gather(proof, &elsewhere, handle).await,
+                _ => self.end_step_by_step(database, server, handle).await,
+            });
+        }
+        results
+    }
+
+    /// Looks, and tells what is left in other databases too.
+    pub(super) async fn look_for(
+        &self,
+        database: &str,
+        server: Option<&ServerId>,
+        handle: &str,
+    ) -> Result<Proof, EndError> {
+        let handles = [handle];
+        let sql = text::look(&self.names, &self.leases(&handles, server));
+        let mut answer = self.ends.ask_once(database, &sql).await;
+        if is_gone(&answer) {
+            answer = self.ends.ask_once(&self.target.database, &sql).await;
+        }
+        let rows = answer.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let (proof, elsewhere) = proof_of(&rows, handle)?;
+        self.gather(proof, &elsewhere, handle).await
+    }
+
+    /// Adds what is left in other databases.
+    async fn gather(
+        &self,
+        mut proof: Proof,
+        elsewhere: &[String],
+        handle: &str,
+    ) -> Result<Proof, EndError> {
+        for database in elsewhere {
+            let sql = text::look(&self.names, &self.leases(&[handle], None));
+            let rows = self.ends.ask_once(database, &sql).await;
+            let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+            if let (Proof::Gone { left, .. }, (Proof::Gone { left: more, .. }, _)) =
+                (&mut proof, proof_of(&rows, handle)?)
+            {
+                left.extend(
+                    more.into_iter()
+                        .map(|line| format!("{line} in database {database}")),
+                );
+            }
+        }
+        Ok(proof)
+    }
+
+    /// Ends one that resists: kills, fences, kills again until nothing is seen, then takes away what it left.
+    async fn end_step_by_step(
+        &self,
+        database: &str,
+        server: Option<&ServerId>,
+        handle: &str,
+    ) -> Result<Proof, EndError> {
+        let handles = [handle];
+        let leases = self.leases(&handles, server);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let rows = self.close_while_killing(database, &leases).await;
+            let problem = match rows {
+                Err(trouble @ Trouble::Refused { .. }) => {
+                    return Err(end_error("end_failed", &trouble));
+                }
+                Err(trouble) => end_error("end_failed", &trouble),
+                Ok(rows) => match outcome_of(&rows, handle) {
+                    Some(outcome) if outcome.code == "gone" => {
+                        return self.look_for(database, server, handle).await;
+                    }
+                    Some(outcome) => match self.clear(&outcome, database, &leases, handle).await {
+                        Ok(()) => obstacle(&outcome, handle),
+                        Err(problem) => return Err(problem),
+                    },
+                    None => error("end_failed", "the target did not say what became of it"),
+                },
+            };
+            if Instant::now() > deadline {
+                return Err(problem);
+            }
+            sleep(AGAIN).await;
+        }
+    }
+
+    /// Fences and closes, while the pinned connection kills.
+    async fn close_while_killing(
+        &self,
+        database: &str,
+        leases: &Leases<'_>,
+    ) -> Result<Vec<PgRow>, Trouble> {
+        let kill = text::kill(&self.names, leases);
+        // Whatever stands in the way of this one stands in the way of others too; it is no reason to try nothing else.
+        let _ = self.pinned.kill(&kill).await;
+        let message = text::end(&self.names, leases);
+        let close = self.ends.ask_once(database, &message);
+        tokio::pin!(close);
+        loop {
+            tokio::select! {
+                answer = &mut close => return answer,
+                () = sleep(AGAIN) => {
+                    let _ = self.pinned.kill(&kill).await;
+                }
             }
         }
     }
 
-    /// A fresh look. The broker never knew the password for longer than the mint, so it cannot try a login: that the
-    /// role is absent is the proof that login is refused.
-    pub(super) async fn look_for(&self, handle: &str) -> Result<Vec<String>, EndError> {
-        let failed = |trouble: Trouble| end_error("look_failed", &trouble);
-        let mut sql = text::mint_under_way(handle)
-            .text("; ")
-            .then(&text::look(handle));
-        let mut rows = self.main(&sql).await.map_err(failed)?;
-        if number(&rows, "ghosts").is_some_and(|ghosts| ghosts > 0) {
-            self.main(&text::kill_ghosts()).await.map_err(failed)?;
-            sql = text::mint_under_way(handle)
-                .text("; ")
-                .then(&text::look(handle));
-            rows = self.main(&sql).await.map_err(failed)?;
+    /// Takes away what stands in the way. `Err` when that is not for us to do.
+    async fn clear(
+        &self,
+        outcome: &Outcome,
+        database: &str,
+        leases: &Leases<'_>,
+        handle: &str,
+    ) -> Result<(), EndError> {
+        match outcome.code.as_str() {
+            "not_fenced" | "session_alive" | "under_way" => Ok(()),
+            "prepared" => self.roll_back(database, leases, handle).await,
+            "holds_elsewhere" => self.clean_elsewhere(database, leases, handle).await,
+            _ => Err(obstacle(outcome, handle)),
         }
-        let (mints, sessions) = (number(&rows, "under_way"), number(&rows, "sessions"));
-        let (ghosts, prepared) = (number(&rows, "ghosts"), number(&rows, "prepared"));
-        if number(&rows, "role").is_some() {
-            return Err(error(
-                "role_exists",
-                "the role is still there; end it again",
-            ));
+    }
+
+    /// Rolls back the lease's prepared transactions, as the lease: nobody else may.
+    async fn roll_back(
+        &self,
+        home: &str,
+        leases: &Leases<'_>,
+        handle: &str,
+    ) -> Result<(), EndError> {
+        let failed = |trouble: Trouble| end_error("prepared_transaction_left", &trouble);
+        let sql = text::prepared(&self.names, handle, leases.deployment);
+        let rows = self.ends.ask_once(home, &sql).await.map_err(failed)?;
+        for row in &rows {
+            let (Some(gid), Some(database)) = (words(row, "gid"), words(row, "database")) else {
+                continue;
+            };
+            let password = draw_password(&*self.entropy);
+            let verifier = scram::draw_verifier(&password, &*self.entropy);
+            let reopen = text::reopen(&self.names, handle, leases, &verifier);
+            self.ends.ask_once(home, &reopen).await.map_err(failed)?;
+            let roll_back = Sql::new("ROLLBACK PREPARED ").literal(&gid);
+            let visit = self
+                .door
+                .visit(&database, handle, &password, &roll_back)
+                .await;
+            let fence = text::fence(&self.names, leases);
+            self.ends.ask_once(home, &fence).await.map_err(failed)?;
+            visit.map_err(failed)?;
         }
-        if mints != Some(0) {
-            return Err(error(
-                "mint_under_way",
-                "a mint of this role is still running",
-            ));
+        Ok(())
+    }
+
+    /// Cleans up in the databases the lease left its own for.
+    async fn clean_elsewhere(
+        &self,
+        home: &str,
+        leases: &Leases<'_>,
+        handle: &str,
+    ) -> Result<(), EndError> {
+        let sql = text::elsewhere(&self.names, leases);
+        let rows = self.ends.ask_once(home, &sql).await;
+        let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let databases: Vec<String> = rows
+            .first()
+            .and_then(|row| row.try_get("elsewhere").ok())
+            .unwrap_or_default();
+        let clean = residue::clean(&self.names.schema, handle, leases.deployment);
+        for database in databases {
+            let blocked = match self.ends.ask_once(&database, &clean).await {
+                Ok(rows) => rows
+                    .iter()
+                    .find(|row| row.try_get("blocked").unwrap_or(true))
+                    .and_then(|row| words(row, "words")),
+                Err(trouble) => Some(format!(
+                    "{}; run `countersign target init-sql` for that database",
+                    trouble.detail()
+                )),
+            };
+            if let Some(why) = blocked {
+                return Err(error(
+                    "cleanup_blocked",
+                    format!("in database {database}: {why}"),
+                ));
+            }
         }
-        if sessions != Some(0) || ghosts != Some(0) {
-            return Err(error(
-                "session_alive",
-                "a session of a role that is gone is still open; GRANT pg_signal_backend to the broker's role",
-            ));
-        }
-        if prepared != Some(0) {
-            return Err(error(
-                "prepared_transaction_left",
-                "a prepared transaction has no owner any more; as superuser: SELECT gid, database FROM pg_prepared_xacts WHERE owner IS NULL, then ROLLBACK PREPARED in that database",
-            ));
-        }
-        Ok(["no_role", "no_session", "no_prepared_transaction"]
-            .map(String::from)
-            .into())
+        Ok(())
     }
 }

@@ -1,11 +1,12 @@
-//! Connections to one target: few, short-tempered, and never trusted.
+//! Connections to one target: few, short-tempered, never trusted, and some of them kept for ends.
 //!
-//! * At most `max_connections` are open at a time, whatever their database.
+//! * Mints and ends have connections of their own, so that neither waits for the other; those for ends are opened before
+//!   they are needed and kept.
+//! * One more is pinned for killing (see [`super::pinned`]).
 //! * Everything has a deadline, so a target that hangs costs its own callers only.
-//! * A panic in the driver (a hostile server can cause one) is an error of this target and nothing more.
-//!   The driver yields while it hashes for SCRAM, so a huge iteration count ends with the connect deadline.
-//! * `search_path` is pinned when connecting, so no object an agent made is ever found by an unqualified name.
-//! * A connection is given back only when its last message was answered in full; else it is closed.
+//! * A panic in the driver is an error of this target and nothing more.
+//! * A connection is used again only when its last message was answered in full; else it is closed.
+//! * What was asked for at connect is read back: a pooler that drops it is refused.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,8 +32,20 @@ const QUEUE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a measured clock difference is believed, and how long an idle connection is.
 const FRESH: Duration = Duration::from_secs(10);
-const STATEMENT_TIMEOUT: &str = "15s";
-const LOCK_TIMEOUT: &str = "3s";
+/// What each connection is opened with, as the server shows it.
+const PINNED: [(&str, &str); 8] = [
+    ("search_path", "pg_catalog,pg_temp"),
+    ("statement_timeout", "15s"),
+    ("lock_timeout", "3s"),
+    ("idle_in_transaction_session_timeout", "10min"),
+    ("standard_conforming_strings", "on"),
+    ("client_min_messages", "error"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+];
+
+/// The SQLSTATE our functions refuse with: the message is a stable code, the detail words.
+const OURS: &str = "CS000";
 
 /// Why the target gave no good answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +54,13 @@ pub enum Trouble {
     Unreachable(String),
     /// It was asked and nobody knows what it did.
     Lost(String),
+    /// One of our functions said no and changed nothing, or what was asked for at connect does not hold.
+    Refused {
+        /// Stable code.
+        code: String,
+        /// For the operator's log.
+        detail: String,
+    },
     /// It said no, and rolled back.
     Said {
         /// The SQLSTATE.
@@ -51,18 +71,12 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// The SQLSTATE, when it said no.
-    pub fn state(&self) -> &str {
-        match self {
-            Trouble::Said { state, .. } => state,
-            Trouble::Unreachable(_) | Trouble::Lost(_) => "",
-        }
-    }
-
     /// The words, for the operator's log.
     pub fn detail(&self) -> String {
         match self {
-            Trouble::Unreachable(detail) | Trouble::Lost(detail) => detail.clone(),
+            Trouble::Unreachable(detail)
+            | Trouble::Lost(detail)
+            | Trouble::Refused { detail, .. } => detail.clone(),
             Trouble::Said { state, detail } => format!("{detail} (SQLSTATE {state})"),
         }
     }
@@ -71,19 +85,12 @@ impl Trouble {
 /// What is known of the server at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// `server_version_num`, such as 160014.
-    pub version: i64,
     /// Milliseconds its clock is ahead of the broker's.
     ahead: i64,
     measured: Instant,
 }
 
 impl Server {
-    /// Whether it has the role system of PostgreSQL 16.
-    pub fn has_grant_options(&self) -> bool {
-        self.version >= 160_000
-    }
-
     /// The broker's `time` by the server's clock.
     pub fn clock(&self, time: Time) -> Time {
         Time::from_millis(time.millis().saturating_add(self.ahead))
@@ -110,16 +117,21 @@ impl Borrowed<'_> {
     }
 }
 
-/// The connections to one target.
-pub struct Links {
+/// How to connect to one target.
+pub struct Door {
     options: PgConnectOptions,
     clock: Arc<dyn Clock>,
+}
+
+/// The connections for one kind of work at one target.
+pub struct Links {
+    door: Arc<Door>,
     permits: Semaphore,
     most: usize,
     idle: Mutex<Vec<Link>>,
 }
 
-impl Links {
+impl Door {
     /// Prepares; connects nowhere.
     pub fn new(
         target: &PostgresTarget,
@@ -128,27 +140,75 @@ impl Links {
         root_pem: Option<&str>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let mut options = connect_options(&target.host, target.port, mode, root_pem)
+        let options = connect_options(&target.host, target.port, mode, root_pem)
             .username(&target.user)
             .password(password.expose_secret())
             .application_name("countersign")
-            .options([
-                ("search_path", "pg_catalog,pg_temp"),
-                ("statement_timeout", STATEMENT_TIMEOUT),
-                ("lock_timeout", LOCK_TIMEOUT),
-                ("idle_in_transaction_session_timeout", STATEMENT_TIMEOUT),
-                ("standard_conforming_strings", "on"),
-                ("client_min_messages", "error"),
-                ("default_transaction_read_only", "off"),
-                ("default_transaction_isolation", "read committed"),
-            ]);
-        options = options.statement_cache_capacity(0);
-        let most = usize::try_from(target.max_connections).unwrap_or(1).max(1);
+            .options(PINNED)
+            .statement_cache_capacity(0);
+        Self { options, clock }
+    }
+
+    /// Connects as the broker.
+    pub async fn open(&self, database: &str) -> Result<PgConnection, Trouble> {
+        let link = self.enter(self.options.clone(), database).await?;
+        Ok(link.connection)
+    }
+
+    async fn enter(&self, options: PgConnectOptions, database: &str) -> Result<Link, Trouble> {
+        let options = options.database(database);
+        let connecting = async {
+            let mut connection = connect(&options).await?;
+            read_back(&mut connection).await?;
+            let server = measure(&mut connection, &*self.clock).await?;
+            Ok(Link {
+                database: database.to_owned(),
+                connection,
+                server,
+                used: Instant::now(),
+            })
+        };
+        match timeout(CONNECT, AssertUnwindSafe(connecting).catch_unwind()).await {
+            Ok(Ok(Ok(link))) => Ok(link),
+            Ok(Ok(Err(Trouble::Lost(why)))) => Err(Trouble::Unreachable(why)),
+            Ok(Ok(Err(trouble))) => Err(trouble),
+            Ok(Err(_)) => Err(Trouble::Unreachable(
+                "the target's greeting was malformed".into(),
+            )),
+            Err(_) => Err(Trouble::Unreachable(format!(
+                "no connection within {}s",
+                CONNECT.as_secs()
+            ))),
+        }
+    }
+
+    /// Logs in as somebody else, the way an agent does, asks once and keeps the connection.
+    pub async fn visit(
+        &self,
+        database: &str,
+        user: &str,
+        password: &SecretString,
+        sql: &Sql,
+    ) -> Result<Visit, Trouble> {
+        let options = self
+            .options
+            .clone()
+            .username(user)
+            .password(password.expose_secret())
+            .application_name("countersign rehearsal");
+        let mut link = self.enter(options, database).await?;
+        send(&mut link.connection, sql).await?;
+        Ok(Visit(link))
+    }
+}
+
+impl Links {
+    /// At most `most` connections through `door`; opens none yet.
+    pub fn new(door: Arc<Door>, most: usize) -> Self {
         Self {
-            options,
-            clock,
-            permits: Semaphore::new(most),
-            most,
+            door,
+            permits: Semaphore::new(most.max(1)),
+            most: most.max(1),
             idle: Mutex::default(),
         }
     }
@@ -163,21 +223,38 @@ impl Links {
             }
         };
         while let Some(mut link) = self.take_idle(database) {
-            let stale = link.used.elapsed() > FRESH || link.server.measured.elapsed() > FRESH;
-            if !stale {
-                return Ok(Borrowed { link, permit });
-            }
-            let measured = timeout(CONNECT, measure(&mut link.connection, &*self.clock)).await;
-            if let Ok(Ok(server)) = measured {
-                link.server = server;
+            if self.is_good(&mut link).await {
                 return Ok(Borrowed { link, permit });
             }
             // One that no longer answers is a reason to doubt them all, not to wait for each.
             self.idle().clear();
         }
-        let options = self.options.clone().database(database);
-        let link = self.open(options, database).await?;
+        let link = self.door.enter(self.door.options.clone(), database).await?;
         Ok(Borrowed { link, permit })
+    }
+
+    /// Whether an idle connection may be used; one that was long unused is asked.
+    async fn is_good(&self, link: &mut Link) -> bool {
+        if link.used.elapsed() <= FRESH && link.server.measured.elapsed() <= FRESH {
+            return true;
+        }
+        let measured = timeout(CONNECT, measure(&mut link.connection, &*self.door.clock)).await;
+        match measured {
+            Ok(Ok(server)) => {
+                link.server = server;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Sees to it that a connection to `database` is open, without waiting for one that is in use.
+    pub async fn keep_open(&self, database: &str) {
+        if self.permits.available_permits() < self.most && self.idle().is_empty() {
+            return;
+        }
+        let borrowed = self.borrow(database).await.ok();
+        self.give_back(borrowed);
     }
 
     /// Sends `sql` as one message and gives all rows; the connection goes back unless the answer was cut off.
@@ -192,7 +269,7 @@ impl Links {
         let answer = send(&mut taken.link.connection, sql).await;
         match &answer {
             Ok(_) => *borrowed = Some(taken),
-            Err(Trouble::Said { .. }) => {
+            Err(Trouble::Said { .. } | Trouble::Refused { .. }) => {
                 let rollback = Sql::new("ROLLBACK");
                 if send(&mut taken.link.connection, &rollback).await.is_ok() {
                     *borrowed = Some(taken);
@@ -238,62 +315,20 @@ impl Links {
         }
         None
     }
-
-    async fn open(&self, options: PgConnectOptions, database: &str) -> Result<Link, Trouble> {
-        let connecting = async {
-            let mut connection = connect(&options).await?;
-            let server = measure(&mut connection, &*self.clock).await?;
-            Ok(Link {
-                database: database.to_owned(),
-                connection,
-                server,
-                used: Instant::now(),
-            })
-        };
-        match timeout(CONNECT, AssertUnwindSafe(connecting).catch_unwind()).await {
-            Ok(Ok(Ok(link))) => Ok(link),
-            Ok(Ok(Err(Trouble::Lost(why)))) => Err(Trouble::Unreachable(why)),
-            Ok(Ok(Err(trouble))) => Err(trouble),
-            Ok(Err(_)) => Err(Trouble::Unreachable(
-                "the target's greeting was malformed".into(),
-            )),
-            Err(_) => Err(Trouble::Unreachable(format!(
-                "no connection within {}s",
-                CONNECT.as_secs()
-            ))),
-        }
-    }
-
-    /// Logs in as somebody else, the way an agent does, asks once and keeps the connection.
-    pub async fn visit(
-        &self,
-        database: &str,
-        user: &str,
-        password: &SecretString,
-        sql: &Sql,
-    ) -> Result<Visit, Trouble> {
-        let options = self
-            .options
-            .clone()
-            .username(user)
-            .password(password.expose_secret())
-            .application_name("countersign rehearsal")
-            .database(database);
-        let mut link = self.open(options, database).await?;
-        send(&mut link.connection, sql).await?;
-        Ok(Visit(link))
-    }
 }
 
 /// A session opened with a minted credential.
 pub struct Visit(Link);
 
 impl Visit {
+    /// Asks once more.
+    pub async fn ask(&mut self, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
+        send(&mut self.0.connection, sql).await
+    }
+
     /// Whether the session still answers.
     pub async fn is_alive(&mut self) -> bool {
-        send(&mut self.0.connection, &Sql::new("SELECT 1"))
-            .await
-            .is_ok()
+        self.ask(&Sql::new("SELECT 1")).await.is_ok()
     }
 }
 
@@ -326,21 +361,44 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Trouble> {
         })
 }
 
+/// Refuses a connection on which what was asked for does not hold.
+async fn read_back(connection: &mut PgConnection) -> Result<(), Trouble> {
+    let mut sql = Sql::new("SELECT ARRAY[");
+    for (index, (setting, _)) in PINNED.iter().enumerate() {
+        sql = sql.text(if index == 0 { "" } else { ", " });
+        sql = sql
+            .text("pg_catalog.current_setting(")
+            .literal(setting)
+            .text(")");
+    }
+    let rows = send(connection, &sql.text("] AS settings")).await?;
+    let settings: Vec<String> = rows
+        .first()
+        .and_then(|row| row.try_get("settings").ok())
+        .unwrap_or_default();
+    let plain = |text: &str| text.replace(' ', "");
+    let holds = |((_, asked), has): (&(&str, &str), &String)| plain(asked) == plain(has);
+    if settings.len() == PINNED.len() && PINNED.iter().zip(&settings).all(holds) {
+        return Ok(());
+    }
+    Err(Trouble::Refused {
+        code: "options_dropped".into(),
+        detail: "something between here and the target drops startup options: connect directly, without a pooler".into(),
+    })
+}
+
 async fn measure(connection: &mut PgConnection, clock: &dyn Clock) -> Result<Server, Trouble> {
     let before = clock.now();
     let sql = Sql::new(
-        "SELECT pg_catalog.current_setting('server_version_num')::pg_catalog.int8 AS version, \
-         (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8 AS now",
+        "SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 AS now",
     );
     let rows = send(connection, &sql).await?;
     let after = clock.now();
-    let broken = || Trouble::Lost("the target did not say what it is".into());
-    let row = rows.first().ok_or_else(broken)?;
-    let version = row.try_get("version").map_err(|_| broken())?;
-    let theirs: i64 = row.try_get("now").map_err(|_| broken())?;
+    let theirs: Option<i64> = rows.first().and_then(|row| row.try_get("now").ok());
+    let theirs =
+        theirs.ok_or_else(|| Trouble::Lost("the target did not say what time it is".into()))?;
     let ours = before.millis().midpoint(after.millis());
     Ok(Server {
-        version,
         ahead: theirs.saturating_sub(ours),
         measured: Instant::now(),
     })
@@ -348,7 +406,7 @@ async fn measure(connection: &mut PgConnection, clock: &dyn Clock) -> Result<Ser
 
 /// One simple-query message. A message is executed or not as a whole by its own `BEGIN` and `COMMIT`, so a broker that
 /// is frozen after this call left nothing half done.
-async fn send(connection: &mut PgConnection, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
+pub async fn send(connection: &mut PgConnection, sql: &Sql) -> Result<Vec<PgRow>, Trouble> {
     let query = sqlx::raw_sql(AssertSqlSafe(sql.as_str().to_owned()));
     let answer = AssertUnwindSafe(connection.fetch_all(query)).catch_unwind();
     match timeout(ANSWER, answer).await {
@@ -369,6 +427,12 @@ fn trouble(error: &sqlx::Error) -> Trouble {
         return Trouble::Lost(short(&error.to_string()));
     };
     let said = said.downcast_ref::<PgDatabaseError>();
+    if said.code() == OURS {
+        return Trouble::Refused {
+            code: said.message().to_owned(),
+            detail: short(said.detail().unwrap_or_default()),
+        };
+    }
     let detail = short(&match said.detail() {
         Some(detail) => format!("{}: {detail}", said.message()),
         None => said.message().to_owned(),

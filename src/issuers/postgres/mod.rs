@@ -1,5 +1,6 @@
-//! PostgreSQL: a login role per lease, made by a broker that is no superuser, dropped and proven gone.
+//! PostgreSQL: a login role per lease, made, ended and looked for by functions the DBA has reviewed.
 //!
+//! * The broker's account may call these functions and do nothing else.
 //! * A role gets its rights from group roles only, so its end never has to search tables for grants.
 //! * A mint is one transaction in one message; an end is a fence first and cleaning second, each step repeatable.
 //! * Nothing an agent wrote is ever executed by the broker or handed to anyone with power.
@@ -8,60 +9,98 @@
 //! |---|---|
 //! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
+//! | `acting` | leases that act as an owner from their first statement |
+//! | `explain` | a scope in words for those who approve it |
 //! | `scram` | what the server stores of a password |
-//! | `text` | the statements of a credential's life |
+//! | `procedures` | the functions a DBA reviews; their bodies are in `functions/` |
+//! | `judgement` | whether a scope's roles are ones a lease may have |
+//! | `residue` | what a lease leaves behind, told and removed |
+//! | `text` | the calls of a credential's life |
 //! | `links` | connections, deadlines, what an error means |
-//! | `ending` | the slow way to end: step by step, past partial failures |
+//! | `pinned` | the connection that kills when nothing else works |
+//! | `ending` | the fast way to end, the slow way past those who resist, and the proof |
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
-//! | `preparation` | what the DBA runs once |
+//! | `preparation` | what the DBA runs |
 
+mod acting;
 mod ending;
+mod explain;
+mod judgement;
 mod links;
+mod pinned;
 mod preparation;
+mod procedures;
 mod rehearsal;
+mod residue;
 mod scope;
 mod scram;
 mod sql;
 mod text;
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::postgres::PgSslMode;
+use tokio::task::AbortHandle;
+use tokio::time::sleep;
 
-pub use preparation::preparation_sql;
+pub use preparation::{Part, preparation_parts, preparation_sql};
 
-use self::links::{Links, Server, Trouble};
-use self::scope::{Scope, Surroundings};
-use self::sql::{Ident, Sql};
-use self::text::Birth;
+use self::links::{Door, Links, Trouble};
+use self::pinned::Pinned;
+use self::procedures::Names;
+use self::scope::Surroundings;
+use self::sql::Ident;
+use self::text::{Birth, Leases};
 use super::password::draw_password;
 use super::{
-    Credential, EndError, Ending, Found, Issuer, MintError, MintOrder, PostgresCredential, Proof,
-    Rehearsal, Whose, is_loopback,
+    Credential, Deployment, EndError, Ending, Found, Issuer, MintError, MintOrder,
+    PostgresCredential, Proof, Rehearsal, Whose, is_loopback,
 };
 use crate::config::{DatabaseTls, PostgresTarget};
-use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
+use crate::domain::{Explanation, Seconds, ServerId, TargetName, Time, lease};
 use crate::system::{Clock, Entropy};
 
 /// Logins stay possible this long past the end, so that clocks may differ a little; the end itself does not wait.
 const LOGIN_GRACE: Seconds = Seconds(60);
+/// How many leases are ended with one message.
+const BATCH: usize = 100;
+/// How often the connections for ends are looked after.
+const KEEP: Duration = Duration::from_secs(20);
+/// One that kills, one for ends, one for mints.
+const FEWEST_CONNECTIONS: u32 = 3;
 
 /// Mints and ends login roles in one PostgreSQL cluster.
 pub struct PostgresIssuer {
     name: TargetName,
     target: PostgresTarget,
-    quarantine: Ident,
+    names: Names,
     around: Surroundings,
+    deployment: Deployment,
     root_pem: Option<String>,
     sslmode: &'static str,
+    door: Arc<Door>,
     links: Links,
+    ends: Arc<Links>,
+    pinned: Arc<Pinned>,
+    /// What keeps the connections for ends open, once there was a first use.
+    keeping: OnceLock<AbortHandle>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
+}
+
+impl Drop for PostgresIssuer {
+    fn drop(&mut self) {
+        if let Some(keeping) = self.keeping.get() {
+            keeping.abort();
+        }
+    }
 }
 
 impl fmt::Debug for PostgresIssuer {
@@ -91,6 +130,7 @@ impl PostgresIssuer {
         root_pem: Option<String>,
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
+        deployment: Deployment,
     ) -> Result<Self, String> {
         let local = is_local(&target.host);
         let (mode, sslmode) = match target.tls {
@@ -123,146 +163,159 @@ impl PostgresIssuer {
         for text in [&target.database, &target.user] {
             Ident::new(text).map_err(|why| format!("target {name}: {why}"))?;
         }
-        if target.max_connections == 0 || target.longest_ttl_seconds == 0 {
+        if target.max_connections < FEWEST_CONNECTIONS || target.longest_ttl_seconds == 0 {
             return Err(format!(
-                "target {name}: max_connections and longest_ttl_seconds must be at least 1"
+                "target {name}: max_connections must be at least {FEWEST_CONNECTIONS} (to kill, to end, to mint) and longest_ttl_seconds at least 1"
             ));
         }
-        let quarantine =
-            Ident::new(&target.quarantine_role).map_err(|why| format!("target {name}: {why}"))?;
-        if target.quarantine_role == target.user {
-            return Err(format!(
-                "target {name}: quarantine_role must be a role of its own, never the broker"
-            ));
-        }
-        let links = Links::new(target, &password, mode, root_pem.as_deref(), clock.clone());
+        let names = Names::of(target).map_err(|why| format!("target {name}: {why}"))?;
+        let door = Door::new(target, &password, mode, root_pem.as_deref(), clock.clone());
+        let door = Arc::new(door);
+        // One is pinned; of the others half are for ends.
+        let most = usize::try_from(target.max_connections).unwrap_or(usize::MAX);
+        let for_ends = most / 2;
+        let nobody = Leases {
+            handles: &[],
+            deployment: deployment.as_str(),
+            server: None,
+        };
+        let pinned = Pinned::new(door.clone(), &target.database, text::kill(&names, &nobody));
         Ok(Self {
             name: name.clone(),
             target: target.clone(),
-            quarantine,
+            names,
             around,
+            deployment,
             root_pem,
             sslmode,
-            links,
+            links: Links::new(door.clone(), most.saturating_sub(for_ends + 1)),
+            ends: Arc::new(Links::new(door.clone(), for_ends)),
+            pinned: Arc::new(pinned),
+            door,
+            keeping: OnceLock::new(),
             entropy,
             clock,
         })
     }
 
-    /// The messages that would mint `order` on PostgreSQL 16 or newer and end it in the common case, with the verifier
-    /// of a password nobody knows. For benchmarks and for auditors.
+    /// Opens what ends need before they need it, and keeps it open.
+    fn keep_ready(&self) {
+        self.keeping.get_or_init(|| {
+            let (ends, pinned) = (self.ends.clone(), self.pinned.clone());
+            let database = self.target.database.clone();
+            let keeping = tokio::spawn(async move {
+                loop {
+                    pinned.keep().await;
+                    ends.keep_open(&database).await;
+                    sleep(KEEP).await;
+                }
+            });
+            keeping.abort_handle()
+        });
+    }
+
+    /// The messages that would mint `order` and end it in the common case, with the verifier of a password nobody knows.
+    /// For benchmarks and for auditors.
     ///
     /// # Errors
     /// What is wrong with the order's scope.
     pub fn transcript(&self, order: &MintOrder) -> Result<[String; 2], String> {
         let scope = self.around.read(&order.scope)?;
-        let role = Ident::new(&lease::handle_of(&order.lease))?;
+        let handle = lease::handle_of(&order.lease);
         let password = draw_password(&*self.entropy);
-        let birth = Birth {
-            role: &role,
-            verifier: &scram::draw_verifier(&password, &*self.entropy),
-            valid_until: &text::timestamp(order.expires.plus(LOGIN_GRACE)),
-            deadline: &text::timestamp(order.mint_until),
-            comment: &self.comment(order),
+        let verifier = scram::draw_verifier(&password, &*self.entropy);
+        let birth = self.birth(order, &handle, &verifier, |time| time);
+        let leases = Leases {
+            handles: &[&handle],
+            deployment: self.deployment.as_str(),
+            server: Some(&order.server),
         };
-        let end = text::end_at_once(&role, &scope, true);
-        Ok([text::mint(&birth, &scope, true), end].map(|sql| sql.to_string()))
+        let messages = [
+            text::mint(&self.names, &birth, &scope),
+            text::end(&self.names, &leases),
+        ];
+        Ok(messages.map(|sql| sql.to_string()))
     }
 
-    fn comment(&self, order: &MintOrder) -> String {
-        format!(
-            "countersign target={} lease={} request={} agent={}",
-            self.name, order.lease, order.request, order.agent
-        )
-    }
-
-    /// What is sent to mint `order`, on `server`.
-    fn mint_text(
-        &self,
-        role: &Ident,
-        scope: &Scope,
-        order: &MintOrder,
-        server: Server,
-        verifier: &str,
-    ) -> Sql {
-        let comment = self.comment(order);
-        let birth = Birth {
-            role,
+    /// What is sent of `order`, with its times by the server's clock.
+    fn birth<'a>(
+        &'a self,
+        order: &'a MintOrder,
+        handle: &'a str,
+        verifier: &'a str,
+        theirs: impl Fn(Time) -> Time,
+    ) -> Birth<'a> {
+        Birth {
+            handle,
+            deployment: self.deployment.as_str(),
+            request: order.request.as_str(),
+            agent: &order.agent,
             verifier,
-            valid_until: &text::timestamp(server.clock(order.expires.plus(LOGIN_GRACE))),
-            deadline: &text::timestamp(server.clock(order.mint_until)),
-            comment: &comment,
-        };
-        text::mint(&birth, scope, server.has_grant_options())
-    }
-
-    /// Whether roles may be made on this version at all.
-    fn accept_version(&self, server: Server) -> Result<(), MintError> {
-        let refused = |code: &str, detail: &str| MintError::Refused {
-            code: code.into(),
-            detail: detail.into(),
-        };
-        match server.version / 10_000 {
-            ..15 => Err(refused("version_too_old", "use PostgreSQL 15 or newer")),
-            15 if !self.target.accept_pg15_createrole => Err(refused(
-                "pg15_createrole_not_accepted",
-                "on PostgreSQL 15 CREATEROLE is close to superuser; set accept_pg15_createrole = true or upgrade",
-            )),
-            _ => Ok(()),
+            valid_until: theirs(order.expires.plus(LOGIN_GRACE)),
+            mint_until: theirs(order.mint_until),
+            server: order.server.as_str(),
         }
     }
 
     async fn mint_role(&self, order: &MintOrder) -> Result<PostgresCredential, MintError> {
-        let refused = |code: &str, detail: String| MintError::Refused {
-            code: code.into(),
+        self.keep_ready();
+        let bad_scope = |detail: String| MintError::Refused {
+            code: "bad_scope".into(),
             detail,
         };
-        let scope = self
-            .around
-            .read(&order.scope)
-            .map_err(|why| refused("bad_scope", why))?;
-        let role = Ident::new(&lease::handle_of(&order.lease))
-            .map_err(|why| refused("bad_handle", why))?;
-        let late = || MintError::Unavailable {
-            detail: "too late: the time for this mint is over".into(),
-        };
+        let scope = self.around.read(&order.scope).map_err(bad_scope)?;
+        let handle = lease::handle_of(&order.lease);
+        let (password, verifier) = self.draw_password().await?;
         let borrowed = self.links.borrow(scope.database.as_str()).await;
         let borrowed = borrowed.map_err(|trouble| mint_error(&trouble))?;
         let server = borrowed.server();
         let mut borrowed = Some(borrowed);
-        let ready = self.accept_version(server);
         let now = self.clock.now();
-        if ready.is_err() || now > order.mint_until || order.expires <= now {
+        if now > order.mint_until || order.expires <= now {
             self.links.give_back(borrowed);
-            ready?;
-            return Err(late());
+            return Err(MintError::Unavailable {
+                detail: "too late: the time for this mint is over".into(),
+            });
         }
-        let password = draw_password(&*self.entropy);
-        let verifier = scram::draw_verifier(&password, &*self.entropy);
-        let sql = self.mint_text(&role, &scope, order, server, &verifier);
+        let birth = self.birth(order, &handle, &verifier, |time| server.clock(time));
+        let sql = text::mint(&self.names, &birth, &scope);
         let answer = self.links.ask(&mut borrowed, &sql).await;
         self.links.give_back(borrowed);
         answer.map_err(|trouble| mint_error(&trouble))?;
+        self.act_as_owner(&scope, &handle, &password, &order.server)
+            .await?;
         Ok(PostgresCredential {
             host: self.target.host.clone(),
             port: self.target.port,
             database: scope.database.as_str().to_owned(),
-            user: role.as_str().to_owned(),
+            user: handle,
             password,
             sslmode: self.sslmode.into(),
             ca_pem: self.root_pem.clone(),
         })
     }
 
-    fn role_of(handle: &str) -> Result<Ident, EndError> {
-        let wrong = |detail: String| EndError {
+    /// A password and its verifier, which takes a millisecond to work out, so another thread does.
+    async fn draw_password(&self) -> Result<(SecretString, String), MintError> {
+        let entropy = self.entropy.clone();
+        let drawn = tokio::task::spawn_blocking(move || {
+            let password = draw_password(&*entropy);
+            let verifier = scram::draw_verifier(&password, &*entropy);
+            (password, verifier)
+        });
+        drawn.await.map_err(|_| MintError::Unavailable {
+            detail: "no password could be drawn".into(),
+        })
+    }
+}
+
+fn check_handle(handle: &str) -> Result<(), EndError> {
+    match lease::lease_of(handle) {
+        Some(_) => Ok(()),
+        None => Err(EndError {
             code: "bad_handle".into(),
-            detail,
-        };
-        if lease::lease_of(handle).is_none() {
-            return Err(wrong(format!("{handle:?} is no handle of this broker")));
-        }
-        Ident::new(handle).map_err(wrong)
+            detail: format!("{handle:?} is no handle of this broker"),
+        }),
     }
 }
 
@@ -272,20 +325,27 @@ fn mint_error(trouble: &Trouble) -> MintError {
     let state = match trouble {
         Trouble::Unreachable(_) => return MintError::Unavailable { detail },
         Trouble::Lost(_) => return MintError::Unknown { detail },
+        Trouble::Refused { code, .. } => {
+            return match code.as_str() {
+                "too_late" => MintError::Unavailable { detail },
+                "target_changed" | "read_only_target" => MintError::Elsewhere { detail },
+                code => MintError::Refused {
+                    code: code.into(),
+                    detail,
+                },
+            };
+        }
         Trouble::Said { state, .. } => state.as_str(),
     };
     let code = match state {
         // A role of this name is there already: whoever made it, it has to be ended.
         "42710" => return MintError::Unknown { detail },
-        "22012" => {
-            let detail = "too late: the time for this mint was over when the target had made it; rolled back".into();
-            return MintError::Unavailable { detail };
-        }
         "42501" => "insufficient_privilege",
         "42704" => "role_missing",
-        "42P01" | "3F000" => "scope_table_missing",
+        // Our schema, our functions.
+        "42P01" | "3F000" | "42883" => "not_prepared",
         "3D000" => "database_missing",
-        "25006" => "read_only_target",
+        "25006" => return MintError::Elsewhere { detail },
         _ if state.starts_with("28") => "broker_login_refused",
         _ if ["40", "53", "55", "57", "58", "XX"]
             .iter()
@@ -309,7 +369,12 @@ fn mint_error(trouble: &Trouble) -> MintError {
 fn end_error(code: &str, trouble: &Trouble) -> EndError {
     let code = match trouble {
         Trouble::Unreachable(_) | Trouble::Lost(_) => "target_unavailable",
-        Trouble::Said { .. } => code,
+        Trouble::Refused { code, .. } => code,
+        Trouble::Said { state, .. } => match state.as_str() {
+            "42P01" | "3F000" | "42883" => "not_prepared",
+            "25006" => "read_only_target",
+            _ => code,
+        },
     };
     EndError {
         code: code.into(),
@@ -328,7 +393,9 @@ impl Issuer for PostgresIssuer {
     }
 
     fn explain(&self, scope: &Value, ttl: Seconds) -> Explanation {
-        explain(&self.around, &self.name, scope, ttl)
+        explain::explain(&self.around, scope, ttl, |scope| {
+            text::exact(&self.names, scope)
+        })
     }
 
     async fn rehearse(&self, scopes: &[Value]) -> Result<Rehearsal, EndError> {
@@ -336,10 +403,14 @@ impl Issuer for PostgresIssuer {
     }
 
     async fn identify(&self) -> Result<ServerId, EndError> {
-        let server = format!("postgresql {}:{}", self.target.host, self.target.port);
-        server.parse().map_err(|why| EndError {
-            code: "bad_target".into(),
-            detail: format!("{why}"),
+        self.keep_ready();
+        let sql = text::identify(&self.names);
+        let rows = self.links.ask_once(&self.target.database, &sql).await;
+        let rows = rows.map_err(|trouble| end_error("identify_failed", &trouble))?;
+        let server: Option<String> = rows.first().and_then(|row| row.try_get("server").ok());
+        server.unwrap_or_default().parse().map_err(|why| EndError {
+            code: "identify_failed".into(),
+            detail: format!("the server does not say what it is: {why}"),
         })
     }
 
@@ -348,138 +419,111 @@ impl Issuer for PostgresIssuer {
     }
 
     async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
-        let (handle, scope) = (ending.handle, ending.scope);
-        let role = Self::role_of(handle)?;
-        // A lease keeps its scope; whatever became of the rules for scopes, the access is cut.
-        let scope = self.around.read(scope).ok();
-        if let Some(scope) = &scope
-            && self.end_at_once(&role, scope).await?
-        {
-            return Ok(());
-        }
-        self.end_step_by_step(&role, scope.as_ref()).await
+        self.end_and_prove(ending).await.map(drop)
     }
 
+    /// The broker never knew the password for longer than the mint, so it cannot try a login: that the role is absent is the
+    /// proof that login is refused.
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
-        Self::role_of(ending.handle)?;
-        let seen = self.look_for(ending.handle).await?;
-        Ok(Proof::Gone {
-            seen,
-            left: Vec::new(),
+        self.keep_ready();
+        check_handle(ending.handle)?;
+        self.look_for(&self.home(ending), ending.server, ending.handle)
+            .await
+    }
+
+    async fn end_and_prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let mut results = self.end_all(std::slice::from_ref(ending)).await;
+        results.pop().unwrap_or_else(|| {
+            Err(EndError {
+                code: "end_failed".into(),
+                detail: "the end had no result; tried again".into(),
+            })
         })
+    }
+
+    async fn end_all(&self, endings: &[Ending<'_>]) -> Vec<Result<Proof, EndError>> {
+        self.keep_ready();
+        let mut groups: BTreeMap<(String, Option<&str>), Vec<usize>> = BTreeMap::new();
+        for (index, ending) in endings.iter().enumerate() {
+            let group = (self.home(ending), ending.server.map(ServerId::as_str));
+            groups.entry(group).or_default().push(index);
+        }
+        let mut results: Vec<_> = endings
+            .iter()
+            .map(|ending| {
+                check_handle(ending.handle)?;
+                Err(EndError {
+                    code: "end_failed".into(),
+                    detail: "the end had no result; tried again".into(),
+                })
+            })
+            .collect();
+        for ((database, _), members) in groups {
+            let members: Vec<_> = members
+                .into_iter()
+                .filter_map(|index| Some((index, endings.get(index)?)))
+                .filter(|(_, ending)| check_handle(ending.handle).is_ok())
+                .collect();
+            let handles: Vec<_> = members.iter().map(|(_, ending)| ending.handle).collect();
+            let server = members.first().and_then(|(_, ending)| ending.server);
+            let ended = self.end_together(&database, server, &handles).await;
+            for ((index, _), result) in members.into_iter().zip(ended) {
+                if let Some(place) = results.get_mut(index) {
+                    *place = result;
+                }
+            }
+        }
+        results
+    }
+
+    fn batch(&self) -> usize {
+        BATCH
     }
 
     async fn list(&self) -> Result<Vec<Found>, EndError> {
-        let failed = |trouble: Trouble| end_error("list_failed", &trouble);
-        let database = &self.target.database;
-        // A ghost we may not kill (the proof will say so) is no reason to see nothing.
-        match self.links.ask_once(database, &text::kill_ghosts()).await {
-            Ok(_) | Err(Trouble::Said { .. }) => {}
-            Err(trouble) => return Err(failed(trouble)),
-        }
-        let rows = self
-            .links
-            .ask_once(database, &text::list())
-            .await
-            .map_err(failed)?;
-        let names = rows
-            .iter()
-            .filter_map(|row| row.try_get::<String, _>("name").ok());
-        Ok(names
-            .filter(|name| lease::lease_of(name).is_some())
-            .map(|handle| Found {
-                handle,
-                whose: Whose::Ours,
-            })
-            .collect())
-    }
-}
-
-/// The scope in words, the statements, and how it ends.
-fn explain(around: &Surroundings, name: &TargetName, scope: &Value, ttl: Seconds) -> Explanation {
-    let scope = match around.read(&around.filled(scope)) {
-        Ok(scope) => scope,
-        Err(why) => {
-            return Explanation {
-                words: vec![format!("nothing: {why}")],
-                exact: String::new(),
-                ending: Vec::new(),
-                outlives: Vec::new(),
+        self.keep_ready();
+        let sql = text::list(&self.names, self.deployment.as_str());
+        let rows = self.ends.ask_once(&self.target.database, &sql).await;
+        let rows = rows.map_err(|trouble| end_error("list_failed", &trouble))?;
+        let found = rows.iter().filter_map(|row| {
+            let handle: String = row.try_get("handle").ok()?;
+            let record: Option<String> = row.try_get("deployment").ok()?;
+            lease::lease_of(&handle)?;
+            let whose = match record {
+                Some(record) if record == self.deployment.as_str() => Whose::Ours,
+                Some(record) => Whose::Anothers(format!("deployment {record}")),
+                None => Whose::Anothers("no record".into()),
             };
-        }
-    };
-    let database = scope.database.as_str();
-    let mut words: Vec<String> = scope
-        .roles
-        .iter()
-        .map(|role| {
-            format!(
-                "acts with the rights of role {} in database {database}",
-                role.as_str()
-            )
-        })
-        .collect();
-    for (key, value) in &scope.rows {
-        words.push(format!(
-            "only rows where {key} = {value}, in tables whose policies read it"
-        ));
-    }
-    words.push(format!(
-        "at most {} connections at a time; statements stop after {} unless it asks for longer",
-        scope.connection_limit,
-        Seconds(u64::try_from(scope.statement_timeout_seconds).unwrap_or(0))
-    ));
-    let comment = format!("countersign target={name} lease=… request=… agent=…");
-    let exact = Ident::new("jit_…").map(|role| {
-        let birth = Birth {
-            role: &role,
-            verifier: "SCRAM-SHA-256$4096:…",
-            valid_until: "(end of the lease + 60 s)",
-            deadline: "(end of the mint window)",
-            comment: &comment,
-        };
-        text::mint(&birth, &scope, true)
-            .as_str()
-            .replace("; ", ";\n")
-    });
-    Explanation {
-        words,
-        exact: exact.unwrap_or_default(),
-        ending: vec![
-            format!("after {ttl}, or earlier when finished or revoked: login is cut, open sessions are killed, the role is dropped"),
-            "new logins fail 60 s after the end even if the broker is gone; sessions already open need the broker".into(),
-            "proven by looking again: no role (so no login), no session, no prepared transaction".into(),
-        ],
-        outlives: Vec::new(),
+            Some(Found { handle, whose })
+        });
+        Ok(found.collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Time;
 
-    fn said(state: &str) -> Trouble {
-        Trouble::Said {
+    fn said(state: &str) -> MintError {
+        mint_error(&Trouble::Said {
             state: state.into(),
             detail: "words".into(),
-        }
+        })
     }
 
     #[test]
     fn errors_say_whether_anything_was_minted() {
-        let code = |state: &str| match mint_error(&said(state)) {
+        let code = |state: &str| match said(state) {
             MintError::Refused { code, .. } => code,
             MintError::Unavailable { .. } => "unavailable".into(),
             MintError::Elsewhere { .. } => "elsewhere".into(),
             MintError::Unknown { .. } => "unknown".into(),
         };
         assert_eq!(code("42501"), "insufficient_privilege");
-        assert_eq!(code("42704"), "role_missing");
-        assert_eq!(code("42P01"), "scope_table_missing");
+        assert_eq!(code("42883"), "not_prepared");
         assert_eq!(code("40001"), "unavailable");
         assert_eq!(code("55P03"), "unavailable");
-        assert_eq!(code("22012"), "unavailable");
+        assert_eq!(code("25006"), "elsewhere");
         assert_eq!(code("42710"), "unknown");
         assert_eq!(code("54000"), "sqlstate_54000");
         let lost = mint_error(&Trouble::Lost("cut".into()));
@@ -489,10 +533,16 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_for_postgresql() {
-        assert_eq!(
-            text::timestamp(Time::from_millis(0)),
-            "1970-01-01T00:00:00.000Z"
-        );
+    fn refusals_of_our_functions_keep_their_codes() {
+        let of = |code: &str| {
+            mint_error(&Trouble::Refused {
+                code: code.into(),
+                detail: "words".into(),
+            })
+        };
+        assert!(matches!(of("too_late"), MintError::Unavailable { .. }));
+        assert!(matches!(of("target_changed"), MintError::Elsewhere { .. }));
+        let refused = of("rows_unbound");
+        assert!(matches!(refused, MintError::Refused { code, .. } if code == "rows_unbound"));
     }
 }

@@ -1,9 +1,10 @@
-//! What the DBA runs once, so that the broker can work without being superuser.
+//! What the DBA runs, and runs again when the catalog grew, so that the broker can work with no rights of its own.
 
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::procedures::{Callers, Function, Names, Owner, all};
 use super::scope::{Scope, Surroundings};
 use super::sql::{Ident, Sql};
 use crate::config::PostgresTarget;
@@ -11,186 +12,180 @@ use crate::config::PostgresTarget;
 /// What the scopes of a catalog need in one database.
 #[derive(Default)]
 struct Needs {
-    groups: Vec<Ident>,
-    uses_rows: bool,
+    roles: Vec<Ident>,
 }
 
 impl Needs {
     fn add(&mut self, scope: &Scope) {
-        for group in &scope.roles {
-            if !self.groups.contains(group) {
-                self.groups.push(group.clone());
+        for role in scope.named() {
+            if !self.roles.contains(role) {
+                self.roles.push(role.clone());
             }
         }
-        self.uses_rows |= !scope.rows.is_empty();
     }
 }
 
-/// The statements that prepare `target` for what `scopes` of the catalog ask for; with the table of rows and an
-/// example policy when some scope has `rows`. To be run as superuser (or the managed service's administrator) in the
-/// target's database. Grants of tables to the groups are the DBA's own business.
-///
-/// A target that accepts PostgreSQL 15 gets what 15 understands; 16 and newer can say more exactly what is granted.
+/// Statements for one database of the cluster.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The database to run it in.
+    pub database: String,
+    /// The statements. They may be run again.
+    pub sql: String,
+}
+
+/// The statements that prepare `target` for what `scopes` of the catalog ask for, a part for each database; the first one
+/// is for the target's and makes what the whole cluster needs. To be run by a superuser or by the administrator of a
+/// managed service. Grants of tables to the groups are the DBA's own business.
 ///
 /// # Errors
 /// When a name in the target's configuration cannot be one in PostgreSQL, or a scope is wrong.
-pub fn preparation_sql(target: &PostgresTarget, scopes: &[Value]) -> Result<String, String> {
+pub fn preparation_parts(target: &PostgresTarget, scopes: &[Value]) -> Result<Vec<Part>, String> {
     let around = Surroundings::of(target);
-    let (mut all, mut here) = (Needs::default(), Needs::default());
-    let mut elsewhere: BTreeMap<String, Needs> = BTreeMap::new();
-    let mut notes = Sql::default();
+    let names = Names::of(target)?;
+    let mut every = Needs::default();
+    let mut databases = BTreeMap::from([(target.database.clone(), Needs::default())]);
+    let mut open = false;
     for value in scopes {
         let scope = around.read(&around.filled(value))?;
         if around.names_open(value) {
-            notes = Sql::new(
-                "-- Some action takes a role or the database as a parameter: prepare each one it may name like these.\n",
-            );
+            open = true;
             continue;
         }
-        all.add(&scope);
-        let database = scope.database.as_str();
-        if database == target.database {
-            here.add(&scope);
-        } else {
-            elsewhere.entry(database.into()).or_default().add(&scope);
-        }
+        every.add(&scope);
+        let database = scope.database.as_str().to_owned();
+        databases.entry(database).or_default().add(&scope);
     }
-    let broker = Ident::new(&target.user)?;
-    let mut sql = roles(target, &broker, &all.groups)?
-        .text("-- Do the REVOKE in every database of the cluster: new roles reach what PUBLIC reaches.\n")
-        .then(&connections(&Ident::new(&target.database)?, &broker, &here.groups));
-    if here.uses_rows {
-        sql = sql.then(&rows_sql(&broker, &here.groups));
+    let first = databases.remove(&target.database).unwrap_or_default();
+    let mut start = cluster(&names, target, &every.roles);
+    if open {
+        start = Sql::new(
+            "-- Some action takes a role or the database as a parameter: prepare each one it may name like these.\n",
+        )
+        .then(&start);
     }
-    for (database, needs) in &elsewhere {
-        sql = sql.then(&connections(&Ident::new(database)?, &broker, &needs.groups));
-        if needs.uses_rows {
-            sql = sql
-                .text("-- The following in that database.\n")
-                .then(&rows_sql(&broker, &needs.groups));
-        }
+    let mut parts = vec![Part {
+        sql: start
+            .then(&database(&names, &target.database, &first.roles)?)
+            .to_string(),
+        database: target.database.clone(),
+    }];
+    for (name, needs) in databases {
+        parts.push(Part {
+            sql: database(&names, &name, &needs.roles)?.to_string(),
+            database: name,
+        });
     }
-    Ok(sql.then(&notes).to_string())
+    Ok(parts)
 }
 
-/// Who may come into a database.
-fn connections(database: &Ident, broker: &Ident, groups: &[Ident]) -> Sql {
-    let mut sql = Sql::new("REVOKE CONNECT, TEMPORARY ON DATABASE ")
-        .ident(database)
-        .text(" FROM PUBLIC;\nGRANT CONNECT ON DATABASE ")
-        .ident(database)
-        .text(" TO ")
-        .ident(broker);
-    for group in groups {
-        sql = sql.text(", ").ident(group);
+/// As [`preparation_parts`], as one text for `psql`.
+///
+/// # Errors
+/// As [`preparation_parts`].
+pub fn preparation_sql(target: &PostgresTarget, scopes: &[Value]) -> Result<String, String> {
+    let mut text = String::from(
+        "-- For psql, as superuser or as the administrator of a managed service. May be run again: it adds what is missing.\n",
+    );
+    for part in preparation_parts(target, scopes)? {
+        let database = Ident::new(&part.database)?;
+        text.push_str(&format!("\\connect {database}\n{}", part.sql));
     }
-    sql.text(";\n")
+    Ok(text)
 }
 
-/// The broker, the quarantine role and the groups.
-fn roles(target: &PostgresTarget, broker: &Ident, groups: &[Ident]) -> Result<Sql, String> {
-    let quarantine = Ident::new(&target.quarantine_role)?;
-    let fifteen = target.accept_pg15_createrole;
+fn texts(roles: &[Ident]) -> Sql {
+    Sql::default().texts(roles.iter().map(Ident::as_str))
+}
+
+/// The roles, which all databases share.
+fn cluster(names: &Names, target: &PostgresTarget, roles: &[Ident]) -> Sql {
     let connections = i64::from(target.max_connections).saturating_mul(4);
-    let mut sql = Sql::new("-- The broker: makes roles, is no superuser. Set its password with \\password.\nCREATE ROLE ")
-        .ident(broker)
-        .text(" WITH LOGIN CREATEROLE NOSUPERUSER CONNECTION LIMIT ")
+    Sql::new("BEGIN;\nDO $do$\nDECLARE\n    prefix constant text := ")
+        .literal(names.schema.as_str())
+        .text(";\n    broker constant text := ")
+        .literal(names.broker.as_str())
+        .text(";\n    connections constant integer := ")
         .number(connections)
-        .text(";\n-- It must be able to end any session its roles open, even one whose role is already gone.\nGRANT pg_signal_backend TO ")
-        .ident(broker)
-        .text(";\n-- The powerless role that owns what agents leave behind.\nCREATE ROLE ")
-        .ident(&quarantine)
-        .text(" WITH NOLOGIN;\nGRANT ")
-        .ident(&quarantine)
-        .text(" TO ")
-        .ident(broker)
-        .text(if fifteen { ";\n" } else { " WITH INHERIT TRUE, SET TRUE;\n" });
-    for group in groups {
-        sql = sql
-            .text("-- A group role: grant it what leases may do. The broker may pass it on and not use it.\nCREATE ROLE ")
-            .ident(group)
-            .text(" WITH NOLOGIN;\nGRANT ")
-            .ident(group)
+        .text(";\n    minters constant integer := ")
+        .number(i64::from(names.minters))
+        .text(";\n    -- What leases may be members of, or act as.\n    roles constant text[] := ")
+        .then(&texts(roles))
+        .text(";\n")
+        .text(include_str!("functions/prepare_cluster.sql"))
+        .text("$do$;\nCOMMIT;\n")
+}
+
+/// Our schema in one database.
+fn database(names: &Names, name: &str, roles: &[Ident]) -> Result<Sql, String> {
+    let mut sql = Sql::new("BEGIN;\nDO $do$\nDECLARE\n    prefix constant text := ")
+        .literal(names.schema.as_str())
+        .text(";\n    broker constant text := ")
+        .literal(names.broker.as_str())
+        .text(";\n    here constant text := ")
+        .literal(name)
+        .text(";\n    minters constant integer := ")
+        .number(i64::from(names.minters))
+        .text(";\n    roles constant text[] := ")
+        .then(&texts(roles))
+        .text(";\n")
+        .text(include_str!("functions/prepare_database.sql"))
+        .text("$do$;\n");
+    for function in all(names) {
+        sql = sql.then(&definition(names, &function)?);
+    }
+    Ok(sql
+        .text("DO $do$\nDECLARE\n    prefix constant text := ")
+        .literal(names.schema.as_str())
+        .text(";\n")
+        .text(include_str!("functions/prepare_end.sql"))
+        .text("$do$;\nCOMMIT;\n"))
+}
+
+/// Makes one function, for all minters if it is theirs. What it had before went with `prepare_database`.
+fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
+    let name = Ident::new(function.name)?;
+    let head = |sql: Sql| {
+        sql.text("(")
+            .text(function.arguments)
+            .text(") RETURNS ")
+            .text(function.returns)
+            .text(" LANGUAGE ")
+            .text(function.language.as_str())
+            .text(" SECURITY DEFINER SET search_path = pg_catalog, ")
+            .ident(&names.schema)
+            .text(", pg_temp AS ")
+    };
+    if function.owner == Owner::Minters {
+        let each = Sql::new("CREATE FUNCTION %1$I.%2$I");
+        let each = head(each).text("%3$L");
+        return Ok(Sql::new("DO $do$\nBEGIN\n    FOR number IN 0 .. ")
+            .number(i64::from(names.minters) - 1)
+            .text(" LOOP\n        EXECUTE format(")
+            .literal(each.as_str())
+            .text(", ")
+            .literal(names.schema.as_str())
+            .text(", ")
+            .literal(&format!("{}_", function.name))
+            .text(" || lpad(number::text, 3, '0'), ")
+            .literal(function.body.as_str())
+            .text(");\n    END LOOP;\nEND $do$;\n"));
+    }
+    let sql = Sql::new("CREATE FUNCTION ").path(&names.schema, &name);
+    Ok(head(sql)
+        .text("$body$")
+        .then(&function.body)
+        .text("$body$;\n")
+        .then(&callers(names, function, &name)))
+}
+
+fn callers(names: &Names, function: &Function, name: &Ident) -> Sql {
+    match function.callers {
+        Callers::Inside => Sql::default(),
+        Callers::Broker | Callers::Both => Sql::new("GRANT EXECUTE ON FUNCTION ")
+            .path(&names.schema, name)
             .text(" TO ")
-            .ident(broker)
-            .text(if fifteen {
-                " WITH ADMIN OPTION;\n"
-            } else {
-                " WITH ADMIN TRUE, INHERIT FALSE, SET FALSE;\n"
-            });
-    }
-    Ok(sql)
-}
-
-fn rows_sql(broker: &Ident, groups: &[Ident]) -> Sql {
-    let mut sql = Sql::new(
-        "-- Which rows a lease may see: written by the broker, read by policies, each role seeing its own.\n\
-         CREATE SCHEMA countersign;\n\
-         CREATE TABLE countersign.lease_scope (\n    role_name text NOT NULL,\n    key text NOT NULL,\n    value text NOT NULL,\n    PRIMARY KEY (role_name, key)\n);\n\
-         ALTER TABLE countersign.lease_scope ENABLE ROW LEVEL SECURITY;\n\
-         CREATE POLICY own_rows ON countersign.lease_scope FOR SELECT USING (role_name = SESSION_USER);\n\
-         CREATE POLICY broker_rows ON countersign.lease_scope TO ",
-    )
-    .ident(broker)
-    .text(
-        " USING (true) WITH CHECK (true);\nGRANT SELECT, INSERT, DELETE ON countersign.lease_scope TO ",
-    )
-    .ident(broker)
-    .text(";\nGRANT USAGE ON SCHEMA countersign TO ")
-    .ident(broker);
-    for group in groups {
-        sql = sql.text(", ").ident(group);
-    }
-    sql = sql.text(";\n");
-    if !groups.is_empty() {
-        sql = sql
-            .text("GRANT SELECT ON countersign.lease_scope TO ")
-            .idents(groups)
-            .text(";\n");
-    }
-    sql.text(
-        "-- In each table leases read, for example one with a column country:\n\
-         -- ALTER TABLE sales.customers ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;\n\
-         -- CREATE POLICY lease_rows ON sales.customers USING (country IN (\n\
-         --     SELECT value FROM countersign.lease_scope WHERE role_name = SESSION_USER AND key = 'country'));\n",
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn target() -> PostgresTarget {
-        let text =
-            "host = 'db'\ndatabase = 'shop'\nuser = 'countersign_broker'\npassword_file = '/p'";
-        toml::from_str(text).unwrap()
-    }
-
-    #[test]
-    fn names_are_quoted_and_rows_only_when_used() {
-        let scope = json!({"roles": ["orders_ro"]});
-        let sql = preparation_sql(&target(), std::slice::from_ref(&scope)).unwrap();
-        assert!(sql.contains("GRANT \"orders_ro\" TO \"countersign_broker\" WITH ADMIN TRUE"));
-        assert!(!sql.contains("lease_scope"));
-        let rows = json!({"roles": ["orders_ro"], "rows": {"country": "{country}"}});
-        let sql = preparation_sql(&target(), &[scope, rows]).unwrap();
-        assert_eq!(sql.matches("CREATE ROLE \"orders_ro\"").count(), 1);
-        assert!(sql.contains("CREATE TABLE countersign.lease_scope"));
-        assert!(preparation_sql(&target(), &[json!({"roles": [""]})]).is_err());
-    }
-
-    #[test]
-    fn other_databases_and_open_names_are_not_forgotten() {
-        let there = json!({"roles": ["orders_ro"], "database": "archive"});
-        let open = json!({"roles": ["{role}"]});
-        let sql = preparation_sql(&target(), &[there, open]).unwrap();
-        assert!(sql.contains(
-            "GRANT CONNECT ON DATABASE \"archive\" TO \"countersign_broker\", \"orders_ro\";"
-        ));
-        assert!(sql.contains("GRANT CONNECT ON DATABASE \"shop\" TO \"countersign_broker\";"));
-        assert!(sql.contains("takes a role or the database as a parameter"));
-        assert!(!sql.contains("placeholder"));
+            .ident(&names.broker)
+            .text(";\n"),
     }
 }

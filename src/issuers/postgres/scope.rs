@@ -1,4 +1,4 @@
-//! What a PostgreSQL credential may do: group roles, rows, limits. Unknown fields are refused.
+//! What a PostgreSQL credential may do: group roles or an owner to act as, rows, limits. Unknown fields are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,38 @@ use crate::issuers::is_placeholder;
 
 const MOST_ROLES: usize = 16;
 const MOST_ROWS: usize = 32;
+const MOST_UNBOUND: usize = 64;
 const LONGEST_VALUE: usize = 256;
+const MOST_SECONDS: i64 = 3600;
+/// The fields that are a limit: name, default, most.
+const LIMITS: [(&str, i64, i64); 4] = [
+    ("connection_limit", 3, 10),
+    ("statement_timeout_seconds", 60, MOST_SECONDS),
+    ("idle_in_transaction_seconds", 600, MOST_SECONDS),
+    ("idle_session_seconds", 600, MOST_SECONDS),
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Written {
+    #[serde(default)]
     roles: Vec<String>,
+    #[serde(default, rename = "as")]
+    acting: Option<String>,
     #[serde(default)]
     database: Option<String>,
     #[serde(default)]
     rows: BTreeMap<String, Value>,
     #[serde(default)]
+    unbound: Vec<String>,
+    #[serde(default)]
     connection_limit: Option<Value>,
     #[serde(default)]
     statement_timeout_seconds: Option<Value>,
+    #[serde(default)]
+    idle_in_transaction_seconds: Option<Value>,
+    #[serde(default)]
+    idle_session_seconds: Option<Value>,
 }
 
 /// A scope with nothing left to fill in.
@@ -32,27 +50,47 @@ struct Written {
 pub struct Scope {
     /// Group roles the credential is a member of.
     pub roles: Vec<Ident>,
+    /// The owner role its sessions act as, so that what they make belongs to that role and stays.
+    pub acting: Option<Ident>,
     /// The database it is for.
     pub database: Ident,
-    /// Facts row level security policies read from `countersign.lease_scope`.
+    /// Facts row level security policies read from the table `lease_scope`.
     pub rows: BTreeMap<String, String>,
+    /// Tables, views and functions, each `schema.name`, that are read whole although there are rows.
+    pub unbound: Vec<String>,
     /// Most connections at a time.
     pub connection_limit: i64,
     /// Default `statement_timeout`.
     pub statement_timeout_seconds: i64,
+    /// Default `idle_in_transaction_session_timeout`.
+    pub idle_in_transaction_seconds: i64,
+    /// Default `idle_session_timeout`.
+    pub idle_session_seconds: i64,
 }
 
 impl Scope {
     /// The scope as it is written.
     pub fn to_value(&self) -> Value {
         let roles: Vec<_> = self.roles.iter().map(Ident::as_str).collect();
-        serde_json::json!({
+        let mut value = serde_json::json!({
             "roles": roles,
             "database": self.database.as_str(),
             "rows": self.rows,
+            "unbound": self.unbound,
             "connection_limit": self.connection_limit,
             "statement_timeout_seconds": self.statement_timeout_seconds,
-        })
+            "idle_in_transaction_seconds": self.idle_in_transaction_seconds,
+            "idle_session_seconds": self.idle_session_seconds,
+        });
+        if let (Some(acting), Some(fields)) = (&self.acting, value.as_object_mut()) {
+            fields.insert("as".into(), acting.as_str().into());
+        }
+        value
+    }
+
+    /// Every role it names.
+    pub fn named(&self) -> impl Iterator<Item = &Ident> {
+        self.roles.iter().chain(&self.acting)
     }
 }
 
@@ -63,8 +101,8 @@ pub struct Surroundings {
     pub database: String,
     /// The broker's role.
     pub broker: String,
-    /// The role that owns what agents leave behind.
-    pub quarantine: String,
+    /// The schema of our functions, which the names of our roles begin with.
+    pub procedures: String,
 }
 
 fn name(what: &str, text: &str) -> Result<Ident, String> {
@@ -77,11 +115,21 @@ fn name(what: &str, text: &str) -> Result<Ident, String> {
     Ident::new(text).map_err(|why| format!("{what}: {why}"))
 }
 
-fn bounded(what: &str, value: Option<&Value>, default: i64, most: i64) -> Result<i64, String> {
+fn limit(limit: (&str, i64, i64), value: Option<&Value>) -> Result<i64, String> {
+    let (what, default, most) = limit;
     let number = value.map_or(Some(default), Value::as_i64);
     number
         .filter(|number| (1..=most).contains(number))
         .ok_or_else(|| format!("`{what}` must be a whole number from 1 to {most}"))
+}
+
+/// `schema.name`, as the server has it.
+fn relation(text: &str) -> Result<String, String> {
+    let wrong = || format!("`unbound` {text:?} must be a table, view or function as schema.name");
+    let (schema, relation) = text.split_once('.').ok_or_else(wrong)?;
+    name("unbound", schema)?;
+    name("unbound", relation)?;
+    Ok(text.to_owned())
 }
 
 fn row(key: &str, value: &Value) -> Result<String, String> {
@@ -119,13 +167,40 @@ fn refuse_placeholders(value: &Value) -> Result<(), String> {
     }
 }
 
+fn check_counts(written: &Written) -> Result<(), String> {
+    if written.roles.is_empty() && written.acting.is_none() {
+        return Err("`roles` must list a group role, unless `as` names an owner role".into());
+    }
+    if written.roles.len() > MOST_ROLES {
+        return Err(format!(
+            "`roles` must list at most {MOST_ROLES} group roles"
+        ));
+    }
+    let distinct: BTreeSet<_> = written.roles.iter().chain(&written.acting).collect();
+    if distinct.len() != written.roles.len() + usize::from(written.acting.is_some()) {
+        return Err("`roles` and `as` list a role twice: name each once".into());
+    }
+    if written.rows.len() > MOST_ROWS {
+        return Err(format!("`rows` must have at most {MOST_ROWS} keys"));
+    }
+    if written.unbound.len() > MOST_UNBOUND {
+        return Err(format!(
+            "`unbound` must have at most {MOST_UNBOUND} names: bind what can be bound"
+        ));
+    }
+    if written.rows.is_empty() && !written.unbound.is_empty() {
+        return Err("`unbound` means something beside `rows` only: leave it out".into());
+    }
+    Ok(())
+}
+
 impl Surroundings {
     /// Those of `target`.
     pub fn of(target: &PostgresTarget) -> Self {
         Self {
             database: target.database.clone(),
             broker: target.user.clone(),
-            quarantine: target.quarantine_role.clone(),
+            procedures: target.procedures.clone(),
         }
     }
 
@@ -172,8 +247,12 @@ impl Surroundings {
                         }
                     }
                 }
-                ("connection_limit" | "statement_timeout_seconds", value)
-                    if value.as_str().is_some_and(is_placeholder) =>
+                ("as", value) if value.as_str().is_some_and(is_placeholder) => {
+                    *value = Value::String("placeholder_as".into());
+                }
+                (field, value)
+                    if LIMITS.iter().any(|(limit, ..)| *limit == field)
+                        && value.as_str().is_some_and(is_placeholder) =>
                 {
                     *value = Value::from(1);
                 }
@@ -187,29 +266,25 @@ impl Surroundings {
     pub fn names_open(&self, scope: &Value) -> bool {
         let open = |value: &Value| value.as_str().is_some_and(is_placeholder);
         let roles = scope.get("roles").and_then(Value::as_array);
-        roles.is_some_and(|roles| roles.iter().any(open)) || scope.get("database").is_some_and(open)
+        let either = |field| scope.get(field).is_some_and(open);
+        roles.is_some_and(|roles| roles.iter().any(open)) || either("as") || either("database")
     }
 
     fn read_any(&self, scope: &Value) -> Result<Scope, String> {
         let written: Written = serde_json::from_value(scope.clone()).map_err(|why| {
+            let limits: Vec<_> = LIMITS.iter().map(|(name, ..)| format!("{name}?")).collect();
             format!(
-                "scope: {why}; a PostgreSQL scope is {{roles = [..], database?, rows?, connection_limit?, statement_timeout_seconds?}}"
+                "scope: {why}; a PostgreSQL scope is {{roles = [..] or as, database?, rows?, unbound?, {}}}",
+                limits.join(", ")
             )
         })?;
-        if written.roles.is_empty() || written.roles.len() > MOST_ROLES {
-            return Err(format!("`roles` must list 1 to {MOST_ROLES} group roles"));
-        }
-        let distinct: BTreeSet<_> = written.roles.iter().collect();
-        if distinct.len() != written.roles.len() {
-            return Err("`roles` lists a role twice: name each once".into());
-        }
-        if written.rows.len() > MOST_ROWS {
-            return Err(format!("`rows` must have at most {MOST_ROWS} keys"));
-        }
+        check_counts(&written)?;
         let role = |text: &String| self.role(text);
         let row = |(key, value): (&String, &Value)| Ok((key.clone(), row(key, value)?));
+        let [connections, statement, in_transaction, session] = LIMITS;
         Ok(Scope {
             roles: written.roles.iter().map(role).collect::<Result<_, _>>()?,
+            acting: written.acting.as_ref().map(role).transpose()?,
             database: name(
                 "database",
                 written.database.as_deref().unwrap_or(&self.database),
@@ -219,18 +294,21 @@ impl Surroundings {
                 .iter()
                 .map(row)
                 .collect::<Result<_, String>>()?,
-            connection_limit: bounded(
-                "connection_limit",
-                written.connection_limit.as_ref(),
-                3,
-                10,
-            )?,
-            statement_timeout_seconds: bounded(
-                "statement_timeout_seconds",
+            unbound: written
+                .unbound
+                .iter()
+                .map(|text| relation(text))
+                .collect::<Result<_, _>>()?,
+            connection_limit: limit(connections, written.connection_limit.as_ref())?,
+            statement_timeout_seconds: limit(
+                statement,
                 written.statement_timeout_seconds.as_ref(),
-                60,
-                3600,
             )?,
+            idle_in_transaction_seconds: limit(
+                in_transaction,
+                written.idle_in_transaction_seconds.as_ref(),
+            )?,
+            idle_session_seconds: limit(session, written.idle_session_seconds.as_ref())?,
         })
     }
 
@@ -240,12 +318,18 @@ impl Surroundings {
                 "role {text:?} may not be granted: name a group role the DBA made for this purpose"
             ));
         }
-        if text == self.broker || text == self.quarantine {
+        if text == self.broker || self.is_ours(text) {
             return Err(format!(
                 "role {text:?} is the broker's own: name a group role the DBA made for this purpose"
             ));
         }
         name("role", text)
+    }
+
+    /// Whether `role` is one of those the functions work with.
+    fn is_ours(&self, role: &str) -> bool {
+        let rest = role.strip_prefix(&self.procedures).unwrap_or_default();
+        ["_granter", "_keeper"].contains(&rest) || rest.starts_with("_minter_")
     }
 }
 
@@ -258,7 +342,7 @@ mod tests {
         Surroundings {
             database: "shop".into(),
             broker: "countersign_broker".into(),
-            quarantine: "countersign_orphans".into(),
+            procedures: "countersign".into(),
         }
     }
 
@@ -272,8 +356,29 @@ mod tests {
             (scope.connection_limit, scope.statement_timeout_seconds),
             (3, 60)
         );
+        assert_eq!(
+            (
+                scope.idle_in_transaction_seconds,
+                scope.idle_session_seconds
+            ),
+            (600, 600)
+        );
         let rows: Vec<_> = scope.rows.values().map(String::as_str).collect();
         assert_eq!(rows, ["de", "7", "true"]);
+    }
+
+    #[test]
+    fn a_scope_is_written_as_it_is_read() {
+        for written in [
+            json!({"as": "shop_owner"}),
+            json!({"roles": ["orders_ro"], "rows": {"country": "de"}, "unbound": ["sales.countries"]}),
+        ] {
+            let scope = around().read(&written).unwrap();
+            assert_eq!(around().read(&scope.to_value()), Ok(scope));
+        }
+        let acting = around().read(&json!({"as": "shop_owner"})).unwrap();
+        let named: Vec<_> = acting.named().map(Ident::as_str).collect();
+        assert_eq!(named, ["shop_owner"]);
     }
 
     #[test]
@@ -285,7 +390,16 @@ mod tests {
             json!({"roles": ["*"]}),
             json!({"roles": ["pg_read_all_data"]}),
             json!({"roles": ["countersign_broker"]}),
-            json!({"roles": ["countersign_orphans"]}),
+            json!({"roles": ["countersign_granter"]}),
+            json!({"roles": ["countersign_minter_007"]}),
+            json!({"as": "countersign_keeper"}),
+            json!({"as": "pg_database_owner"}),
+            json!({"as": "a", "roles": ["a"]}),
+            json!({"roles": ["a"], "unbound": ["sales.countries"]}),
+            json!({"roles": ["a"], "rows": {"country": "de"}, "unbound": ["countries"]}),
+            json!({"roles": ["a"], "rows": {"country": "de"}, "unbound": ["sales.*"]}),
+            json!({"roles": ["a"], "idle_session_seconds": 0}),
+            json!({"roles": ["a"], "idle_in_transaction_seconds": 3601}),
             json!({"roles": ["jit_other"]}),
             json!({"roles": ["a"], "database": "x y"}),
             json!({"roles": ["a"], "rows": {"Country": "de"}}),
@@ -309,6 +423,8 @@ mod tests {
         assert!(around().read(&template).is_err());
         assert!(!around().names_open(&template));
         assert!(around().names_open(&json!({"roles": ["{role}"]})));
+        assert!(around().names_open(&json!({"as": "{role}"})));
+        around().check(&json!({"as": "{role}"})).unwrap();
         assert!(around().check(&json!({"roles": ["a_{role}"]})).is_err());
     }
 }

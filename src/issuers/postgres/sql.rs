@@ -44,6 +44,24 @@ pub struct Postgres;
 /// A statement, or several, for PostgreSQL.
 pub type Sql = sql::Sql<Postgres>;
 
+impl sql::Sql<Postgres> {
+    /// Something in a schema: "schema"."name".
+    #[must_use]
+    pub fn path(self, schema: &Ident, name: &Ident) -> Self {
+        self.ident(schema).text(".").ident(name)
+    }
+
+    /// An array of text constants.
+    #[must_use]
+    pub fn texts<'a>(mut self, texts: impl IntoIterator<Item = &'a str>) -> Self {
+        self = self.text("ARRAY[");
+        for (index, text) in texts.into_iter().enumerate() {
+            self = self.text(if index == 0 { "" } else { ", " }).literal(text);
+        }
+        self.text("]::pg_catalog.text[]")
+    }
+}
+
 impl Dialect for Postgres {
     type Ident = Ident;
 
@@ -87,6 +105,16 @@ mod tests {
         ] {
             assert_eq!(Postgres::literal(text), quoted);
         }
+    }
+
+    #[test]
+    fn arrays_of_hostile_text_stay_arrays_of_text() {
+        let array = |texts: &[&str]| Sql::default().texts(texts.iter().copied()).to_string();
+        assert_eq!(array(&[]), "ARRAY[]::pg_catalog.text[]");
+        assert_eq!(
+            array(&["a", "b', 'c", "{x,y}"]),
+            "ARRAY['a', 'b'', ''c', '{x,y}']::pg_catalog.text[]"
+        );
     }
 
     #[test]

@@ -1,0 +1,67 @@
+-- Drops leases that are fenced, each by itself, once nothing is left of it. A row for each says what stood in the way.
+#variable_conflict use_column
+DECLARE
+    here constant text := server_identity();
+    home constant oid := (SELECT oid FROM pg_database WHERE datname = current_database());
+    broker constant oid := (SELECT oid FROM pg_roles WHERE rolname = session_user);
+    kept lease%ROWTYPE;
+    ended oid;
+    blocked text;
+    tries integer := 0;
+BEGIN
+    PERFORM set_config('lock_timeout', '500ms', true);
+    -- All their sessions were told to end; they get two seconds together.
+    WHILE lease_kill(handles, deployment) > 0 AND tries < 400 LOOP
+        tries := tries + 1;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+    FOREACH closed IN ARRAY handles LOOP
+        ended := CASE WHEN closed ~ '^jit_[0-9a-z]{26}$' THEN to_regrole(closed) END;
+        SELECT l.* INTO kept FROM lease l WHERE l.handle = closed;
+        words := NULL;
+        outcome := CASE
+            WHEN NOT pg_try_advisory_xact_lock(hashtextextended(closed, 0)) AND EXISTS (SELECT FROM pg_lock_status() k JOIN pg_stat_get_activity(k.pid) a ON true
+                WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(closed, 0) AND a.usesysid = broker)
+                THEN 'under_way'
+            WHEN ended IS NULL AND to_regrole(closed) IS NULL THEN 'gone'
+            WHEN NOT coalesce(starts_with(shobj_description(ended, 'pg_authid'), format('countersign deployment=%s ', deployment)), false) THEN 'not_ours'
+            WHEN (SELECT rolcanlogin FROM pg_roles WHERE oid = ended) THEN 'not_fenced'
+            WHEN EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = ended) THEN 'session_alive'
+            WHEN here IS DISTINCT FROM coalesce(server, here) THEN 'target_changed'
+            WHEN EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = ended) THEN 'prepared'
+            WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid NOT IN (0, home)) THEN 'holds_elsewhere'
+            ELSE 'gone' END;
+        IF outcome = 'holds_elsewhere' THEN
+            UPDATE lease SET elsewhere = ARRAY(SELECT DISTINCT b.datname::text FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
+                WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid <> home UNION SELECT unnest(lease.elsewhere)) WHERE handle = closed;
+        ELSIF outcome = 'gone' AND ended IS NOT NULL THEN
+            -- Acting as somebody else, it may have prepared a transaction that is not its own.
+            SELECT format('%I of role %I in database %I', x.gid, pg_get_userbyid(x.ownerid), (SELECT datname FROM pg_database WHERE oid = x.dbid)) INTO words
+                FROM pg_prepared_xact() x WHERE x.prepared >= kept.minted_at AND pg_get_userbyid(x.ownerid) = ANY (kept.roles || kept.as_role) LIMIT 1;
+            IF FOUND THEN
+                outcome := 'prepared_as';
+            ELSE
+                BEGIN
+                    IF kept.as_role IS NOT NULL OR EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid = home)
+                        -- On PostgreSQL 15 it could act as its groups, which owned nothing before.
+                        OR current_setting('server_version_num')::integer < 160000 AND EXISTS (SELECT FROM pg_roles r JOIN pg_shdepend d ON d.refclassid = 1260
+                            AND d.refobjid = r.oid AND d.deptype = 'o' AND d.dbid = home WHERE r.rolname = ANY (kept.roles)) THEN
+                        SELECT string_agg(c.words, '; ') INTO words FROM lease_clean(closed, deployment) c WHERE c.blocked;
+                    END IF;
+                    IF words IS NULL THEN
+                        PERFORM as_minter(closed, format('DROP ROLE %I', closed));
+                        DELETE FROM lease_scope WHERE role_name = closed;
+                        UPDATE lease SET ended_at = clock_timestamp() WHERE handle = closed;
+                    ELSE
+                        outcome := 'cleanup_blocked';
+                    END IF;
+                EXCEPTION WHEN OTHERS THEN
+                    GET STACKED DIAGNOSTICS blocked = PG_EXCEPTION_DETAIL;
+                    outcome := 'cleanup_blocked';
+                    words := concat_ws(': ', SQLERRM, nullif(blocked, ''));
+                END;
+            END IF;
+        END IF;
+        RETURN NEXT;
+    END LOOP;
+END

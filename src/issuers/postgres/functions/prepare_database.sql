@@ -1,0 +1,38 @@
+    keeper constant text := prefix || '_keeper';
+    one text;
+BEGIN
+    IF current_database() <> here THEN
+        RAISE EXCEPTION 'these statements are for database %, this is %', here, current_database();
+    END IF;
+    -- New roles reach what PUBLIC reaches: do this in every database of the cluster.
+    EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', here);
+    FOREACH one IN ARRAY broker || roles LOOP
+        EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', here, one);
+    END LOOP;
+    IF to_regnamespace(quote_ident(prefix)) IS NULL THEN
+        EXECUTE format('CREATE SCHEMA %I', prefix);
+        RAISE NOTICE 'made schema %', prefix;
+    END IF;
+    EXECUTE format('ALTER SCHEMA %I OWNER TO %I', prefix, keeper);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO PUBLIC', prefix);
+    EXECUTE format('SET LOCAL search_path = pg_catalog, %I, pg_temp', prefix);
+    -- What there is of leases, and what was left of them. Nobody but the keeper reads it.
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I.lease (handle text PRIMARY KEY, role oid NOT NULL, deployment text NOT NULL, '
+        'minted_at timestamptz NOT NULL DEFAULT clock_timestamp(), ended_at timestamptz, roles text[], as_role text, before text[], '
+        'residue text[] NOT NULL DEFAULT ''{}'', elsewhere text[] NOT NULL DEFAULT ''{}'') WITH (fillfactor = 70)', prefix);
+    EXECUTE format('ALTER TABLE %I.lease OWNER TO %I', prefix, keeper);
+    -- Which rows a lease may see: read by policies, each session seeing its own.
+    EXECUTE format('CREATE TABLE IF NOT EXISTS %I.lease_scope (role_name text NOT NULL, key text NOT NULL, value text NOT NULL, PRIMARY KEY (role_name, key))', prefix);
+    EXECUTE format('ALTER TABLE %I.lease_scope OWNER TO %I', prefix, keeper);
+    EXECUTE format('ALTER TABLE %I.lease_scope ENABLE ROW LEVEL SECURITY', prefix);
+    EXECUTE format('GRANT SELECT ON %I.lease_scope TO PUBLIC', prefix);
+    IF NOT EXISTS (SELECT FROM pg_policy WHERE polrelid = format('%I.lease_scope', prefix)::regclass AND polname = 'own_rows') THEN
+        EXECUTE format('CREATE POLICY own_rows ON %I.lease_scope FOR SELECT USING (role_name = SESSION_USER)', prefix);
+    END IF;
+    -- The functions are made anew below, in the same transaction; at its end it is told which of them changed.
+    CREATE TEMPORARY TABLE previous_functions ON COMMIT DROP AS
+        SELECT p.oid::regprocedure::text AS name, p.prosrc AS body FROM pg_proc p WHERE p.pronamespace = to_regnamespace(quote_ident(prefix));
+    FOR one IN SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = to_regnamespace(quote_ident(prefix)) LOOP
+        EXECUTE format('DROP ROUTINE %s', one);
+    END LOOP;
+END

@@ -1,0 +1,63 @@
+//! What a lease leaves behind: told, taken back or removed, in one database at a time.
+//!
+//! What it made as itself is dropped, unless something of others would go with it. What it changed as an owner (`as`) is
+//! found by comparing lines about everything that owner has, from before the lease and from after it; routines that would
+//! run with the owner's rights are removed or lose them.
+
+use super::procedures::{Callers, Function, Language, Owner};
+use super::sql::{Ident, Sql};
+
+/// The functions that find what is left and clean it up.
+pub fn functions() -> Vec<Function> {
+    let function = |name, arguments, returns, callers, body| Function {
+        name,
+        arguments,
+        returns,
+        language: Language::Plpgsql,
+        owner: Owner::Keeper,
+        callers,
+        body: Sql::new(body),
+    };
+    vec![
+        function(
+            "scope_fingerprint",
+            "as_role text",
+            "SETOF text",
+            Callers::Inside,
+            include_str!("functions/scope_fingerprint.sql"),
+        ),
+        function(
+            "scope_disarm",
+            "lease text, as_role text, before text[]",
+            "text[]",
+            Callers::Inside,
+            include_str!("functions/scope_disarm.sql"),
+        ),
+        function(
+            "lease_dependents",
+            "lease oid",
+            "TABLE (blocks boolean, what text)",
+            Callers::Inside,
+            include_str!("functions/lease_dependents.sql"),
+        ),
+        function(
+            "lease_clean",
+            "lease_handle text, lease_deployment text",
+            "TABLE (blocked boolean, words text)",
+            Callers::Broker,
+            include_str!("functions/lease_clean.sql"),
+        ),
+    ]
+}
+
+/// Cleans up behind `handle`, which must be fenced, in the database this is sent to. Rows of `blocked` and `words`: what
+/// stands in the way, or a line of residue. Whatever is not cleaned up is as it was.
+pub fn clean(schema: &Ident, handle: &str, deployment: &str) -> Sql {
+    Sql::new("SELECT blocked, words FROM ")
+        .ident(schema)
+        .text(".lease_clean(")
+        .literal(handle)
+        .text(", ")
+        .literal(deployment)
+        .text(")")
+}
