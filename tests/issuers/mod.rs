@@ -5,6 +5,7 @@ mod aws_bench;
 mod aws_guards;
 mod aws_many;
 mod aws_rehearsal;
+mod aws_scopes;
 mod aws_sessions;
 mod aws_suite;
 mod conformance;
