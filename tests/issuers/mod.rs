@@ -18,6 +18,7 @@ mod postgres_cleanup;
 mod postgres_fight;
 mod postgres_hostile;
 mod postgres_judgement;
+mod postgres_managed;
 mod postgres_moved;
 mod postgres_owner;
 mod postgres_rehearsal;
