@@ -196,15 +196,32 @@ pub struct MariadbTarget {
     pub user: String,
     /// File holding the broker's password.
     pub password_file: PathBuf,
+    /// The server's `extra_port`, if it has one: where ends go when the other port has no room.
+    #[serde(default)]
+    pub extra_port: Option<u16>,
     /// How the connection is protected.
     #[serde(default)]
     pub tls: DatabaseTls,
-    /// Most connections the broker opens to it.
+    /// How the server checks leases' passwords.
+    #[serde(default)]
+    pub authentication: MariadbAuthentication,
+    /// Most connections the broker opens to it, at least 3: two of them are for ends.
     #[serde(default = "default_connections")]
     pub max_connections: u32,
     /// Longest credential lifetime, in seconds.
     #[serde(default = "default_longest_ttl")]
     pub longest_ttl_seconds: u64,
+}
+
+/// How a MariaDB server checks leases' passwords.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MariadbAuthentication {
+    /// `mysql_native_password`: every client speaks it.
+    #[default]
+    Native,
+    /// `ed25519`: for clients that have the plugin, such as `mariadb` and Connector/J.
+    Ed25519,
 }
 
 fn default_mariadb_port() -> u16 {

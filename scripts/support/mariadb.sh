@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A throw-away MariaDB server on loopback: a real one, a free port, a directory and a certificate of its own, never root.
 #
-#   mariadb.sh start DIR   start one; prints the URL of its administrator
-#   mariadb.sh stop DIR    stop it
+#   mariadb.sh start DIR [OPTION...]   start one, with more options of mariadbd; prints the URL of its administrator
+#   mariadb.sh stop DIR                stop it
 set -euo pipefail
 
 as_mysql() {
@@ -31,6 +31,7 @@ wait_for() {
 
 start() {
   local dir=$1 port password server
+  shift
   command -v mariadbd >/dev/null || { echo "no MariaDB server found; install Debian's package mariadb-server" >&2; exit 1; }
   mkdir -p "$dir/data" "$dir/run"
   chmod 711 "$dir"
@@ -45,7 +46,7 @@ start() {
   # The tests kill brokers, never the server: waiting for its disk would prove nothing.
   as_mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/run/server.sock" --pid-file="$dir/run/server.pid" \
     --bind-address=127.0.0.1 --port="$port" --ssl-cert="$dir/run/server.crt" --ssl-key="$dir/run/server.key" \
-    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' \
+    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' "$@" \
     </dev/null >"$dir/run/server.log" 2>&1 &
   server=$!
   wait_for "$dir" "$server"

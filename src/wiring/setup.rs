@@ -157,7 +157,8 @@ impl Setup {
             return parts.issuer(name, target);
         }
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
-        let parts = AwsParts::new(&self.config, clock, entropy)?
+        let keeper = self.deployment()?;
+        let parts = AwsParts::new(&self.config, clock, entropy, &keeper)?
             .with_context(|| format!("target {name}: there is no section [aws]"))?;
         self.aws.get_or_init(|| parts).issuer(name, target)
     }
@@ -194,7 +195,8 @@ impl Setup {
     ) -> anyhow::Result<Arc<dyn Issuer>> {
         let root = self.root_pem(&target.tls)?;
         let (entropy, clock) = (Arc::clone(&self.entropy), Arc::clone(&self.clock));
-        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock)
+        let deployment = self.deployment()?;
+        let issuer = MariadbIssuer::new(name, target, password, root, entropy, clock, deployment)
             .map_err(anyhow::Error::msg)?;
         Ok(Arc::new(issuer))
     }

@@ -22,7 +22,7 @@ async fn l03_case_122_killed_between_mint_and_record_nothing_is_left_after_the_r
     let mut broker = Broker::dev(&place).await;
     let request = broker.ask_for_report(300).await;
 
-    relay.hold_answers_after(b"CREATE ROLE");
+    relay.hold_answers_after(b"lease_mint(");
     let collecting = broker.collect(REPORTER, &request);
     let minted = async {
         relay.holds().await;

@@ -36,9 +36,14 @@ impl Agent {
         let hold = "BEGIN; ALTER ROLE CURRENT_USER PASSWORD 'of-my-own'";
         try_sql(&mut holder, hold).await.unwrap();
         let mut flood = place.log_in(credential).await.unwrap();
+        try_sql(&mut flood, "BEGIN").await.unwrap();
+        assert!(reads(&mut flood).await);
+        try_sql(&mut flood, "SAVEPOINT held").await.unwrap();
         let locks = "SELECT count(pg_advisory_lock(n))::text FROM generate_series(1, 10000000) n";
         let full = column(&mut flood, locks).await.unwrap_err();
         assert!(full.to_string().contains("out of shared memory"), "{full}");
+        let back = "ROLLBACK TO SAVEPOINT held";
+        try_sql(&mut flood, back).await.unwrap();
         assert!(reads(&mut flood).await, "it reads on");
         let (last_login, over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let mut storm = JoinSet::new();
@@ -142,7 +147,7 @@ async fn overreach(place: &Place, credential: &Value) -> Vec<&'static str> {
         ),
         (
             "mints",
-            "SELECT countersign.as_minter_00('CREATE ROLE friend')",
+            "SELECT countersign.as_minter_000('CREATE ROLE friend')",
         ),
         (
             "ends others",

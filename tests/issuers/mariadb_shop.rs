@@ -5,15 +5,18 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign::config::{DatabaseTls, MariadbTarget};
+use countersign::config::{DatabaseTls, MariadbAuthentication, MariadbTarget};
 use countersign::domain::{LeaseId, ServerId, lease};
 use countersign::issuers::mariadb::{MariadbIssuer, preparation_sql};
-use countersign::issuers::{Credential, GuardContent, Issuer, MariadbCredential, MintError};
+use countersign::issuers::{
+    Credential, Deployment, GuardContent, Issuer, MariadbCredential, MintError,
+};
 use countersign::system::{SystemClock, SystemEntropy};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use url::Url;
 
 use super::conformance::{Bench, draw_lease, order_for};
 use crate::support::mariadb_server;
@@ -29,9 +32,21 @@ pub struct MariadbShop {
     pub identity: ServerId,
     /// The database of the shop's tables.
     pub shop: String,
+    /// The server's administrator.
+    pub url: Url,
 }
 
 pub fn issuer_for(
+    target: &MariadbTarget,
+    password: &str,
+    root_pem: Option<String>,
+) -> Result<MariadbIssuer, String> {
+    issuer_of("ours", target, password, root_pem)
+}
+
+/// An issuer of the Countersign whose ledger has this key.
+pub fn issuer_of(
+    key: &str,
     target: &MariadbTarget,
     password: &str,
     root_pem: Option<String>,
@@ -43,6 +58,7 @@ pub fn issuer_for(
         root_pem,
         Arc::new(SystemEntropy),
         Arc::new(SystemClock::start()),
+        Deployment::of(key),
     )
 }
 
@@ -79,9 +95,13 @@ pub async fn feed(mut client: Command, sql: &str) -> Result<Vec<String>, String>
     Ok(text.lines().map(String::from).collect())
 }
 
-/// Runs statements as the server's administrator.
+/// Runs statements as the administrator of the server all tests share.
 pub async fn admin(sql: &str) -> Vec<String> {
-    let url = mariadb_server();
+    admin_at(&mariadb_server(), sql).await
+}
+
+/// Runs statements as a server's administrator.
+pub async fn admin_at(url: &Url, sql: &str) -> Vec<String> {
     let client = client(
         url.host_str().unwrap(),
         url.port().unwrap(),
@@ -93,11 +113,22 @@ pub async fn admin(sql: &str) -> Vec<String> {
         .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
+fn scope_of(shop: &str) -> Value {
+    json!({"grants": [
+        {"privileges": ["select"], "table": format!("{shop}.orders"), "columns": ["id", "status"]},
+        {"privileges": ["select", "insert", "delete"], "table": format!("{shop}.notes")},
+    ]})
+}
+
 impl MariadbShop {
     pub async fn open() -> Self {
+        Self::open_at(mariadb_server()).await
+    }
+
+    /// At the server of this administrator.
+    pub async fn open_at(url: Url) -> Self {
         let number = NUMBER.fetch_add(1, Ordering::SeqCst);
         let id = format!("{}_{number}", std::process::id());
-        let url = mariadb_server();
         let shop = format!("shop_{id}");
         let target = MariadbTarget {
             host: url.host_str().unwrap().into(),
@@ -107,47 +138,56 @@ impl MariadbShop {
             user: format!("broker_{id}"),
             password_file: "unused".into(),
             tls: DatabaseTls::Disable,
+            extra_port: None,
+            authentication: MariadbAuthentication::Native,
             max_connections: 4,
             longest_ttl_seconds: 3600,
         };
-        admin(&format!(
-            "CREATE DATABASE {shop};
+        admin_at(
+            &url,
+            &format!(
+                "CREATE DATABASE {shop};
              CREATE TABLE {shop}.orders (id INT PRIMARY KEY, status VARCHAR(20), card VARCHAR(20));
              INSERT INTO {shop}.orders VALUES (1, 'open', '4111'), (2, 'open', '4222');
              CREATE TABLE {shop}.notes (id INT PRIMARY KEY, text VARCHAR(80));
              CREATE TABLE {shop}.salaries (id INT PRIMARY KEY, amount INT);"
-        ))
+            ),
+        )
         .await;
         let password = "dba-chose-this-one";
+        let prepared = preparation_sql(&target, &[scope_of(&shop)]).unwrap();
+        admin_at(&url, &prepared).await;
+        let user = &target.user;
+        admin_at(
+            &url,
+            &format!("SET PASSWORD FOR '{user}'@'%' = PASSWORD('{password}')"),
+        )
+        .await;
         let issuer = issuer_for(&target, password, None).unwrap();
-        let shop = Self {
+        Self {
             target,
             password: password.into(),
             identity: issuer.identify().await.unwrap(),
             issuer,
             shop,
-        };
-        shop.prepare(&[shop.scope()]).await;
-        let user = &shop.target.user;
-        admin(&format!(
-            "SET PASSWORD FOR '{user}'@'%' = PASSWORD('{password}')"
-        ))
-        .await;
-        shop
+            url,
+        }
+    }
+
+    /// Runs statements as the administrator of this shop's server.
+    pub async fn admin(&self, sql: &str) -> Vec<String> {
+        admin_at(&self.url, sql).await
     }
 
     /// Runs the preparation for a catalog of these scopes.
     pub async fn prepare(&self, scopes: &[Value]) {
-        admin(&preparation_sql(&self.target, scopes).unwrap()).await;
+        self.admin(&preparation_sql(&self.target, scopes).unwrap())
+            .await;
     }
 
     /// Reads two columns of the orders, writes notes.
     pub fn scope(&self) -> Value {
-        let shop = &self.shop;
-        json!({"grants": [
-            {"privileges": ["select"], "table": format!("{shop}.orders"), "columns": ["id", "status"]},
-            {"privileges": ["select", "insert", "delete"], "table": format!("{shop}.notes")},
-        ]})
+        scope_of(&self.shop)
     }
 
     pub async fn mint(&self) -> MariadbCredential {
@@ -172,6 +212,13 @@ impl MariadbShop {
         }
     }
 
+    /// A client of this shop's administrator.
+    pub fn admin_client(&self) -> Command {
+        let (url, target) = (&self.url, &self.target);
+        let password = url.password().unwrap();
+        client(&target.host, target.port, url.username(), password)
+    }
+
     /// Runs statements with the broker's own account.
     pub async fn as_broker(&self, sql: &str) -> Result<Vec<String>, String> {
         let target = &self.target;
@@ -191,7 +238,7 @@ impl MariadbShop {
     pub async fn close(self) {
         let Self { target, shop, .. } = &self;
         let (procedures, user) = (&target.procedures, &target.user);
-        admin(&format!(
+        self.admin(&format!(
             "DROP DATABASE {shop}; DROP DATABASE IF EXISTS {procedures};
              DROP USER '{user}'@'%', '{procedures}_definer'@'localhost';"
         ))
@@ -199,7 +246,8 @@ impl MariadbShop {
     }
 }
 
-fn agent_client(credential: &MariadbCredential) -> Command {
+/// The `mariadb` client with a credential.
+pub fn agent_client(credential: &MariadbCredential) -> Command {
     client(
         &credential.host,
         credential.port,
@@ -218,7 +266,11 @@ pub struct Session {
 
 impl Session {
     pub async fn open(credential: &MariadbCredential) -> Result<Self, String> {
-        let mut child = agent_client(credential).spawn().unwrap();
+        Self::of(agent_client(credential)).await
+    }
+
+    pub async fn of(mut client: Command) -> Result<Self, String> {
+        let mut child = client.spawn().unwrap();
         let mut session = Self {
             stdin: child.stdin.take().unwrap(),
             stdout: BufReader::new(child.stdout.take().unwrap()),
@@ -312,8 +364,10 @@ impl Bench for MariadbShop {
             format!("DROP TABLE {shop}.notes"),
             format!("LOCK TABLES {shop}.notes WRITE"),
             format!("GRANT SELECT (id) ON {shop}.orders TO '{broker}'@'%'"),
-            format!("CALL {procedures}.lease_look('{agent}')"),
-            format!("CALL {procedures}.lease_end('{agent}')"),
+            format!("CALL {procedures}.lease_look('', '', '{agent}')"),
+            format!("CALL {procedures}.lease_end('', '', '{agent}')"),
+            format!("CALL {procedures}.lease_kill_all_of('{broker}')"),
+            format!("SELECT * FROM {procedures}.leases"),
             format!("CALL {procedures}.lease_list()"),
             format!("ALTER USER '{agent}'@'%' WITH MAX_USER_CONNECTIONS 100"),
             "CREATE USER mine".into(),

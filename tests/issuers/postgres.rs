@@ -81,7 +81,7 @@ impl Bench for Shop {
             "SELECT {p}.lease_list()",
             "SELECT {p}.lease_kill('{}', '')",
             "SELECT {p}.as_minter('', '')",
-            "SELECT {p}.as_minter_00('')",
+            "SELECT {p}.as_minter_000('')",
             "CREATE ROLE mine",
             "ALTER ROLE CURRENT_USER VALID UNTIL 'infinity'",
             "ALTER ROLE CURRENT_USER CONNECTION LIMIT -1",

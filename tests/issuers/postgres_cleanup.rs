@@ -336,7 +336,7 @@ async fn case_118_roles_that_came_back_are_listed_and_ended() {
         let handle = lease::handle_of(&shop::draw_lease());
         let stranger = lease::handle_of(&shop::draw_lease());
         let (minter, deployment) = (
-            format!("{}_minter_01", shop.target.procedures),
+            format!("{}_minter_001", shop.target.procedures),
             Deployment::of("shop"),
         );
         // As a restored cluster has it: made by one of ours, long ago.

@@ -105,12 +105,12 @@ fn spoils(shop: &Shop) -> Vec<(String, String)> {
             format!("GRANT pg_signal_backend TO {procedures}_keeper"),
         ),
         (
-            format!("ALTER ROLE {procedures}_minter_01 NOCREATEROLE"),
-            format!("ALTER ROLE {procedures}_minter_01 CREATEROLE"),
+            format!("ALTER ROLE {procedures}_minter_001 NOCREATEROLE"),
+            format!("ALTER ROLE {procedures}_minter_001 CREATEROLE"),
         ),
         (
-            format!("REVOKE {procedures}_granter FROM {procedures}_minter_00"),
-            format!("GRANT {procedures}_granter TO {procedures}_minter_00"),
+            format!("REVOKE {procedures}_granter FROM {procedures}_minter_000"),
+            format!("GRANT {procedures}_granter TO {procedures}_minter_000"),
         ),
         (
             format!("REVOKE {group} FROM {procedures}_granter"),

@@ -324,7 +324,7 @@ impl Shop {
             .await;
         }
         let procedures = &target.procedures;
-        let ours = ["minter_00", "minter_01", "keeper", "granter"]
+        let ours = ["minter_000", "minter_001", "keeper", "granter"]
             .map(|name| format!("{procedures}_{name}"));
         for role in [group, owner, application, target.user].iter().chain(&ours) {
             run(&mut root, &format!("DROP ROLE IF EXISTS {role}")).await;

@@ -7,7 +7,7 @@ Nothing is altered: bytes pass, or they wait.
 import socket
 import threading
 
-MARK = b"CREATE ROLE "
+MARK = b".lease_mint("
 
 
 class Relay:

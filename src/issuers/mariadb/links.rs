@@ -1,10 +1,12 @@
 //! Connections to one target: few, short-tempered, and never trusted.
 //!
-//! * At most `max_connections` are open at a time.
+//! * Mints, kills and ends have connections of their own; nothing is minted while those of kills and ends are not open.
 //! * Everything has a deadline, so a target that hangs costs its own callers only.
 //! * A panic in the driver is an error of this target and nothing more.
 //! * A connection is used again only when its last message was answered in full; else it is closed.
+//! * What is asked for at connect is read back: something in between may have dropped it.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,7 +17,7 @@ use sqlx::mysql::{
     MySqlConnectOptions, MySqlConnection, MySqlDatabaseError, MySqlRow, MySqlSslMode,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::sql::{MODE, Sql};
@@ -29,6 +31,8 @@ const QUEUE: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(20);
 /// How long a measured clock difference is believed, and how long an idle connection is.
 const FRESH: Duration = Duration::from_secs(10);
+/// An answer lost sooner than this was lost because the connection was closed before.
+const AT_ONCE: Duration = Duration::from_secs(1);
 
 /// Why the target gave no good answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +69,17 @@ impl Trouble {
     }
 }
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum For {
+    /// Mints, and all that can wait behind them.
+    Mints,
+    /// Kills: messages that wait for nothing at the server.
+    Kills,
+    /// The other steps of ends, and looks. They may wait for locks there.
+    Ends,
+}
+
 struct Link {
     connection: MySqlConnection,
     /// Milliseconds the server's clock is ahead of the broker's.
@@ -72,12 +87,46 @@ struct Link {
     fresh_since: Instant,
 }
 
+/// Connections of one kind.
+struct Pool {
+    permits: Semaphore,
+    idle: Mutex<Vec<Link>>,
+    /// Whether idle connections stay open, so that they are there when the server has no room for others.
+    kept: bool,
+}
+
+impl Pool {
+    fn new(most: usize, kept: bool) -> Self {
+        Self {
+            permits: Semaphore::new(most),
+            idle: Mutex::default(),
+            kept,
+        }
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An idle connection that can be believed. Older ones are closed, unless they are kept.
+    fn idle_link(&self) -> Option<Link> {
+        let mut idle = self.idle();
+        if !self.kept {
+            idle.retain(|link| link.fresh_since.elapsed() < FRESH);
+        }
+        idle.pop()
+    }
+}
+
 /// The connections to one target.
 pub struct Links {
     options: MySqlConnectOptions,
+    /// The port for kills and ends when the usual one has no room.
+    extra_port: Option<u16>,
     clock: Arc<dyn Clock>,
-    permits: Semaphore,
-    idle: Mutex<Vec<Link>>,
+    mints: Pool,
+    kills: Pool,
+    ends: Pool,
 }
 
 impl Links {
@@ -107,61 +156,111 @@ impl Links {
         if let Some(pem) = root_pem {
             options = options.ssl_ca_from_pem(pem.as_bytes().to_vec());
         }
-        let most = usize::try_from(target.max_connections).unwrap_or(1).max(1);
+        let most = usize::try_from(target.max_connections).unwrap_or(1);
+        let ends = (most / 4).max(1);
         Self {
             options,
+            extra_port: target.extra_port,
             clock,
-            permits: Semaphore::new(most),
-            idle: Mutex::default(),
+            mints: Pool::new(most.saturating_sub(ends + 1).max(1), false),
+            kills: Pool::new(1, true),
+            ends: Pool::new(ends, true),
         }
     }
 
-    /// Sends `sql` as one message and gives all rows of all its results.
-    pub async fn ask(&self, sql: &Sql) -> Result<Vec<MySqlRow>, Trouble> {
-        self.ask_with_clock(|_| sql.clone()).await
+    fn pool(&self, what: For) -> &Pool {
+        match what {
+            For::Mints => &self.mints,
+            For::Kills => &self.kills,
+            For::Ends => &self.ends,
+        }
     }
 
-    /// As [`Links::ask`], with text that depends on the server's clock.
-    pub async fn ask_with_clock(
+    /// Sends `sql` as one message and gives all rows of all its results. What is not for mints is sent again when a
+    /// connection that was kept open turns out to be closed.
+    pub async fn ask(&self, what: For, sql: &Sql) -> Result<Vec<MySqlRow>, Trouble> {
+        let pool = self.pool(what);
+        let _permit = permit(pool).await?;
+        if pool.kept
+            && let Some(mut link) = pool.idle_link()
+        {
+            let begun = Instant::now();
+            let answer = send(&mut link.connection, sql).await;
+            let closed = matches!(answer, Err(Trouble::Lost(_))) && begun.elapsed() < AT_ONCE;
+            if !closed {
+                return keep(pool, link, answer);
+            }
+        }
+        let mut link = self.open(what).await?;
+        let answer = send(&mut link.connection, sql).await;
+        keep(pool, link, answer)
+    }
+
+    /// As [`Links::ask`] for mints, with text that depends on the server's clock. The connections that will end what this
+    /// makes are open before it is sent.
+    pub async fn mint(
         &self,
         sql: impl FnOnce(&dyn Fn(Time) -> Time) -> Sql,
     ) -> Result<Vec<MySqlRow>, Trouble> {
-        let Ok(Ok(_permit)) = timeout(QUEUE, self.permits.acquire()).await else {
-            let why = "all connections to the target stayed busy; raise max_connections";
-            return Err(Trouble::Unreachable(why.into()));
-        };
-        let mut link = match self.idle_link() {
+        let _permit = permit(&self.mints).await?;
+        self.open_kept(For::Kills).await?;
+        self.open_kept(For::Ends).await?;
+        let mut link = match self.mints.idle_link() {
             Some(link) => link,
-            None => self.open().await?,
+            None => self.open(For::Mints).await?,
         };
         let ahead = link.ahead;
         let theirs = move |time: Time| Time::from_millis(time.millis().saturating_add(ahead));
         let sql = sql(&theirs);
         let answer = send(&mut link.connection, &sql).await;
-        if matches!(answer, Ok(_) | Err(Trouble::Said { .. })) {
-            self.idle().push(link);
+        keep(&self.mints, link, answer)
+    }
+
+    /// Logs in as a lease would, and leaves.
+    pub async fn log_in(&self, user: &str, password: &SecretString) -> Result<(), Trouble> {
+        let options = self.options.clone().username(user);
+        let options = options.password(password.expose_secret());
+        self.open_at(options).await.map(drop)
+    }
+
+    /// Sees to it that a connection of this kind is open, or in use, which proves the same.
+    async fn open_kept(&self, what: For) -> Result<(), Trouble> {
+        let pool = self.pool(what);
+        let Ok(_permit) = pool.permits.try_acquire() else {
+            return Ok(());
+        };
+        let stale = match pool.idle_link() {
+            Some(link) if link.fresh_since.elapsed() < FRESH => {
+                pool.idle().push(link);
+                return Ok(());
+            }
+            stale => stale,
+        };
+        if let Some(mut link) = stale
+            && send(&mut link.connection, &Sql::new("DO 1")).await.is_ok()
+        {
+            link.fresh_since = Instant::now();
+            pool.idle().push(link);
+            return Ok(());
         }
-        answer
+        let link = self.open(what).await?;
+        pool.idle().push(link);
+        Ok(())
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Link>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn open(&self, what: For) -> Result<Link, Trouble> {
+        match (self.open_at(self.options.clone()).await, self.extra_port) {
+            (Err(full @ Trouble::Barred { code: 1040, .. }), Some(port)) if what != For::Mints => {
+                let opened = self.open_at(self.options.clone().port(port)).await;
+                opened.map_err(|_| full)
+            }
+            (opened, _) => opened,
+        }
     }
 
-    /// An idle connection that can be believed. Older ones are closed.
-    fn idle_link(&self) -> Option<Link> {
-        let mut idle = self.idle();
-        idle.retain(|link| link.fresh_since.elapsed() < FRESH);
-        idle.pop()
-    }
-
-    async fn open(&self) -> Result<Link, Trouble> {
+    async fn open_at(&self, options: MySqlConnectOptions) -> Result<Link, Trouble> {
         let connecting = async {
-            let mut connection = self
-                .options
-                .connect()
-                .await
-                .map_err(|error| barred(&error))?;
+            let mut connection = options.connect().await.map_err(|error| barred(&error))?;
             let ahead = measure(&mut connection, &*self.clock).await?;
             Ok(Link {
                 connection,
@@ -184,19 +283,50 @@ impl Links {
     }
 }
 
-/// Pins the rules the text is read under, and compares the clocks.
+async fn permit(pool: &Pool) -> Result<SemaphorePermit<'_>, Trouble> {
+    match timeout(QUEUE, pool.permits.acquire()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Trouble::Unreachable(
+            "all connections to the target stayed busy; raise max_connections".into(),
+        )),
+    }
+}
+
+/// Keeps the connection if its message was answered in full.
+fn keep(
+    pool: &Pool,
+    link: Link,
+    answer: Result<Vec<MySqlRow>, Trouble>,
+) -> Result<Vec<MySqlRow>, Trouble> {
+    if matches!(answer, Ok(_) | Err(Trouble::Said { .. })) {
+        pool.idle().push(link);
+    }
+    answer
+}
+
+/// Pins the rules the text is read under and sees that they hold, and compares the clocks.
 async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<i64, Trouble> {
-    let pin = Sql::new("SET SESSION sql_mode = ")
-        .literal(MODE)
-        .text(", lock_wait_timeout = 3, max_statement_time = 0");
+    let pin = Sql::new("SET SESSION sql_mode = ").literal(MODE).text(
+        ", lock_wait_timeout = 3, innodb_lock_wait_timeout = 3, max_statement_time = 0, wait_timeout = 604800, autocommit = 1",
+    );
     send(connection, &pin).await?;
     let before = clock.now();
     let sql = Sql::new(
-        "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000 AS SIGNED) AS now",
+        "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000 AS SIGNED) AS now, \
+         @@sql_mode AS modes, CONCAT_WS(' ', @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit + 0) AS waits",
     );
     let rows = send(connection, &sql).await?;
     let after = clock.now();
-    let theirs: Option<i64> = rows.first().and_then(|row| row.try_get("now").ok());
+    let first = rows.first();
+    let text = |column: &str| first.and_then(|row| row.try_get::<String, _>(column).ok());
+    let modes = |text: &str| text.split(',').map(String::from).collect::<BTreeSet<_>>();
+    let same = text("modes").is_some_and(|theirs| modes(&theirs) == modes(MODE));
+    if !same || text("waits").as_deref() != Some("3 3 1") {
+        return Err(Trouble::Unreachable(
+            "the session's settings are not the ones asked for; connect to the server directly, not through a proxy".into(),
+        ));
+    }
+    let theirs: Option<i64> = first.and_then(|row| row.try_get("now").ok());
     let ours = before.millis().midpoint(after.millis());
     theirs
         .map(|theirs| theirs.saturating_sub(ours))

@@ -10,13 +10,18 @@
 //! | `sql` | how names and text are quoted |
 //! | `scope` | what a credential may do |
 //! | `verifier` | what the server stores of a password |
-//! | `text` | the procedures, and the calls of a credential's life |
+//! | `procedures` | the procedures and tables at the server |
+//! | `text` | the calls of a credential's life |
+//! | `minting`, `ending` | what is asked, and what the answers mean |
 //! | `links` | connections, deadlines, what an error means |
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
 //! | `preparation` | what the DBA runs |
 
+mod ending;
 mod links;
+mod minting;
 mod preparation;
+mod procedures;
 mod rehearsal;
 mod scope;
 mod sql;
@@ -34,13 +39,13 @@ use sqlx::mysql::MySqlRow;
 
 pub use preparation::preparation_sql;
 
-use self::links::{Links, Trouble};
+use self::links::{For, Links, Trouble};
 use self::preparation::Names;
 use self::scope::{Scope, filled};
 use self::sql::{Ident, Sql};
-use super::password::draw_password;
+use self::text::Place;
 use super::{
-    Credential, EndError, Ending, Found, Issuer, MariadbCredential, MintError, MintOrder, Proof,
+    Credential, Deployment, EndError, Ending, Found, Issuer, MintError, MintOrder, Proof,
     Rehearsal, Whose, is_loopback,
 };
 use crate::config::{DatabaseTls, MariadbTarget};
@@ -56,6 +61,7 @@ pub struct MariadbIssuer {
     links: Links,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
+    deployment: Deployment,
 }
 
 impl fmt::Debug for MariadbIssuer {
@@ -80,6 +86,7 @@ impl MariadbIssuer {
         root_pem: Option<String>,
         entropy: Arc<dyn Entropy>,
         clock: Arc<dyn Clock>,
+        deployment: Deployment,
     ) -> Result<Self, String> {
         let wrong = |why: String| format!("target {name}: {why}");
         if matches!(target.tls, DatabaseTls::Disable) && !is_loopback(&target.host) {
@@ -101,9 +108,9 @@ impl MariadbIssuer {
                 "root_file holds no PEM certificate; put the authority's certificate in it".into(),
             ));
         }
-        if target.max_connections == 0 || target.longest_ttl_seconds == 0 {
+        if target.max_connections < 3 || target.longest_ttl_seconds == 0 {
             return Err(wrong(
-                "max_connections and longest_ttl_seconds must be at least 1".into(),
+                "max_connections must be at least 3 (two of them are for ends) and longest_ttl_seconds at least 1".into(),
             ));
         }
         Ident::new(&target.database).map_err(wrong)?;
@@ -115,6 +122,7 @@ impl MariadbIssuer {
             root_pem,
             entropy,
             clock,
+            deployment,
         })
     }
 
@@ -122,62 +130,13 @@ impl MariadbIssuer {
         Scope::read(scope, &self.names.procedures)
     }
 
-    async fn mint_account(&self, order: &MintOrder) -> Result<MariadbCredential, MintError> {
-        let bad_scope = |detail: String| MintError::Refused {
-            code: "bad_scope".into(),
-            detail,
-        };
-        let scope = self.read(&order.scope).map_err(bad_scope)?;
-        let handle = lease::handle_of(&order.lease);
-        let now = self.clock.now();
-        if now > order.mint_until || order.expires <= now {
-            return Err(too_late());
+    /// Where the broker's calls go.
+    fn place<'a>(&'a self, server: Option<&'a ServerId>) -> Place<'a> {
+        Place {
+            database: &self.names.procedures,
+            deployment: self.deployment.as_str(),
+            server,
         }
-        let password = draw_password(&*self.entropy);
-        let verifier = verifier::verifier(&password);
-        let text =
-            |until: &str| text::mint(&self.names.procedures, &handle, &verifier, &scope, until);
-        text("").map_err(bad_scope)?;
-        let answer = self
-            .links
-            .ask_with_clock(|theirs| {
-                text(&text::timestamp(theirs(order.mint_until))).unwrap_or_default()
-            })
-            .await;
-        outcome(answer)?;
-        Ok(MariadbCredential {
-            host: self.target.host.clone(),
-            port: self.target.port,
-            database: self.target.database.clone(),
-            user: handle,
-            password,
-            verify_tls: self.names.encrypted,
-            ca_pem: self.root_pem.clone(),
-        })
-    }
-
-    /// Checks that nothing is left of an account.
-    fn nothing_left(rows: &[MySqlRow]) -> Result<Vec<String>, EndError> {
-        let count = |column: &str| number(rows, column);
-        if count("accounts") != Some(0) {
-            return Err(end_problem(
-                "account_exists",
-                "the account is still there; end it again",
-            ));
-        }
-        if count("mints") != Some(0) {
-            return Err(end_problem(
-                "mint_under_way",
-                "a mint of this account is still running; tried again",
-            ));
-        }
-        if count("sessions") != Some(0) {
-            return Err(end_problem(
-                "session_alive",
-                "a session of this account is still open; end it again",
-            ));
-        }
-        Ok(["no_account", "no_session"].map(String::from).into())
     }
 }
 
@@ -191,85 +150,6 @@ fn words(rows: &[MySqlRow], column: &str) -> Vec<String> {
     rows.iter().filter_map(word).collect()
 }
 
-fn too_late() -> MintError {
-    MintError::Unavailable {
-        detail: "too late: the time for this mint is over".into(),
-    }
-}
-
-/// What the answer to a mint means. Anything unforeseen after the call was sent may have minted.
-fn outcome(answer: Result<Vec<MySqlRow>, Trouble>) -> Result<(), MintError> {
-    let rows = answer.map_err(|trouble| call_error(&trouble))?;
-    let outcome = words(&rows, "outcome").pop().unwrap_or_default();
-    let unknown = |detail: &str| MintError::Unknown {
-        detail: detail.into(),
-    };
-    match outcome.as_str() {
-        "minted" => Ok(()),
-        "too_late" => Err(too_late()),
-        // An account of this name is there already: whoever made it, it has to be ended.
-        "exists" => Err(unknown("an account of this name is there, or being made")),
-        "bad_argument" => Err(MintError::Refused {
-            code: "bad_argument".into(),
-            detail: "the procedure refused its arguments; run `countersign target init-sql` again"
-                .into(),
-        }),
-        "refused" => {
-            let code = number(&rows, "code").unwrap_or_default();
-            let words = words(&rows, "words").pop().unwrap_or_default();
-            Err(refusal(code, format!("{words} (error {code})")))
-        }
-        _ => Err(unknown("the procedure gave no outcome")),
-    }
-}
-
-/// What the procedure met and cleaned up behind.
-fn refusal(code: i64, detail: String) -> MintError {
-    let code = match code {
-        // Out of connections, memory, disk, time or locks.
-        1021 | 1028 | 1037 | 1040 | 1041 | 1205 | 1213 | 1317 | 1969 => {
-            return MintError::Unavailable { detail };
-        }
-        1044 | 1142 | 1143 | 1227 | 1370 | 1410 => "insufficient_privilege",
-        1049 | 1054 | 1146 => "table_missing",
-        1290 | 1836 => "read_only_target",
-        1524 => "plugin_missing",
-        code => {
-            return MintError::Refused {
-                code: format!("error_{code}"),
-                detail,
-            };
-        }
-    };
-    MintError::Refused {
-        code: code.into(),
-        detail,
-    }
-}
-
-/// What an error instead of an outcome means.
-fn call_error(trouble: &Trouble) -> MintError {
-    let detail = trouble.detail();
-    let code = match trouble {
-        Trouble::Unreachable(_) => return MintError::Unavailable { detail },
-        Trouble::Lost(_) => return MintError::Unknown { detail },
-        Trouble::Barred { code, .. } => match code {
-            1044 | 1045 | 1049 | 1130 | 1698 | 1862 | 4151 => "broker_login_refused",
-            _ => return MintError::Unavailable { detail },
-        },
-        // Said before the procedure began.
-        Trouble::Said { code, .. } => match code {
-            1046 | 1049 | 1305 | 1318 | 1370 => "not_prepared",
-            1449 => "definer_missing",
-            _ => return MintError::Unknown { detail },
-        },
-    };
-    MintError::Refused {
-        code: code.into(),
-        detail,
-    }
-}
-
 fn end_problem(code: &str, detail: impl Into<String>) -> EndError {
     EndError {
         code: code.into(),
@@ -281,16 +161,6 @@ fn end_error(code: &str, trouble: &Trouble) -> EndError {
     match trouble {
         Trouble::Said { .. } => end_problem(code, trouble.detail()),
         _ => end_problem("target_unavailable", trouble.detail()),
-    }
-}
-
-fn check_handle(handle: &str) -> Result<(), EndError> {
-    match lease::lease_of(handle) {
-        Some(_) => Ok(()),
-        None => Err(end_problem(
-            "bad_handle",
-            format!("{handle:?} is no handle of this broker"),
-        )),
     }
 }
 
@@ -321,10 +191,17 @@ impl Issuer for MariadbIssuer {
     }
 
     async fn identify(&self) -> Result<ServerId, EndError> {
-        let server = format!("mariadb {}:{}", self.target.host, self.target.port);
-        server.parse().map_err(|why| EndError {
-            code: "bad_target".into(),
-            detail: format!("{why}"),
+        let asked = text::server(&self.names.procedures);
+        let rows = self.links.ask(For::Mints, &asked).await;
+        let rows = rows.map_err(|trouble| identify_error(&trouble))?;
+        if number(&rows, "read_only") != Some(0) || number(&rows, "replica") != Some(0) {
+            return Err(ending::read_only());
+        }
+        let here = words(&rows, "here").pop().unwrap_or_default();
+        here.parse().map_err(|_| {
+            let detail =
+                "the server has no identity; run what `countersign target init-sql` prints";
+            end_problem("not_prepared", detail)
         })
     }
 
@@ -333,48 +210,66 @@ impl Issuer for MariadbIssuer {
     }
 
     async fn end(&self, ending: &Ending<'_>) -> Result<(), EndError> {
-        let handle = ending.handle;
-        check_handle(handle)?;
-        let answer = self
-            .links
-            .ask(&text::end(&self.names.procedures, handle))
-            .await;
-        let rows = answer.map_err(|trouble| end_error("end_failed", &trouble))?;
-        let said = words(&rows, "words").pop();
-        Self::nothing_left(&rows).map(drop).map_err(|mut problem| {
-            if let Some(said) = said {
-                problem.detail = format!("{}; the server said: {said}", problem.detail);
-            }
-            problem
-        })
+        self.end_and_prove(ending).await.map(drop)
     }
 
     /// The broker never knew the password for longer than the mint, so it cannot try a login: that the account is absent
     /// is the proof that login is refused.
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
-        let handle = ending.handle;
-        check_handle(handle)?;
-        let answer = self
-            .links
-            .ask(&text::look(&self.names.procedures, handle))
-            .await;
-        let rows = answer.map_err(|trouble| end_error("look_failed", &trouble))?;
-        Ok(Proof::Gone {
-            seen: Self::nothing_left(&rows)?,
-            left: Vec::new(),
-        })
+        self.look(ending).await
+    }
+
+    async fn end_and_prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let mut proofs = self.end_batch(std::slice::from_ref(ending)).await;
+        proofs
+            .pop()
+            .unwrap_or_else(|| Err(end_problem("end_failed", "there is no answer")))
+    }
+
+    async fn end_all(&self, endings: &[Ending<'_>]) -> Vec<Result<Proof, EndError>> {
+        self.end_batch(endings).await
+    }
+
+    fn batch(&self) -> usize {
+        ending::BATCH
     }
 
     async fn list(&self) -> Result<Vec<Found>, EndError> {
-        let answer = self.links.ask(&text::list(&self.names.procedures)).await;
+        let asked = text::list(&self.names.procedures);
+        let answer = self.links.ask(For::Ends, &asked).await;
         let rows = answer.map_err(|trouble| end_error("list_failed", &trouble))?;
-        let mut names = words(&rows, "name");
-        names.retain(|name| lease::lease_of(name).is_some());
-        let found = names.into_iter().map(|handle| Found {
-            handle,
-            whose: Whose::Ours,
-        });
-        Ok(found.collect())
+        if !words(&rows, "outcome").is_empty() {
+            return Err(ending::read_only());
+        }
+        let found = |row: &MySqlRow| {
+            let row = std::slice::from_ref(row);
+            let handle = words(row, "name").pop()?;
+            lease::lease_of(&handle)?;
+            let whose = match words(row, "whose").pop() {
+                Some(owner) if owner == self.deployment.as_str() => Whose::Ours,
+                Some(owner) => Whose::Anothers(format!("deployment {owner}")),
+                None => Whose::Anothers("no record".into()),
+            };
+            Some(Found { handle, whose })
+        };
+        Ok(rows.iter().filter_map(found).collect())
+    }
+}
+
+/// What an error instead of an identity means.
+fn identify_error(trouble: &Trouble) -> EndError {
+    match trouble {
+        Trouble::Said {
+            code: 1146 | 1305 | 1370 | 1449,
+            ..
+        } => end_problem(
+            "not_prepared",
+            format!(
+                "{}; run what `countersign target init-sql` prints",
+                trouble.detail()
+            ),
+        ),
+        _ => end_error("look_failed", trouble),
     }
 }
 
@@ -389,8 +284,10 @@ fn explain(names: &Names, scope: &Scope, ttl: Seconds) -> Explanation {
     let account = "'jit_…'@'%'";
     let tls = if names.encrypted { " REQUIRE SSL" } else { "" };
     let mut exact = vec![format!(
-        "CREATE USER {account} IDENTIFIED VIA ed25519 USING '…'{tls} WITH MAX_USER_CONNECTIONS {} MAX_STATEMENT_TIME {}",
-        scope.max_connections, scope.max_statement_seconds
+        "CREATE USER {account} IDENTIFIED VIA {} USING '…'{tls} WITH MAX_USER_CONNECTIONS {} MAX_STATEMENT_TIME {}",
+        names.plugin.name(),
+        scope.max_connections,
+        scope.max_statement_seconds
     )];
     let grants = scope.grants.iter();
     exact.extend(grants.map(|grant| format!("{} TO {account}", grant.statement())));
@@ -408,9 +305,10 @@ fn explain(names: &Names, scope: &Scope, ttl: Seconds) -> Explanation {
                 "after {ttl}, or earlier when finished or revoked: the account is locked, its sessions are killed, it is dropped"
             ),
             "MariaDB has no expiry to the second: the end needs the broker".into(),
-            "proven by looking again: no account (so no login), no session".into(),
+            "proven by looking: no account (so no login), no session, no transaction left prepared"
+                .into(),
         ],
-        outlives: Vec::new(),
+        outlives: scope::outlives(&scope.grants),
     }
 }
 
@@ -418,29 +316,6 @@ fn explain(names: &Names, scope: &Scope, ttl: Seconds) -> Explanation {
 mod tests {
     use super::*;
     use crate::domain::Time;
-
-    fn of(code: u16) -> MintError {
-        call_error(&Trouble::Said {
-            code,
-            detail: "words".into(),
-        })
-    }
-
-    #[test]
-    fn errors_say_whether_anything_was_minted() {
-        assert!(matches!(of(1305), MintError::Refused { code, .. } if code == "not_prepared"));
-        assert!(matches!(of(1449), MintError::Refused { code, .. } if code == "definer_missing"));
-        assert!(matches!(of(1396), MintError::Unknown { .. }));
-        assert!(matches!(of(2013), MintError::Unknown { .. }));
-        let lost = call_error(&Trouble::Lost("cut".into()));
-        assert!(matches!(lost, MintError::Unknown { .. }));
-        let never = call_error(&Trouble::Unreachable("refused".into()));
-        assert!(matches!(never, MintError::Unavailable { .. }));
-        let busy = refusal(1205, String::new());
-        assert!(matches!(busy, MintError::Unavailable { .. }));
-        let no = refusal(1142, String::new());
-        assert!(matches!(no, MintError::Refused { code, .. } if code == "insufficient_privilege"));
-    }
 
     #[test]
     fn times_are_written_for_mariadb() {

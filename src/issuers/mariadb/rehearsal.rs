@@ -1,18 +1,20 @@
 //! Rehearsing: compares what the DBA prepared with what the catalog needs, then makes and ends a probe account for each
 //! list of grants.
 //!
-//! Every problem is a sentence and what mends it. The probe is looked at and not logged in with: the broker's driver does
-//! not speak the plugin that checks leases' passwords.
+//! Every problem is a sentence and what mends it. The probe is logged in with where the broker's driver speaks the plugin
+//! that checks leases' passwords.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 use sqlx::mysql::MySqlRow;
 
-use super::links::Trouble;
+use super::links::{For, Trouble};
+use super::procedures::{Procedure, TABLES};
 use super::scope::{Grants, Scope, filled};
 use super::sql::{MODE, Sql};
-use super::text::{self, Procedure};
+use super::text;
+use super::verifier::Plugin;
 use super::{MariadbIssuer, end_error, number, words};
 use crate::config::DatabaseTls;
 use crate::domain::{LeaseId, RequestId, Seconds, lease};
@@ -25,11 +27,21 @@ const GLOBAL: [&str; 3] = ["CREATE USER", "CONNECTION ADMIN", "PROCESS"];
 const OLDEST: (u32, u32) = (10, 5);
 const NEWEST_TESTED: (u32, u32) = (10, 11);
 
+/// Times a server gives sessions, in seconds, shorter than this are told: no lease's scope says them.
+const SHORT_SECONDS: i64 = 3600;
+
 fn server_facts() -> Sql {
     Sql::new(
-        "SELECT VERSION() AS version, CAST(@@read_only AS SIGNED) AS read_only, \
-         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519' AND plugin_status = 'ACTIVE') AS plugin; \
-         SHOW GRANTS; XA RECOVER",
+        "SELECT VERSION() AS version, CONCAT(@@global.read_only) NOT IN ('0', 'OFF') AS read_only, \
+         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519' AND plugin_status = 'ACTIVE') AS ed25519, \
+         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE') \
+         * @@global.strict_password_validation AS judges_passwords, \
+         CAST(@@global.performance_schema AS SIGNED) AS shows_threads, CAST(@@global.wait_timeout AS SIGNED) AS wait_timeout, \
+         CAST(@@global.idle_transaction_timeout AS SIGNED) AS idle_transaction_timeout, \
+         CAST(@@global.idle_readonly_transaction_timeout AS SIGNED) AS idle_readonly_transaction_timeout, \
+         CAST(@@global.idle_write_transaction_timeout AS SIGNED) AS idle_write_transaction_timeout; \
+         SELECT engine AS other_xa FROM information_schema.engines WHERE xa = 'YES' AND engine <> 'InnoDB'; \
+         SHOW GRANTS; XA RECOVER FORMAT = 'SQL'",
     )
 }
 
@@ -81,7 +93,7 @@ impl MariadbIssuer {
         lists: &BTreeSet<Grants>,
         found: &mut Rehearsal,
     ) -> Result<(), EndError> {
-        let rows = self.links.ask(&server_facts()).await;
+        let rows = self.links.ask(For::Mints, &server_facts()).await;
         let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
         let version = words(&rows, "version").pop().unwrap_or_default();
         look_at_version(&version, found);
@@ -89,13 +101,14 @@ impl MariadbIssuer {
             let text = "this server is read-only: point the target at the primary";
             found.problems.push(text.into());
         }
-        if number(&rows, "plugin") != Some(1) {
-            let text = "the plugin that checks leases' passwords is missing: INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'";
-            found.problems.push(text.into());
-        }
-        if !words(&rows, "data").is_empty() {
-            let text = "an XA transaction is prepared here; nobody owns it, and any account may commit it: XA RECOVER lists them, XA ROLLBACK ends one";
-            found.warnings.push(text.into());
+        self.look_at_passwords(&rows, found);
+        look_at_limits(&rows, found);
+        let prepared = words(&rows, "data");
+        if !prepared.is_empty() {
+            found.warnings.push(format!(
+                "XA transactions are prepared here; any account may commit or roll them back: {}",
+                prepared.join("; ")
+            ));
         }
         if matches!(self.target.tls, DatabaseTls::Disable) {
             let text =
@@ -104,7 +117,9 @@ impl MariadbIssuer {
         }
         let mut expected = BTreeSet::from(["GRANT USAGE ON *.*".to_owned()]);
         for procedure in self.procedures(lists)? {
-            expected.insert(self.execute_on(&procedure));
+            if procedure.for_broker {
+                expected.insert(self.execute_on(&procedure));
+            }
         }
         for grant in grants(&rows) {
             if expected.contains(&grant) {
@@ -123,6 +138,18 @@ impl MariadbIssuer {
             }
         }
         Ok(())
+    }
+
+    /// Whether leases' accounts can be made and logged in to.
+    fn look_at_passwords(&self, rows: &[MySqlRow], found: &mut Rehearsal) {
+        if self.names.plugin == Plugin::Ed25519 && number(rows, "ed25519") != Some(1) {
+            let text = "the plugin that checks leases' passwords is missing: INSTALL PLUGIN IF NOT EXISTS ed25519 SONAME 'auth_ed25519'";
+            found.problems.push(text.into());
+        }
+        if number(rows, "judges_passwords") != Some(0) {
+            let text = "password validation refuses accounts made with a verifier: SET GLOBAL strict_password_validation = OFF (passwords in clear are judged all the same)";
+            found.problems.push(text.into());
+        }
     }
 
     fn procedures(&self, lists: &BTreeSet<Grants>) -> Result<Vec<Procedure>, EndError> {
@@ -152,7 +179,7 @@ impl MariadbIssuer {
         );
         let answer = self
             .links
-            .ask(&text::prepared(&self.names.procedures))
+            .ask(For::Mints, &text::prepared(&self.names.procedures))
             .await;
         let rows = match answer {
             Ok(rows) => rows,
@@ -173,6 +200,21 @@ impl MariadbIssuer {
                     .push(format!("procedure {} {what}: {again}", procedure.name));
             }
         }
+        for table in TABLES {
+            let of =
+                |row: &&MySqlRow| words(std::slice::from_ref(*row), "record_table") == [table.name];
+            let row = rows.iter().find(of).map(std::slice::from_ref);
+            if row.map(|row| words(row, "columns")) != Some(vec![table.columns.to_owned()]) {
+                found.problems.push(format!(
+                    "table {}.{} is missing, or not the one this version makes: {again}",
+                    self.names.procedures, table.name
+                ));
+            }
+        }
+        if number(&rows, "replicas").is_some_and(|replicas| replicas > 0) {
+            let text = "this server has replicas: a session that a lease opens at one of them lasts until its own end there; keep leases from reaching them";
+            found.warnings.push(text.into());
+        }
         self.look_at_definer(lists, &procedures, &rows, found);
         for host in words(&rows, "anonymous") {
             found.problems.push(format!(
@@ -180,8 +222,8 @@ impl MariadbIssuer {
             ));
         }
         for database in words(&rows, "open_database") {
-            found.warnings.push(format!(
-                "every account can reach database {database}: DELETE FROM mysql.db WHERE User IN ('', 'PUBLIC') and FLUSH PRIVILEGES"
+            found.problems.push(format!(
+                "every account can reach database {database}, and what a lease makes there outlives it: DELETE FROM mysql.db WHERE User IN ('', 'PUBLIC') and FLUSH PRIVILEGES"
             ));
         }
         Ok(())
@@ -227,7 +269,14 @@ impl MariadbIssuer {
             .map(|procedure| self.execute_on(procedure))
             .filter_map(|grant| grant.split_once(" ON ").map(|(_, place)| place.to_owned()))
             .collect();
-        places.extend(["*.*", "`mysql`.`global_priv`", "`mysql`.`db`"].map(String::from));
+        let servers = [
+            "*.*",
+            "`mysql`.`global_priv`",
+            "`mysql`.`db`",
+            "`performance_schema`.`threads`",
+        ];
+        places.extend(servers.map(String::from));
+        places.extend(TABLES.map(|table| format!("{}.`{}`", self.names.procedures, table.name)));
         for grant in lists.iter().flat_map(Grants::iter) {
             let place = Sql::new("").path(&grant.database, &grant.table);
             places.insert(place.to_string());
@@ -284,6 +333,12 @@ impl MariadbIssuer {
             Ok(_) if self.prove(&ending).await.is_ok() => {
                 problems.push("the probe account was made and cannot be seen".into());
             }
+            Ok(probe) if self.names.plugin == Plugin::Native => {
+                let login = self.links.log_in(&probe.user, &probe.password).await;
+                problems.extend(login.err().map(|trouble| {
+                    format!("the probe account cannot log in: {}", trouble.detail())
+                }));
+            }
             Ok(_) => {}
         }
         if let Err(why) = self.end(&ending).await {
@@ -292,6 +347,32 @@ impl MariadbIssuer {
             problems.push(format!("the probe account is not proven gone: {why}"));
         }
         found.problems.extend(problems);
+    }
+}
+
+/// What cuts work short and stands in no scope, and what an end cannot see.
+fn look_at_limits(rows: &[MySqlRow], found: &mut Rehearsal) {
+    for limit in [
+        "wait_timeout",
+        "idle_transaction_timeout",
+        "idle_readonly_transaction_timeout",
+        "idle_write_transaction_timeout",
+    ] {
+        let seconds = number(rows, limit).filter(|seconds| (1..SHORT_SECONDS).contains(seconds));
+        if let Some(seconds) = seconds {
+            found.warnings.push(format!(
+                "the server closes sessions of leases after {seconds} idle seconds ({limit}); no scope says so"
+            ));
+        }
+    }
+    if number(rows, "shows_threads") == Some(0) {
+        let text = "performance_schema is off: while a trigger or a function runs with its maker's rights, MariaDB lists the session under that name, and an end finds it only afterwards; set performance_schema = ON";
+        found.warnings.push(text.into());
+    }
+    for engine in words(rows, "other_xa") {
+        found.warnings.push(format!(
+            "engine {engine} takes part in XA transactions, and what a lease leaves prepared in it alone is not found"
+        ));
     }
 }
 

@@ -194,6 +194,17 @@ impl Scope {
     }
 }
 
+/// What a reviewer must know may outlive a lease with `grants`.
+pub fn outlives(grants: &Grants) -> Vec<String> {
+    let writes = |grant: &Grant| grant.privileges.iter().any(|one| *one != Privilege::Select);
+    if !grants.iter().any(writes) {
+        return Vec::new();
+    }
+    vec![
+        "a transaction it prepares (XA) and leaves: any account may commit it; the lease is not over until your DBA ends that transaction".into(),
+    ]
+}
+
 /// The scope with a number in the place of each placeholder for one.
 pub fn filled(scope: &Value) -> Value {
     let mut filled = scope.clone();

@@ -63,6 +63,11 @@ impl Account {
         }
     }
 
+    /// The name without the host.
+    pub fn user(&self) -> &str {
+        self.user.as_str()
+    }
+
     /// As MariaDB names accounts in its catalog: `user@host`.
     pub fn in_catalog(&self) -> String {
         format!("{}@{}", self.user.as_str(), self.host)
@@ -96,6 +101,12 @@ impl Sql {
     #[must_use]
     pub fn path(self, database: &Ident, name: &Ident) -> Self {
         self.ident(database).text(".").ident(name)
+    }
+
+    /// An account as it is quoted, inside a text constant.
+    #[must_use]
+    pub fn account_in_text(self, account: &Account) -> Self {
+        self.quoted(&account.to_string().replace('\'', "''"))
     }
 
     /// An account, quoted.

@@ -167,7 +167,7 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
             .literal(names.schema.as_str())
             .text(", ")
             .literal(&format!("{}_", function.name))
-            .text(" || lpad(number::text, 2, '0'), ")
+            .text(" || lpad(number::text, 3, '0'), ")
             .literal(function.body.as_str())
             .text(");\n    END LOOP;\nEND $do$;\n"));
     }

@@ -77,14 +77,14 @@ impl Names {
     /// # Errors
     /// When the name would be too long.
     pub fn minter(&self, number: u32) -> Result<Ident, String> {
-        Ident::new(&format!("{}_minter_{number:02}", self.schema.as_str()))
+        Ident::new(&format!("{}_minter_{number:03}", self.schema.as_str()))
     }
 }
 
 /// Whose rights a function has.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    /// One function for each minter, named `NAME_00` and so on, that runs a statement with its rights. Only the keeper may
+    /// One function for each minter, named `NAME_000` and so on, that runs a statement with its rights. Only the keeper may
     /// call it: use `as_minter(lease, statement)`.
     Minters,
     /// The role all logic belongs to.

@@ -55,7 +55,7 @@ fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
             Owner::Keeper => vec![(function.name.to_owned(), names.keeper.clone())],
             Owner::Minters => (0..names.minters)
                 .map(|number| {
-                    let name = format!("{}_{number:02}", function.name);
+                    let name = format!("{}_{number:03}", function.name);
                     names.minter(number).map(|minter| (name, minter))
                 })
                 .collect::<Result<_, _>>()?,

@@ -391,7 +391,7 @@ mod tests {
             json!({"roles": ["pg_read_all_data"]}),
             json!({"roles": ["countersign_broker"]}),
             json!({"roles": ["countersign_granter"]}),
-            json!({"roles": ["countersign_minter_07"]}),
+            json!({"roles": ["countersign_minter_007"]}),
             json!({"as": "countersign_keeper"}),
             json!({"as": "pg_database_owner"}),
             json!({"as": "a", "roles": ["a"]}),

@@ -6,5 +6,5 @@ BEGIN
     IF lease !~ '^jit_[0-9a-z]{26}$' THEN
         RAISE EXCEPTION USING ERRCODE = 'CS000', MESSAGE = 'bad_argument', DETAIL = 'this is no lease';
     END IF;
-    EXECUTE format('SELECT as_minter_%s($1)', coalesce(number, lpad(abs(hashtext(lease) % minters)::text, 2, '0'))) USING statement;
+    EXECUTE format('SELECT as_minter_%s($1)', coalesce(number, lpad(((hashtext(lease) & 2147483647) % minters)::text, 3, '0'))) USING statement;
 END

@@ -3,6 +3,7 @@
     granter constant text := prefix || '_granter';
     minter text;
     one text;
+    made integer := 0;
 BEGIN
     -- The broker: it may call our functions and do nothing else. Set its password with \password.
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = broker) THEN
@@ -22,12 +23,15 @@ BEGIN
     END IF;
     -- The minters: make and drop leases. Many of them, because each is made a member of every role it makes.
     FOR number IN 0 .. minters - 1 LOOP
-        minter := format('%s_minter_%s', prefix, lpad(number::text, 2, '0'));
+        minter := format('%s_minter_%s', prefix, lpad(number::text, 3, '0'));
         CONTINUE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = minter);
         EXECUTE format('CREATE ROLE %I NOLOGIN CREATEROLE', minter);
         EXECUTE format('GRANT %I TO %I%s', granter, minter, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET FALSE' END);
-        RAISE NOTICE 'made role %', minter;
+        made := made + 1;
     END LOOP;
+    IF made > 0 THEN
+        RAISE NOTICE 'made % roles %_minter_…', made, prefix;
+    END IF;
     FOREACH one IN ARRAY roles LOOP
         IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = one) THEN
             EXECUTE format('CREATE ROLE %I NOLOGIN', one);

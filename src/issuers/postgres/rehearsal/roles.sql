@@ -2,7 +2,7 @@
 , ours AS (
     SELECT prefix || '_keeper' AS name, 'keeper' AS part FROM our
     UNION ALL SELECT prefix || '_granter', 'granter' FROM our
-    UNION ALL SELECT format('%s_minter_%s', prefix, lpad(n::text, 2, '0')), 'minter' FROM our, generate_series(0, minters - 1) n
+    UNION ALL SELECT format('%s_minter_%s', prefix, lpad(n::text, 3, '0')), 'minter' FROM our, generate_series(0, minters - 1) n
     UNION ALL SELECT session_user::text, 'broker'
 ), role AS (
     SELECT r.*, o.part FROM ours o JOIN pg_roles r ON r.rolname = o.name
