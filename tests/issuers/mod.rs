@@ -25,6 +25,7 @@ mod postgres_judgement;
 mod postgres_managed;
 mod postgres_moved;
 mod postgres_owner;
+mod postgres_prepare;
 mod postgres_rehearsal;
 mod shop;
 mod wire;
