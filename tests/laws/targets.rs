@@ -53,7 +53,7 @@ fn finding_t14_only_the_operators_word_says_that_a_target_is_another_server() {
 
 /// The ledger's largest entry is 32 KiB, whatever a lease names what it makes.
 #[test]
-fn finding_t07_what_outlives_a_lease_fits_into_an_entry() {
+fn l14_finding_t07_what_outlives_a_lease_fits_into_an_entry() {
     let mut desk = Desk::new();
     let (target, handle) = ("shop".parse().unwrap(), "jit_busy".to_owned());
     desk.tell(&Command::FindOrphan {
@@ -183,7 +183,7 @@ fn finding_t05_an_orphan_that_cannot_be_ended_holds_up_no_other() {
 
 /// What a lease leaves at its target is in the entry of its end.
 #[test]
-fn finding_t07_what_outlives_a_lease_is_in_the_ledger() {
+fn l14_finding_t07_what_outlives_a_lease_is_in_the_ledger() {
     let mut desk = Desk::new();
     let request = desk.submit("reporter", "orders.report").unwrap();
     let lease = desk.collect("reporter", &request, "k").unwrap();
