@@ -1,4 +1,5 @@
-//! Mint and end per second at 1, 8 and 32 clients, against pgbench sending the same messages to the same server.
+//! Mint and end per second with 0, 1,000 and 10,000 live leases, at 1, 8 and 32 clients, against pgbench sending the same
+//! messages to the same server; and the end of a thousand leases, in batches and one by one.
 //!
 //! `COUNTERSIGN_TEST_POSTGRES="16=URL" cargo bench --bench postgres_issuer`; the newest server of the list is measured.
 #![expect(
@@ -15,20 +16,24 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::config::{DatabaseTls, PostgresTarget};
-use countersign::domain::{LeaseId, RequestId, Seconds, lease};
-use countersign::issuers::postgres::{PostgresIssuer, preparation_sql};
-use countersign::issuers::{Issuer, MintOrder};
+use countersign::domain::{LeaseId, RequestId, Seconds, ServerId, lease};
+use countersign::issuers::postgres::{PostgresIssuer, preparation_parts};
+use countersign::issuers::{Deployment, Ending, Issuer, MintOrder, Proof};
 use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
 use secrecy::SecretString;
-use serde_json::json;
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use url::Url;
 
-const ROUND: Duration = Duration::from_secs(5);
-const ROUNDS: usize = 3;
+const ROUND: Duration = Duration::from_secs(4);
+const ROUNDS: usize = 2;
+const LIVE: [usize; 3] = [0, 1_000, 10_000];
+const TOGETHER: usize = 1_000;
+/// The default.
+const MINTERS: u32 = 128;
 const PASSWORD: &str = "benchmark";
 
-fn order() -> MintOrder {
+fn order(server: &ServerId) -> MintOrder {
     let now = SystemClock::start().now();
     MintOrder {
         lease: LeaseId::draw(now, SystemEntropy.draw()),
@@ -36,6 +41,7 @@ fn order() -> MintOrder {
         agent: "benchmark".into(),
         sponsor: "benchmark".into(),
         scope: json!({"roles": ["bench_group"]}),
+        server: server.clone(),
         expires: now.plus(Seconds(600)),
         mint_until: now.plus(Seconds(600)),
         now,
@@ -49,10 +55,10 @@ fn target(url: &Url, connections: u32) -> PostgresTarget {
         database: "postgres".into(),
         user: "bench_broker".into(),
         password_file: "unused".into(),
-        quarantine_role: "bench_orphans".into(),
+        procedures: "bench".into(),
+        minters: MINTERS,
         tls: DatabaseTls::Disable,
         max_connections: connections,
-        accept_pg15_createrole: false,
         longest_ttl_seconds: 3600,
     }
 }
@@ -67,6 +73,7 @@ fn issuer(target: &PostgresTarget) -> PostgresIssuer {
         None,
         entropy,
         clock,
+        Deployment::of("benchmark"),
     )
     .unwrap()
 }
@@ -78,27 +85,70 @@ async fn run(admin: &mut PgConnection, sql: String) {
         .unwrap();
 }
 
+fn ending<'a>(handle: &'a str, scope: &'a Value, server: &'a ServerId) -> Ending<'a> {
+    Ending {
+        scope,
+        server: Some(server),
+        ..Ending::unexplained(handle)
+    }
+}
+
 /// Mints and ends by `clients` at a time, at least once each, until `round` is over; how often.
 async fn mint_and_end(issuer: &Arc<PostgresIssuer>, clients: u32, round: Duration) -> u32 {
+    let server = issuer.identify().await.unwrap();
     let started = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..clients {
-        let issuer = issuer.clone();
+        let (issuer, server) = (issuer.clone(), server.clone());
         tasks.spawn(async move {
             let mut done = 0_u32;
             while done == 0 || started.elapsed() < round {
-                let order = order();
+                let order = order(&server);
                 issuer.mint(&order).await.unwrap();
-                issuer
-                    .end(&ending(&lease::handle_of(&order.lease), &order.scope))
-                    .await
-                    .unwrap();
+                let handle = lease::handle_of(&order.lease);
+                let ending = ending(&handle, &order.scope, &server);
+                issuer.end_and_prove(&ending).await.unwrap();
                 done += 1;
             }
             done
         });
     }
     tasks.join_all().await.iter().sum()
+}
+
+/// Mints `count` leases by 8 at a time; gives their handles.
+async fn mint_many(issuer: &Arc<PostgresIssuer>, count: usize) -> Vec<String> {
+    let server = issuer.identify().await.unwrap();
+    let mut tasks = tokio::task::JoinSet::new();
+    for part in 0..8 {
+        let (issuer, server) = (issuer.clone(), server.clone());
+        tasks.spawn(async move {
+            let mut handles = Vec::new();
+            for _ in (part..count).step_by(8) {
+                let order = order(&server);
+                issuer.mint(&order).await.unwrap();
+                handles.push(lease::handle_of(&order.lease));
+            }
+            handles
+        });
+    }
+    tasks.join_all().await.into_iter().flatten().collect()
+}
+
+/// Ends all of `handles` in batches of `batch`, one batch after the other; how many a second.
+async fn end_many(issuer: &PostgresIssuer, handles: &[String], batch: usize) -> f64 {
+    let server = issuer.identify().await.unwrap();
+    let started = Instant::now();
+    for batch in handles.chunks(batch) {
+        let endings: Vec<_> = batch
+            .iter()
+            .map(|handle| ending(handle, &Value::Null, &server))
+            .collect();
+        for result in issuer.end_all(&endings).await {
+            assert!(matches!(result, Ok(Proof::Gone { .. })), "{result:?}");
+        }
+    }
+    f64::from(u32::try_from(handles.len()).unwrap()) / started.elapsed().as_secs_f64()
 }
 
 /// Opens the connections a few at a time, as a broker does that grows busy.
@@ -115,16 +165,14 @@ async fn ours(issuer: &Arc<PostgresIssuer>, clients: u32) -> f64 {
 }
 
 /// The same messages with a role name of their own each time.
-fn script(issuer: &PostgresIssuer) -> String {
-    let order = order();
+fn script(issuer: &PostgresIssuer, server: &ServerId) -> String {
+    let order = order(server);
     let handle = lease::handle_of(&order.lease);
     let [mint, end] = issuer.transcript(&order).unwrap();
-    let (before, lock) = mint.split_once("pg_advisory_xact_lock(").unwrap();
-    let (_, after) = lock.split_once(')').unwrap();
-    let mint = format!("{before}pg_advisory_xact_lock(:id){after}");
-    let message = |text: String| text.replace(&handle, "jit_bench:id").replace("; ", " \\; ");
+    let message = |text: String| text.replace(&handle, "jit_:a:b").replace("; ", " \\; ");
+    let half = "random(1000000000000, 9999999999999)";
     format!(
-        "\\set id random(1, 9000000000000000000)\n{};\n{};\n",
+        "\\set a {half}\n\\set b {half}\n{};\n{};\n",
         message(mint),
         message(end)
     )
@@ -174,52 +222,82 @@ async fn main() {
     }
     let servers = std::env::var("COUNTERSIGN_TEST_POSTGRES")
         .expect("COUNTERSIGN_TEST_POSTGRES names the server");
-    let (version, url) = servers.rsplit(';').next().unwrap().split_once('=').unwrap();
+    let newest = servers
+        .split(';')
+        .filter(|part| !part.is_empty())
+        .next_back();
+    let (version, url) = newest.unwrap().split_once('=').unwrap();
     let url: Url = url.parse().unwrap();
     let mut admin = PgConnection::connect(url.as_str()).await.unwrap();
-    run(
-        &mut admin,
-        preparation_sql(
-            &target(&url, 32),
-            &[serde_json::json!({"roles": ["bench_group"]})],
-        )
-        .unwrap(),
-    )
-    .await;
+    let scopes = [json!({"roles": ["bench_group"]})];
+    for part in preparation_parts(&target(&url, 33), &scopes).unwrap() {
+        run(&mut admin, part.sql).await;
+    }
     run(
         &mut admin,
         format!("ALTER ROLE bench_broker PASSWORD '{PASSWORD}'"),
     )
     .await;
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("mint_and_end.sql");
     println!(
         "PostgreSQL {version}: mint + end per second, best of {ROUNDS} rounds of {}s",
         ROUND.as_secs()
     );
-    for clients in [1, 8, 32] {
-        let target = target(&url, clients);
-        let issuer = Arc::new(issuer(&target));
-        std::fs::write(&file, script(&issuer)).unwrap();
-        warm_up(&issuer, clients).await;
-        let (mut ours_best, mut theirs_best) = (0.0_f64, 0.0_f64);
-        for _ in 0..ROUNDS {
-            ours_best = ours_best.max(ours(&issuer, clients).await);
-            theirs_best = theirs_best.max(pgbench(&target, file.to_str().unwrap(), clients));
+    let keeper = Arc::new(issuer(&target(&url, 17)));
+    let mut living = Vec::new();
+    for live in LIVE {
+        living.extend(mint_many(&keeper, live - living.len()).await);
+        run(&mut admin, "VACUUM ANALYZE".into()).await;
+        for clients in [1, 8, 32] {
+            measure(&target(&url, 2 * clients + 1), clients, live).await;
         }
-        let ratio = ours_best / theirs_best;
-        println!(
-            "{clients:>3} clients: ours {ours_best:8.0}  pgbench {theirs_best:8.0}  ratio {ratio:.2}"
-        );
     }
+    let (some, rest) = living.split_at(TOGETHER);
+    println!(
+        "{TOGETHER} leases ended one after the other: {:.0} a second",
+        end_many(&keeper, some, 1).await
+    );
+    println!(
+        "{} leases ended in batches of {}: {:.0} a second",
+        rest.len(),
+        keeper.batch(),
+        end_many(&keeper, rest, keeper.batch()).await
+    );
+    drop(keeper);
+    clean(&mut admin).await;
+}
+
+/// Prints one line.
+async fn measure(target: &PostgresTarget, clients: u32, live: usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("mint_and_end.sql");
+    let issuer = Arc::new(issuer(target));
+    let server = issuer.identify().await.unwrap();
+    std::fs::write(&file, script(&issuer, &server)).unwrap();
+    warm_up(&issuer, clients).await;
+    let (mut ours_best, mut theirs_best) = (0.0_f64, 0.0_f64);
+    for _ in 0..ROUNDS {
+        ours_best = ours_best.max(ours(&issuer, clients).await);
+        theirs_best = theirs_best.max(pgbench(target, file.to_str().unwrap(), clients));
+    }
+    let ratio = ours_best / theirs_best;
+    println!(
+        "{live:>6} live, {clients:>2} clients: ours {ours_best:6.0}  pgbench {theirs_best:6.0}  ratio {ratio:.2}"
+    );
+}
+
+/// Removes what the measurement made.
+async fn clean(admin: &mut PgConnection) {
     run(
-        &mut admin,
-        "DROP OWNED BY bench_broker, bench_group, bench_orphans".into(),
-    )
-    .await;
-    run(
-        &mut admin,
-        "DROP ROLE bench_broker, bench_group, bench_orphans".into(),
+        admin,
+        "DROP SCHEMA bench CASCADE;
+         GRANT CONNECT, TEMPORARY ON DATABASE postgres TO PUBLIC;
+         DO $$ DECLARE one text; BEGIN
+            FOR one IN SELECT rolname FROM pg_roles WHERE starts_with(rolname, 'bench_') LOOP
+                EXECUTE format('DROP OWNED BY %I', one);
+                EXECUTE format('DROP ROLE %I', one);
+            END LOOP;
+         END $$"
+            .into(),
     )
     .await;
 }

@@ -14,7 +14,8 @@ use countersign::domain::{
 };
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{
-    Credential, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder, Rehearsal,
+    Credential, Deployment, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder,
+    Rehearsal,
 };
 use countersign::ledger::SigningKey;
 use countersign::policy::{Bundle, is_bundle_file};
@@ -53,7 +54,10 @@ fn targets() -> anyhow::Result<Arc<dyn Targets>> {
             unreachable!("the bench mints on PostgreSQL");
         };
         let (entropy, clock) = (Arc::new(SystemEntropy), Arc::new(SystemClock::start()));
-        let issuer = PostgresIssuer::new(&name, &target, "unused".into(), None, entropy, clock);
+        let deployment = Deployment::of("benchmark");
+        let password = "unused".into();
+        let issuer =
+            PostgresIssuer::new(&name, &target, password, None, entropy, clock, deployment);
         issuers.insert(name, Arc::new(issuer.map_err(anyhow::Error::msg)?));
     }
     Ok(Arc::new(IssuerSet(issuers)))

@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::config::{AwsConfig, AwsLogin, AwsTarget, Config, TargetConfig};
+use crate::config::{
+    AwsConfig, AwsLogin, AwsTarget, Config, GuardConfig, StoreConfig, TargetConfig,
+};
 use crate::domain::{GuardName, TargetName};
+use crate::issuers::Deployment;
 use crate::issuers::aws_sts::{self, AwsStsIssuer, Cloud, IamGuard, WebIdentity};
 use crate::system::{Clock, Entropy};
 
@@ -44,6 +47,7 @@ impl AwsParts {
         config: &Config,
         clock: Arc<dyn Clock>,
         entropy: Arc<dyn Entropy>,
+        keeper: &Deployment,
     ) -> anyhow::Result<Option<Self>> {
         let targets = aws_targets(config);
         let Some(aws) = &config.aws else {
@@ -54,6 +58,7 @@ impl AwsParts {
             return Ok(None);
         };
         check_external_ids(&targets)?;
+        check_guards(config)?;
         let environment = Environment::read();
         environment.check(aws)?;
         let credentials =
@@ -61,7 +66,7 @@ impl AwsParts {
         let cloud = Cloud::new(aws, credentials, clock, entropy).map_err(anyhow::Error::msg)?;
         let cloud = Arc::new(cloud);
         let guard = |(name, config)| {
-            let guard = IamGuard::new(name, config, Arc::clone(&cloud));
+            let guard = IamGuard::new(name, config, Arc::clone(&cloud), keeper.clone());
             Ok((name.clone(), Arc::new(guard.map_err(anyhow::Error::msg)?)))
         };
         let guards = config.guards.iter().map(guard);
@@ -103,6 +108,27 @@ fn check_external_ids(targets: &BTreeMap<&TargetName, &AwsTarget>) -> anyhow::Re
         if let Some(other) = known.insert(&target.external_id, name) {
             bail!(
                 "targets {other} and {name} have the same external_id; draw one for each with `openssl rand -hex 16`"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// A guard has one writer: each renders it whole, and what another wrote would be gone.
+fn check_guards(config: &Config) -> anyhow::Result<()> {
+    let several = matches!(config.store, StoreConfig::Postgres { .. });
+    let mut known = BTreeMap::new();
+    for (name, guard) in &config.guards {
+        let arn = match guard {
+            GuardConfig::Boundary { policy_arn, .. } => policy_arn,
+            GuardConfig::Inline { .. } if several => bail!(
+                "guard {name} is inline, and IAM keeps no versions of an inline policy: of two brokers on a PostgreSQL store one could undo what the other denies; use kind = \"boundary\", or the SQLite store, which has one broker"
+            ),
+            GuardConfig::Inline { role_arn, .. } => role_arn,
+        };
+        if let Some(other) = known.insert(arn, name) {
+            bail!(
+                "guards {other} and {name} are both {arn}, and each would undo what the other denies; let the targets share one guard"
             );
         }
     }
@@ -250,5 +276,38 @@ mod tests {
         let config = Config::parse(&text).unwrap();
         let error = check_external_ids(&aws_targets(&config)).unwrap_err();
         assert!(error.to_string().contains("a and b"), "{error}");
+    }
+
+    fn guarded(store: &str, guards: &str) -> anyhow::Result<()> {
+        let text = format!(
+            "[server]\npublic_url = \"http://127.0.0.1:7480/\"\nstate_dir = \"state\"\n{store}\n{guards}"
+        );
+        check_guards(&Config::parse(&text).unwrap())
+    }
+
+    const INLINE: &str =
+        "[guards.a]\nkind = \"inline\"\nrole_arn = \"arn:aws:iam::111111111111:role/a\"\n";
+    const SHARED: &str = "[store]\nkind = \"postgres\"\nurl_file = \"url\"\n";
+
+    fn boundary(name: &str) -> String {
+        format!(
+            "[guards.{name}]\nkind = \"boundary\"\npolicy_arn = \"arn:aws:iam::111111111111:policy/g\"\n"
+        )
+    }
+
+    #[test]
+    fn finding_t18_an_inline_guard_has_one_broker() {
+        assert!(guarded("", INLINE).is_ok());
+        assert!(guarded(SHARED, &boundary("a")).is_ok());
+        let error = guarded(SHARED, INLINE).unwrap_err().to_string();
+        assert!(error.contains("guard a is inline"), "{error}");
+        assert!(error.contains("boundary"), "{error}");
+    }
+
+    #[test]
+    fn finding_t18_one_policy_is_one_guard() {
+        let two = boundary("a") + &boundary("b");
+        let error = guarded("", &two).unwrap_err().to_string();
+        assert!(error.contains("guards a and b"), "{error}");
     }
 }

@@ -157,7 +157,8 @@ impl Setup {
             return parts.issuer(name, target);
         }
         let (clock, entropy) = (Arc::clone(&self.clock), Arc::clone(&self.entropy));
-        let parts = AwsParts::new(&self.config, clock, entropy)?
+        let keeper = self.deployment()?;
+        let parts = AwsParts::new(&self.config, clock, entropy, &keeper)?
             .with_context(|| format!("target {name}: there is no section [aws]"))?;
         self.aws.get_or_init(|| parts).issuer(name, target)
     }

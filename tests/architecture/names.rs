@@ -1,4 +1,4 @@
-//! Every law and every abuse case has a test named after it.
+//! Every law, every abuse case and every finding has a test named after it.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use super::source::{code, files_below, functions, read};
 
 /// The laws of the design.
-const LAWS: RangeInclusive<u32> = 1..=13;
+const LAWS: RangeInclusive<u32> = 1..=14;
+/// What was found at running targets.
+const TARGET_FINDINGS: RangeInclusive<u32> = 1..=25;
 /// The abuse cases this build answers: sign-in and pages, agents, the AWS and PostgreSQL issuers.
 const CASES: [RangeInclusive<u32>; 4] = [31..=49, 58..=79, 85..=97, 98..=120];
 /// Cases of these ranges that have nothing to test yet, and why.
@@ -89,6 +91,16 @@ fn every_case_has_a_test() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_finding_at_a_target_has_a_test() {
+    let tests = tests();
+    let missing: Vec<_> = TARGET_FINDINGS
+        .map(|finding| format!("finding_t{finding:02}_"))
+        .filter(|label| !tests.iter().any(|test| test.contains(label)))
+        .collect();
+    assert!(missing.is_empty(), "no test is named after {missing:?}");
 }
 
 #[test]

@@ -141,6 +141,7 @@ async fn case_180_the_command_gets_an_endpoint_and_no_keys() {
     assert_eq!(mode(token_file.parent().unwrap()), 0o700);
     let token = running.token();
     assert!(token.len() == 64 && token.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(environment["AWS_CONTAINER_AUTHORIZATION_TOKEN"], token);
     let config = std::fs::read_to_string(&environment["AWS_CONFIG_FILE"]).unwrap();
     assert_eq!(config, "[default]\nregion = eu-central-1\n");
     let credentials = std::fs::read(&environment["AWS_SHARED_CREDENTIALS_FILE"]).unwrap();

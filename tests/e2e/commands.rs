@@ -163,7 +163,7 @@ async fn check_and_doctor_find_a_good_set_up_good_and_say_what_is_missing() {
     place
         .run_sql(
             "shop",
-            "REVOKE countersign_orders_ro FROM countersign_broker",
+            "REVOKE countersign_orders_ro FROM countersign_granter",
         )
         .await;
     let doctor = local(&["doctor", "."], &place.dir).await;
@@ -172,7 +172,7 @@ async fn check_and_doctor_find_a_good_set_up_good_and_say_what_is_missing() {
         &doctor,
         &[
             "error    target shop",
-            "GRANT \"countersign_orders_ro\" TO \"countersign_broker\"",
+            "GRANT countersign_orders_ro TO countersign_granter",
         ],
     );
 }

@@ -9,7 +9,7 @@ use countersign::config::{AwsConfig, AwsEndpoints, AwsLogin, AwsTarget, GuardCon
 use countersign::domain::{LeaseId, Seconds, Time, lease};
 use countersign::issuers::aws_sts::{AwsStsIssuer, Cloud, IamGuard};
 use countersign::issuers::{
-    AwsCredential, Credential, EndError, Guard, GuardContent, Issuer, MintError,
+    AwsCredential, Credential, Deployment, EndError, Guard, GuardContent, Issuer, MintError,
 };
 use countersign::system::{Clock, SystemClock, SystemEntropy};
 use secrecy::ExposeSecret;
@@ -73,7 +73,8 @@ pub fn issuer(
     role: &Role,
 ) -> Result<(Arc<IamGuard>, AwsStsIssuer), String> {
     let name = "exports".parse().unwrap();
-    let guard = Arc::new(IamGuard::new(&name, guard, Arc::clone(cloud))?);
+    let keeper = Deployment::of("the deployment of these tests");
+    let guard = Arc::new(IamGuard::new(&name, guard, Arc::clone(cloud), keeper)?);
     let target = AwsTarget {
         role_arn: role.arn.clone(),
         external_id: role.external_id.clone(),

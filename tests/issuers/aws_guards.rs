@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use countersign::config::{GuardConfig, GuardWriter};
 use countersign::domain::lease;
-use countersign::issuers::{Guard, GuardContent, Issuer, Proof};
+use countersign::issuers::aws_sts::IamGuard;
+use countersign::issuers::{Deployment, Guard, GuardContent, Issuer, Proof};
 use serde_json::json;
 
 use super::aws_account::{Account, cloud, content, empty_guard, issuer, wide_rights};
@@ -32,6 +33,60 @@ async fn case_092_of_two_writers_neither_loses_an_entry() {
     // What is known may be left out once it is over.
     account.cut(&[&b]).await.unwrap();
     assert!(account.guard.holds(&content(&[&b])).await.unwrap());
+}
+
+/// What another broker writes between the look and the write is seen at once, and not lost for longer than that.
+#[tokio::test]
+async fn finding_t18_a_version_written_in_between_is_noticed() {
+    let account = Account::open().await;
+    let cloud = cloud(&account.corner.root.url, &account.corner.broker.keys);
+    let (other, _) = issuer(&cloud, &account.guard_config, &account.role).unwrap();
+    let (a, b) = (handle(), handle());
+    account.cut(&[]).await.unwrap();
+    other.publish(&content(&[])).await.unwrap();
+    account
+        .meddler
+        .meddle(Meddling::HoldCalls("CreatePolicyVersion"));
+    let (one, of_a) = ([a.as_str()], content(&[&a]));
+    let (published, ()) = tokio::join!(account.cut(&one), async {
+        account.meddler.holds().await;
+        other.publish(&content(&[&b])).await.unwrap();
+        account.meddler.meddle(Meddling::None);
+    });
+    let contended = published.unwrap_err();
+    assert_eq!(contended.code, "guard_contended", "{contended}");
+    // It is in force, and the caller knows that it must render again.
+    assert!(account.guard.holds(&of_a).await.unwrap());
+    account.cut(&[&a, &b]).await.unwrap();
+    assert!(account.guard.holds(&content(&[&a, &b])).await.unwrap());
+}
+
+/// Two Countersigns on one guard would undo each other's denials: the second one writes nothing.
+#[tokio::test]
+async fn finding_t18_a_guard_of_another_countersign_is_left_alone() {
+    for account in [Account::open().await, Account::open_inline().await] {
+        let a = handle();
+        account.cut(&[&a]).await.unwrap();
+        let cloud = cloud(&account.corner.root.url, &account.corner.broker.keys);
+        let name = "exports".parse().unwrap();
+        let keeper = Deployment::of("another one");
+        let other = IamGuard::new(&name, &account.guard_config, cloud, keeper).unwrap();
+        for _ in 0..2 {
+            let refused = other.publish(&content(&[&handle()])).await.unwrap_err();
+            assert_eq!(refused.code, "guard_of_another", "{refused}");
+        }
+        assert!(account.guard.holds(&content(&[&a])).await.unwrap());
+    }
+}
+
+/// The rehearsal's version is no other writer's.
+#[tokio::test]
+async fn finding_t18_a_rehearsal_between_two_publishes_is_no_contention() {
+    let account = Account::open().await;
+    let (a, b) = (handle(), handle());
+    account.cut(&[&a]).await.unwrap();
+    account.issuer.rehearse(&[]).await.unwrap();
+    account.cut(&[&a, &b]).await.unwrap();
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! What only sessions of an AWS role have to promise.
 
-use countersign::domain::{Seconds, Time, lease};
-use countersign::issuers::{Guard, GuardContent, Issuer, MintError, Proof};
+use std::time::Duration;
+
+use countersign::domain::{Seconds, ServerId, Time, lease};
+use countersign::issuers::{Ending, Guard, GuardContent, Issuer, MintError, Proof};
 use tokio::net::TcpListener;
 
 use super::aws_account::{Account, cloud, issuer, now};
-use super::shop::{draw_lease, ending_at, until};
-use crate::support::aws::Meddling;
+use super::orders::{draw_lease, ending_at, order_for, until};
+use crate::support::aws::{ACCOUNT, Meddling};
 
 #[tokio::test]
 async fn case_091_of_two_sessions_the_one_that_is_cut_off_ends() {
@@ -25,7 +27,7 @@ async fn case_091_of_two_sessions_the_one_that_is_cut_off_ends() {
         .issuer
         .prove(&ending_at(&cut.handle, Some(cut.expires)))
         .await;
-    let seen = ["canary_denied", "control_allowed"].map(String::from);
+    let seen = ["canary_denied_throughout_2s", "new_control_allowed_after"].map(String::from);
     let until = cut.expires;
     assert_eq!(
         proof.unwrap(),
@@ -53,7 +55,14 @@ async fn l04_the_fence_ends_a_session_whom_nobody_cut_off() {
     let Proof::Gone { seen, .. } = proof else {
         panic!("{proof:?}");
     };
-    assert_eq!(seen, ["fence_passed", "canary_denied", "control_allowed"]);
+    assert_eq!(
+        seen,
+        [
+            "fence_passed",
+            "canary_denied_throughout_2s",
+            "new_control_allowed_after"
+        ]
+    );
 }
 
 #[tokio::test]
@@ -86,7 +95,7 @@ async fn case_090_a_lease_is_as_short_as_it_says_and_never_longer_than_a_role_al
     assert!(
         told.words
             .iter()
-            .any(|line| line.contains("names this very session"))
+            .any(|line| line.starts_with("everything else is denied explicitly"))
     );
 }
 
@@ -154,4 +163,76 @@ async fn a_mint_refused_by_the_role_says_so() {
         panic!("{minted:?}");
     };
     assert_eq!(code, "access_denied");
+}
+
+#[tokio::test]
+async fn finding_t19_a_denial_must_last_and_a_new_control_follows_it() {
+    let account = Account::open().await;
+    let session = account.mint(600).await;
+    account.cut(&[&session.handle]).await.unwrap();
+    let prove = async || {
+        let (calls, sessions) = (
+            account.meddler.calls("ListQueues"),
+            account.meddler.calls("AssumeRole"),
+        );
+        let begun = tokio::time::Instant::now();
+        let ending = ending_at(&session.handle, Some(session.expires));
+        let proof = account.issuer.prove(&ending).await.unwrap();
+        assert!(matches!(proof, Proof::CutOff { .. }), "{proof:?}");
+        // The canary's and the control's, each time.
+        assert_eq!(account.meddler.calls("AssumeRole") - sessions, 2);
+        assert!(begun.elapsed() >= Duration::from_secs(2));
+        account.meddler.calls("ListQueues") - calls
+    };
+    // Five denials in two seconds, and the control's call.
+    let calls = prove().await;
+    assert!(calls >= 5, "{calls}");
+    // One that is let through, and it begins again.
+    let third = account.meddler.calls("ListQueues") + 3;
+    account.meddler.meddle(Meddling::LetsThrough(third));
+    assert!(prove().await >= calls + 3);
+    account.meddler.meddle(Meddling::None);
+}
+
+#[tokio::test]
+async fn finding_t14_a_role_that_is_not_the_sealed_one_mints_and_proves_nothing() {
+    let account = Account::open().await;
+    let server = account.issuer.identify().await.unwrap();
+    let arn = &account.role.arn;
+    assert_eq!(server.as_str(), format!("aws {ACCOUNT} {arn}"));
+    let other: ServerId = format!("aws 999999999999 {arn}").parse().unwrap();
+    let order = order_for(&draw_lease(), &account.scope(), &other);
+    let minted = account.issuer.mint(&order).await;
+    assert!(
+        matches!(minted, Err(MintError::Elsewhere { .. })),
+        "{minted:?}"
+    );
+    let session = account.mint(600).await;
+    account.cut(&[&session.handle]).await.unwrap();
+    let at = |server, expires| Ending {
+        server: Some(server),
+        ..ending_at(&session.handle, Some(expires))
+    };
+    let elsewhere = account.issuer.prove(&at(&other, session.expires)).await;
+    assert_eq!(elsewhere.unwrap_err().code, "target_changed");
+    let here = account.issuer.prove(&at(&server, session.expires)).await;
+    assert!(matches!(here, Ok(Proof::CutOff { .. })), "{here:?}");
+    // Long after its time it is over at any role.
+    let long_ago = Time::from_millis(now().millis() - 26 * 60 * 1000);
+    let over = account.issuer.prove(&at(&other, long_ago)).await.unwrap();
+    assert_eq!(over, Proof::gone(["past_credential_expiry"]));
+}
+
+#[tokio::test]
+async fn finding_t14_a_session_made_in_another_account_is_not_handed_out() {
+    let account = Account::open().await;
+    account.meddler.meddle(Meddling::Elsewhere);
+    let minted = account.try_mint(&draw_lease(), 600).await;
+    let Err(MintError::Elsewhere { detail }) = minted else {
+        panic!("{minted:?}");
+    };
+    assert!(
+        detail.contains("999999999999") && detail.contains(ACCOUNT),
+        "{detail}"
+    );
 }

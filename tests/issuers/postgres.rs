@@ -198,7 +198,7 @@ async fn refusals_have_stable_codes() {
         let unprepared = json!({"roles": [shop.group], "database": shop.other});
         assert_eq!(mint(&shop, unprepared).await, "not_prepared");
         let minters = &shop.target.procedures;
-        for number in ["00", "01"] {
+        for number in ["000", "001"] {
             let minter = format!("ALTER ROLE {minters}_minter_{number} NOCREATEROLE");
             run(&mut shop.admin, &minter).await;
         }

@@ -32,7 +32,6 @@ async fn until_ready(shop: &mut Shop) {
 /// Takes locks in an open transaction until there are none left in the server.
 async fn take_all_locks(session: &mut PgConnection, take: &str) {
     let mut taken = 0;
-    run(session, "BEGIN").await;
     loop {
         run(session, "SAVEPOINT before").await;
         let some = take.replace("{n}", &taken.to_string());
@@ -52,10 +51,11 @@ async fn ends_with_a_full_lock_table(server: &PostgresServer, take: &str) {
     let (fighter, bystander) = (shop.mint().await, shop.mint().await);
     until_ready(&mut shop).await;
     let mut session = fighter.session().await;
-    take_all_locks(&mut session, &take.replace("{size}", "100")).await;
-    take_all_locks_one_by_one(&mut session, take).await;
+    run(&mut session, "BEGIN; SELECT count(*) FROM sales.customers").await;
+    take_all_locks(&mut session, take).await;
+    // The last few too.
+    take_all_locks(&mut session, "SELECT pg_advisory_lock(1000000 + {n})").await;
     run(&mut session, "SELECT count(*) FROM sales.customers").await;
-    // Nobody gets in any more.
     assert!(bystander.log_in().await.is_err());
     shop.end_for_good(&fighter).await;
     assert_dead(&mut session).await;
@@ -63,29 +63,36 @@ async fn ends_with_a_full_lock_table(server: &PostgresServer, take: &str) {
     shop.close().await;
 }
 
-async fn take_all_locks_one_by_one(session: &mut PgConnection, take: &str) {
-    let mut taken = 0;
-    loop {
-        run(session, "SAVEPOINT before").await;
-        let one = take
-            .replace("{n}", &format!("1000000 + {taken}"))
-            .replace("{size}", "1");
-        if attempt(session, &one).await.is_err() {
-            return run(session, "ROLLBACK TO before").await;
-        }
-        taken += 1;
-    }
-}
-
 #[tokio::test]
 async fn finding_t01_a_session_that_holds_all_locks_is_ended() {
     for own in small_servers().await {
         for take in [
-            "SELECT pg_advisory_lock({n} * 1000 + k) FROM generate_series(1, {size}) k",
-            "SELECT lo_create(0) FROM generate_series(1, {size}) k",
+            "SELECT pg_advisory_lock({n} * 1000 + k) FROM generate_series(1, 100) k",
+            "SELECT lo_create(0) FROM generate_series(1, 100) k",
         ] {
             ends_with_a_full_lock_table(&own.server, take).await;
         }
+    }
+}
+
+/// L10: the lease that filled the lock table lives on; its session does not, once another lease has to end.
+#[tokio::test]
+async fn finding_t01_a_lease_that_fills_the_lock_table_holds_up_no_other() {
+    for model in postgres_servers() {
+        let own = OwnPostgres::start(&model, "max_connections = 40").await;
+        let mut shop = Shop::open(&own.server).await;
+        let (hog, bystander) = (shop.mint().await, shop.mint().await);
+        until_ready(&mut shop).await;
+        let mut session = hog.session().await;
+        run(&mut session, "BEGIN").await;
+        let take = "SELECT pg_advisory_lock({n} * 1000 + k) FROM generate_series(1, 100) k";
+        take_all_locks(&mut session, take).await;
+        take_all_locks(&mut session, "SELECT pg_advisory_lock(1000000 + {n})").await;
+        shop.end_for_good(&bystander).await;
+        assert_dead(&mut session).await;
+        assert!(hog.log_in().await.is_ok(), "its lease lives");
+        shop.end_for_good(&hog).await;
+        shop.close().await;
     }
 }
 

@@ -69,7 +69,7 @@ async fn finding_t09_a_group_with_power_is_refused() {
             ),
             (
                 format!("GRANT SELECT (name) ON sales.customers TO {group} WITH GRANT OPTION"),
-                format!("REVOKE GRANT OPTION FOR SELECT (name) ON TABLE sales.customers"),
+                "REVOKE GRANT OPTION FOR SELECT (name) ON TABLE sales.customers".into(),
             ),
             (
                 format!("GRANT TRIGGER ON sales.salaries TO {group}"),

@@ -67,71 +67,75 @@ async fn case_101_what_public_reaches_is_listed() {
     }
 }
 
+/// What a DBA may have forgotten or changed, and what mends it.
+fn spoils(shop: &Shop) -> Vec<(String, String)> {
+    let (broker, group) = (shop.target.user.clone(), shop.group.clone());
+    let procedures = shop.target.procedures.clone();
+    vec![
+        (
+            format!("ALTER ROLE {broker} SUPERUSER"),
+            format!("ALTER ROLE {broker} NOSUPERUSER"),
+        ),
+        (
+            format!("ALTER ROLE {broker} CREATEROLE"),
+            format!("ALTER ROLE {broker} NOCREATEROLE"),
+        ),
+        (
+            format!("ALTER ROLE {broker} CONNECTION LIMIT 1"),
+            format!("ALTER ROLE {broker} CONNECTION LIMIT"),
+        ),
+        (
+            format!("GRANT {group} TO {broker}"),
+            format!("REVOKE {group} FROM {broker}"),
+        ),
+        (
+            format!("GRANT SELECT ON sales.customers TO {broker}"),
+            format!("REVOKE ALL ON TABLE sales.customers FROM {broker}"),
+        ),
+        (
+            format!("ALTER TABLE sales.salaries OWNER TO {broker}"),
+            format!("REASSIGN OWNED BY {broker} TO CURRENT_USER"),
+        ),
+        (
+            format!("ALTER ROLE {procedures}_keeper LOGIN"),
+            format!("ALTER ROLE {procedures}_keeper NOLOGIN"),
+        ),
+        (
+            format!("REVOKE pg_signal_backend FROM {procedures}_keeper"),
+            format!("GRANT pg_signal_backend TO {procedures}_keeper"),
+        ),
+        (
+            format!("ALTER ROLE {procedures}_minter_001 NOCREATEROLE"),
+            format!("ALTER ROLE {procedures}_minter_001 CREATEROLE"),
+        ),
+        (
+            format!("REVOKE {procedures}_granter FROM {procedures}_minter_000"),
+            format!("GRANT {procedures}_granter TO {procedures}_minter_000"),
+        ),
+        (
+            format!("REVOKE {group} FROM {procedures}_granter"),
+            format!("GRANT {group} TO {procedures}_granter WITH ADMIN"),
+        ),
+        (
+            format!("ALTER TABLE {procedures}.lease_scope DISABLE ROW LEVEL SECURITY"),
+            format!("ALTER TABLE {procedures}.lease_scope ENABLE ROW LEVEL SECURITY"),
+        ),
+        (
+            format!("GRANT SELECT ON {procedures}.lease TO PUBLIC"),
+            format!("REVOKE SELECT ON {procedures}.lease FROM PUBLIC"),
+        ),
+        (
+            format!("CREATE POLICY all_rows ON {procedures}.lease_scope USING (true)"),
+            format!("DROP POLICY all_rows ON {procedures}.lease_scope"),
+        ),
+    ]
+}
+
 #[tokio::test]
 async fn case_107_what_the_dba_forgot_is_said_with_its_remedy() {
     for server in postgres_servers() {
         let mut shop = Shop::open(&server).await;
-        let (broker, group) = (shop.target.user.clone(), shop.group.clone());
-        let procedures = shop.target.procedures.clone();
-        let spoils = [
-            (
-                format!("ALTER ROLE {broker} SUPERUSER"),
-                format!("ALTER ROLE {broker} NOSUPERUSER"),
-            ),
-            (
-                format!("ALTER ROLE {broker} CREATEROLE"),
-                format!("ALTER ROLE {broker} NOCREATEROLE"),
-            ),
-            (
-                format!("ALTER ROLE {broker} CONNECTION LIMIT 1"),
-                format!("ALTER ROLE {broker} CONNECTION LIMIT"),
-            ),
-            (
-                format!("GRANT {group} TO {broker}"),
-                format!("REVOKE {group} FROM {broker}"),
-            ),
-            (
-                format!("GRANT SELECT ON sales.customers TO {broker}"),
-                format!("REVOKE ALL ON TABLE sales.customers FROM {broker}"),
-            ),
-            (
-                format!("ALTER TABLE sales.salaries OWNER TO {broker}"),
-                format!("REASSIGN OWNED BY {broker} TO CURRENT_USER"),
-            ),
-            (
-                format!("ALTER ROLE {procedures}_keeper LOGIN"),
-                format!("ALTER ROLE {procedures}_keeper NOLOGIN"),
-            ),
-            (
-                format!("REVOKE pg_signal_backend FROM {procedures}_keeper"),
-                format!("GRANT pg_signal_backend TO {procedures}_keeper"),
-            ),
-            (
-                format!("ALTER ROLE {procedures}_minter_001 NOCREATEROLE"),
-                format!("ALTER ROLE {procedures}_minter_001 CREATEROLE"),
-            ),
-            (
-                format!("REVOKE {procedures}_granter FROM {procedures}_minter_000"),
-                format!("GRANT {procedures}_granter TO {procedures}_minter_000"),
-            ),
-            (
-                format!("REVOKE {group} FROM {procedures}_granter"),
-                format!("GRANT {group} TO {procedures}_granter WITH ADMIN"),
-            ),
-            (
-                format!("ALTER TABLE {procedures}.lease_scope DISABLE ROW LEVEL SECURITY"),
-                format!("ALTER TABLE {procedures}.lease_scope ENABLE ROW LEVEL SECURITY"),
-            ),
-            (
-                format!("GRANT SELECT ON {procedures}.lease TO PUBLIC"),
-                format!("REVOKE SELECT ON {procedures}.lease FROM PUBLIC"),
-            ),
-            (
-                format!("CREATE POLICY all_rows ON {procedures}.lease_scope USING (true)"),
-                format!("DROP POLICY all_rows ON {procedures}.lease_scope"),
-            ),
-        ];
-        for (spoil, remedy) in spoils {
+        for (spoil, remedy) in spoils(&shop) {
             run(&mut shop.admin, &spoil).await;
             let said = problems(&shop).await;
             let told = said.iter().find(|problem| problem.contains(&remedy));
@@ -241,11 +245,10 @@ async fn finding_t01_who_can_fill_the_lock_table_is_told() {
         let told = async |shop: &Shop| {
             let found = shop.issuer.rehearse(&[shop.scope()]).await.unwrap();
             assert_eq!(found.problems, Vec::<String>::new());
-            let told = found
+            found
                 .warnings
                 .into_iter()
-                .find(|warning| warning.contains("lock table"));
-            told
+                .find(|warning| warning.contains("lock table"))
         };
         let words = told(&shop).await.unwrap();
         let revoke = words.split_once("in each database: ").unwrap().1;

@@ -175,8 +175,9 @@ impl Endpoint {
             return Err(Refusal(
                 StatusCode::UNAUTHORIZED,
                 "NoToken",
-                "no token was sent; an SDK that does not read AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE needs a newer release, \
-                 `countersign aws-credentials` in a profile, or `countersign exec --env`",
+                "no token was sent; an SDK that reads neither AWS_CONTAINER_AUTHORIZATION_TOKEN nor the file in \
+                 AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE needs `countersign aws-credentials` in a profile, or \
+                 `countersign exec --env`",
             ));
         }
         let shown = only(headers, &AUTHORIZATION).unwrap_or_default();
@@ -184,7 +185,7 @@ impl Endpoint {
             return Err(Refusal(
                 StatusCode::UNAUTHORIZED,
                 "WrongToken",
-                "send the token in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                "send the token in AWS_CONTAINER_AUTHORIZATION_TOKEN, which is in AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE, too",
             ));
         }
         if request.uri().to_string() != self.path {

@@ -2,12 +2,14 @@
 
 use std::fmt;
 
+use super::partition::{self, Partition};
+
 /// The ARN of a role or a customer-managed policy.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) struct IamArn {
     text: String,
-    /// `aws`, `aws-cn` or `aws-us-gov`.
-    pub(super) partition: String,
+    /// The AWS it is in.
+    pub(super) partition: &'static Partition,
     /// Twelve digits.
     pub(super) account: String,
     /// Path and name, without the leading slash.
@@ -30,17 +32,22 @@ impl IamArn {
             .strip_prefix(kind)
             .and_then(|rest| rest.strip_prefix('/'))
             .ok_or_else(wrong)?;
+        let partition = partition::named(partition).ok_or_else(|| {
+            format!(
+                "{text:?} is in no partition known here, which are {}",
+                partition::names()
+            )
+        })?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"+=,.@_-".contains(&b);
         let segment = |part: &str| !part.is_empty() && part.bytes().all(plain);
-        let sound = ["aws", "aws-cn", "aws-us-gov"].contains(partition)
-            && account.len() == 12
+        let sound = account.len() == 12
             && account.bytes().all(|b| b.is_ascii_digit())
             && path_and_name.len() <= 512
             && path_and_name.split('/').all(segment);
         sound
             .then(|| Self {
                 text: text.to_owned(),
-                partition: (*partition).to_owned(),
+                partition,
                 account: (*account).to_owned(),
                 path_and_name: path_and_name.to_owned(),
             })
@@ -50,6 +57,15 @@ impl IamArn {
     /// The ARN as written.
     pub(super) fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The ARN of a session of this role.
+    pub(super) fn session(&self, name: &str) -> String {
+        let (partition, account) = (self.partition.name, &self.account);
+        format!(
+            "arn:{partition}:sts::{account}:assumed-role/{}/{name}",
+            self.name()
+        )
     }
 
     /// The name behind the path.
@@ -76,10 +92,13 @@ mod tests {
         let role = IamArn::parse("arn:aws:iam::111111111111:role/countersign/orders", "role");
         let role = role.unwrap();
         assert_eq!(
-            (role.partition.as_str(), role.account.as_str(), role.name()),
+            (role.partition.name, role.account.as_str(), role.name()),
             ("aws", "111111111111", "orders")
         );
-        assert!(IamArn::parse("arn:aws-cn:iam::111111111111:policy/g", "policy").is_ok());
+        for partition in partition::PARTITIONS {
+            let arn = format!("arn:{}:iam::111111111111:policy/g", partition.name);
+            assert_eq!(*IamArn::parse(&arn, "policy").unwrap().partition, partition);
+        }
         for wrong in [
             "",
             "arn:aws:iam::111111111111:role/",

@@ -7,22 +7,20 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 
+use super::AwsStsIssuer;
 use super::documents::{
     CANARY_ACTION, CONTROL_SESSION, SHORTEST_SESSION, canary_policy, session_name,
 };
 use super::trouble::Trouble;
-use super::{AwsStsIssuer, sessions};
 use crate::domain::{LeaseId, Seconds, Time};
-use crate::issuers::{EndError, Proof};
+use crate::issuers::{EndError, Ending, Proof, TARGET_CHANGED};
 
 /// How long a guard may take to be felt.
 const FELT_WITHIN: Duration = Duration::from_secs(10);
+/// How long a denial must last, without one call let through, before it is believed: AWS answers from many places.
+pub(super) const SETTLE: Duration = Duration::from_secs(2);
 /// How often the canary call is repeated meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long it is good that the control session was allowed.
-const CONTROL_GOOD: Seconds = Seconds(60);
-/// The control session is renewed this long before it expires.
-const RENEW: Seconds = Seconds(120);
 /// After its last possible second, a credential is over by any clock.
 const CLOCKS_DIFFER: Seconds = Seconds(600);
 
@@ -39,15 +37,19 @@ fn unproven(trouble: &Trouble) -> EndError {
 
 impl AwsStsIssuer {
     /// What can be seen of a lease's session.
-    pub(super) async fn look_at(
-        &self,
-        lease: &LeaseId,
-        expires: Option<Time>,
-    ) -> Result<Proof, EndError> {
-        let now = self.cloud.clock.now();
-        let proof = match expires {
-            Some(expires) if expires <= now => self.see_fence(expires).await,
-            _ => self.see_cut(lease, expires, now).await,
+    pub(super) async fn look_at(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
+        let lease = Self::lease_of(ending.handle)?;
+        let (expires, now) = (ending.expires, self.cloud.clock.now());
+        let proof = match (expires, ending.server) {
+            (_, Some(server)) if *server != self.server => Err(error(
+                TARGET_CHANGED,
+                format!(
+                    "{lease} was minted at {server}, and the target is {} now",
+                    self.server
+                ),
+            )),
+            (Some(expires), _) if expires <= now => self.see_fence(expires).await,
+            _ => self.see_cut(&lease, expires, now).await,
         };
         let over = |expires: Time| expires.plus(SHORTEST_SESSION).plus(CLOCKS_DIFFER) < now;
         match proof {
@@ -59,7 +61,7 @@ impl AwsStsIssuer {
     /// Whether the fence has passed by AWS's clock. Under the control's name, so that it is not the guard that denies.
     async fn see_fence(&self, expires: Time) -> Result<Proof, EndError> {
         let keys = self.own_session(CONTROL_SESSION, Some(expires)).await?;
-        if !self.is_denied_soon(&keys).await? {
+        if !self.is_denied_steadily(&keys).await? {
             return Err(error(
                 "fence_not_passed",
                 "AWS's clock is behind ours: by it the lease has not ended yet",
@@ -68,8 +70,8 @@ impl AwsStsIssuer {
         self.control_is_allowed().await?;
         Ok(Proof::gone([
             "fence_passed",
-            "canary_denied",
-            "control_allowed",
+            "canary_denied_throughout_2s",
+            "new_control_allowed_after",
         ]))
     }
 
@@ -81,7 +83,7 @@ impl AwsStsIssuer {
         now: Time,
     ) -> Result<Proof, EndError> {
         let keys = self.own_session(&session_name(lease), None).await?;
-        if !self.is_denied_soon(&keys).await? {
+        if !self.is_denied_steadily(&keys).await? {
             return Err(error(
                 "still_allowed",
                 format!(
@@ -93,7 +95,7 @@ impl AwsStsIssuer {
         self.control_is_allowed().await?;
         let latest = now.plus(self.longest_ttl.max(SHORTEST_SESSION));
         Ok(Proof::CutOff {
-            seen: ["canary_denied", "control_allowed"]
+            seen: ["canary_denied_throughout_2s", "new_control_allowed_after"]
                 .map(String::from)
                 .into(),
             until: expires.unwrap_or(latest),
@@ -112,41 +114,32 @@ impl AwsStsIssuer {
     }
 
     pub(super) async fn is_allowed(&self, keys: &Credentials) -> Result<bool, EndError> {
-        let (partition, region) = (&self.place.partition, &self.place.region);
+        let (partition, region) = (self.role.partition, &self.place.region);
         let canary = self.cloud.canary(keys, partition, region).await;
         canary.map_err(|trouble| unproven(&trouble))
     }
 
-    /// Whether the canary call is denied, now or within a few seconds.
-    pub(super) async fn is_denied_soon(&self, keys: &Credentials) -> Result<bool, EndError> {
+    /// Whether the canary call comes to be denied within a few seconds, and then every time for [`SETTLE`].
+    pub(super) async fn is_denied_steadily(&self, keys: &Credentials) -> Result<bool, EndError> {
         let give_up = tokio::time::Instant::now() + FELT_WITHIN;
+        let mut since = None;
         loop {
-            if !self.is_allowed(keys).await? {
+            let asked = tokio::time::Instant::now();
+            if self.is_allowed(keys).await? {
+                since = None;
+                if asked >= give_up {
+                    return Ok(false);
+                }
+            } else if asked >= *since.get_or_insert(asked) + SETTLE {
                 return Ok(true);
-            }
-            if tokio::time::Instant::now() >= give_up {
-                return Ok(false);
             }
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
 
-    /// That a session nobody cut off may make the canary call, now or a moment ago.
+    /// That a session made just now, which nobody cut off, may make the canary call: AWS answers, and does not deny it
+    /// to everybody.
     pub(super) async fn control_is_allowed(&self) -> Result<(), EndError> {
-        let mut control = self.control.lock().await;
-        let now = self.cloud.clock.now();
-        if let Some((keys, seen)) = control.as_ref() {
-            if now < seen.plus(CONTROL_GOOD) {
-                return Ok(());
-            }
-            let fresh = sessions::expiry(keys).is_some_and(|expiry| expiry > now.plus(RENEW));
-            // A kill switch denies it too, as it is older: then it takes a new one to tell.
-            if fresh && self.is_allowed(keys).await? {
-                *control = Some((keys.clone(), now));
-                return Ok(());
-            }
-        }
-        *control = None;
         let keys = self.own_session(CONTROL_SESSION, None).await?;
         if !self.is_allowed(&keys).await? {
             return Err(error(
@@ -157,7 +150,6 @@ impl AwsStsIssuer {
                 ),
             ));
         }
-        *control = Some((keys, now));
         Ok(())
     }
 }

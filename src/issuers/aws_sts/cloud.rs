@@ -12,6 +12,7 @@ use url::{Host, Url};
 use super::documents::CANARY_ACTION;
 use super::link::{Link, Service};
 use super::login::Login;
+use super::partition::Partition;
 use super::sessions::{Sts, Wish};
 use super::trouble::{Trouble, patiently};
 use crate::config::AwsConfig;
@@ -82,6 +83,12 @@ impl Cloud {
         self.login.credentials().await
     }
 
+    /// The ARN of the broker's own identity, as STS sees it.
+    pub(super) async fn own_arn(&self) -> Result<String, Trouble> {
+        let whose = || async { self.sts.whose(self.own_keys().await?).await };
+        patiently(&*self.entropy, PATIENCE, whose).await
+    }
+
     /// A session, within the usual patience.
     pub(super) async fn assume(&self, wish: &Wish<'_>) -> Result<Credentials, Trouble> {
         self.assume_within(wish, PATIENCE).await
@@ -101,7 +108,7 @@ impl Cloud {
     pub(super) async fn ask_iam<T: DeserializeOwned>(
         &self,
         keys: &Credentials,
-        partition: &str,
+        partition: &Partition,
         action: &str,
         fields: &[(&str, &str)],
     ) -> Result<T, Trouble> {
@@ -117,7 +124,7 @@ impl Cloud {
     pub(super) async fn canary(
         &self,
         keys: &Credentials,
-        partition: &str,
+        partition: &Partition,
         region: &str,
     ) -> Result<bool, Trouble> {
         let service = self.canary_service(partition, region)?;
@@ -137,12 +144,8 @@ impl Cloud {
         }
     }
 
-    fn iam(&self, partition: &str) -> Result<Service, Trouble> {
-        let (endpoint, region) = match partition {
-            "aws-cn" => ("https://iam.cn-north-1.amazonaws.com.cn/", "cn-north-1"),
-            "aws-us-gov" => ("https://iam.us-gov.amazonaws.com/", "us-gov-west-1"),
-            _ => ("https://iam.amazonaws.com/", "us-east-1"),
-        };
+    fn iam(&self, partition: &Partition) -> Result<Service, Trouble> {
+        let (endpoint, region) = partition.iam;
         Ok(Service {
             name: "iam",
             region: region.into(),
@@ -151,9 +154,8 @@ impl Cloud {
         })
     }
 
-    fn canary_service(&self, partition: &str, region: &str) -> Result<Service, Trouble> {
-        let tail = if partition == "aws-cn" { ".cn" } else { "" };
-        let endpoint = format!("https://sqs.{region}.amazonaws.com{tail}/");
+    fn canary_service(&self, partition: &Partition, region: &str) -> Result<Service, Trouble> {
+        let endpoint = format!("https://sqs.{region}.{}/", partition.suffix);
         Ok(Service {
             name: "sqs",
             region: region.into(),

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::arn::IamArn;
-use super::policy::{Effect, Policy, Statement};
+use super::policy::{Effect, Meaning, Policy, Statement};
 use crate::domain::{LeaseId, Seconds, Time, lease};
-use crate::issuers::GuardContent;
+use crate::issuers::{Deployment, GuardContent};
 
 /// Prefix of every session's name; the roles' trust policies ask for it.
 pub(super) const SESSION_PREFIX: &str = "lse_";
@@ -67,10 +67,10 @@ fn never() -> Statement {
     Statement::new(Effect::Deny, NEVER, ["*"])
 }
 
-/// What a lease's session may do: its scope, nothing with which it grows, and nothing from `expires` on.
+/// What a lease's session may do: its scope, which denies all else, and nothing from `expires` on.
 pub(super) fn session_policy(scope: Vec<Statement>, expires: &str) -> Policy {
     let mut statements = scope;
-    statements.extend([never(), fence(expires)]);
+    statements.push(fence(expires));
     Policy::new(statements)
 }
 
@@ -94,8 +94,32 @@ pub(super) enum GuardKind {
     Inline,
 }
 
-/// A guard: allows everything, as a boundary must, and denies what has to be denied. Inline it allows nothing.
-pub(super) fn guard(kind: GuardKind, content: &GuardContent) -> Policy {
+/// What the statement of a guard that names sessions is called, before the name of whose it is.
+const KEPT_BY: &str = "Countersign";
+
+/// What the statement is called that names the sessions a deployment has cut off.
+fn mark(keeper: &Deployment) -> String {
+    format!("{KEPT_BY}{}", keeper.as_str())
+}
+
+/// Which other deployment keeps a guard that says this.
+pub(super) fn other_keeper(guard: &[Meaning], keeper: &Deployment) -> Option<String> {
+    let names = guard
+        .iter()
+        .filter_map(|statement| statement.sid.as_deref());
+    let mut others = names.filter_map(|name| name.strip_prefix(KEPT_BY));
+    others
+        .find(|other| *other != keeper.as_str())
+        .map(str::to_owned)
+}
+
+/// A guard: allows everything, as a boundary must, and denies what has to be denied. Inline it allows nothing. It says
+/// whose it is, once somebody keeps it.
+pub(super) fn guard(
+    kind: GuardKind,
+    content: &GuardContent,
+    keeper: Option<&Deployment>,
+) -> Policy {
     let leases = content
         .cut
         .iter()
@@ -113,7 +137,11 @@ pub(super) fn guard(kind: GuardKind, content: &GuardContent) -> Policy {
         let before = instant(before.plus(Seconds(1)));
         statements.push(Statement::deny_all().when("DateLessThan", "aws:TokenIssueTime", [before]));
     }
-    statements.push(Statement::deny_all().when("StringLike", "aws:userid", entries));
+    let cut = Statement::deny_all().when("StringLike", "aws:userid", entries);
+    statements.push(match keeper {
+        Some(keeper) => cut.called(mark(keeper)),
+        None => cut,
+    });
     Policy::new(statements)
 }
 
@@ -128,7 +156,10 @@ pub(super) fn guard_room(kind: GuardKind) -> usize {
         cut: BTreeSet::new(),
         issued_before: Some(Time::MAX),
     };
-    let fixed = guard(kind, &content).to_text().map_or(0, |text| text.len());
+    let keeper = Deployment::of("any of them");
+    let fixed = guard(kind, &content, Some(&keeper))
+        .to_text()
+        .map_or(0, |text| text.len());
     let size = match kind {
         GuardKind::Boundary => BOUNDARY_SIZE,
         GuardKind::Inline => INLINE_SIZE,

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use super::AwsStsIssuer;
-use super::documents::SHORTEST_SESSION;
+use super::canary::SETTLE;
+use super::documents::{CANARY_ACTION, SHORTEST_SESSION};
 use super::scope::{self, Form};
 use crate::domain::{Explanation, Seconds};
 
@@ -31,7 +32,23 @@ impl AwsStsIssuer {
         if scope.everywhere {
             words.push("some actions are not limited to any resource".into());
         }
-        words.push("a resource's own policy can add to this if it names this very session, whose name is drawn at random".into());
+        words.push(if scope.undenied.is_empty() {
+            "everything else is denied explicitly, so that no resource's own policy can add to it".into()
+        } else {
+            format!(
+                "a resource whose own policy is open to everybody, or names this very session, can add to this: {}; everything else is denied explicitly",
+                scope.undenied.join("; ")
+            )
+        });
+        Explanation {
+            words,
+            exact: scope.policy("(end of the lease)").to_pretty(),
+            ending: self.explain_ending(ttl),
+            outlives: scope.outlives,
+        }
+    }
+
+    fn explain_ending(&self, ttl: Seconds) -> Vec<String> {
         let mut ending = vec![format!(
             "after {ttl}, by AWS's own clock: the session policy denies everything from then on, also when the broker is gone"
         )];
@@ -45,13 +62,12 @@ impl AwsStsIssuer {
                 "when finished or revoked before: guard {} cuts it off within seconds (AWS: it can take minutes), with the same hard end",
                 self.guard.arn.name()
             ),
-            "proven by a call that AWS denies to a session of the same name while it allows another; sts:GetCallerIdentity is never denied and proves nothing".into(),
+            format!(
+                "called cut off when AWS has denied {CANARY_ACTION} for {}s to a new session of the same name, and then allowed it to another new one; other services can be later, never later than the hard end",
+                SETTLE.as_secs()
+            ),
+            "sts:GetCallerIdentity is never denied and proves nothing".into(),
         ]);
-        Explanation {
-            words,
-            exact: scope.policy("(end of the lease)").to_pretty(),
-            ending,
-            outlives: Vec::new(),
-        }
+        ending
     }
 }

@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_credential_types::Credentials;
-use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::arn::IamArn;
 use super::cloud::{Cloud, Done};
 use super::documents::{self, GuardKind, INLINE_GUARD, SHORTEST_SESSION};
-use super::policy::{self, Meaning};
+use super::policy::{self, Meaning, Policy};
 use super::sessions::{self, Wish};
 use super::trouble::Trouble;
+use super::versions::{CreatedVersion, GotRolePolicy, GotVersion, ListedVersions, Version};
 use crate::config::{GuardConfig, GuardWriter};
 use crate::domain::{GuardName, GuardRoom, Seconds};
-use crate::issuers::{EndError, Guard, GuardContent};
+use crate::issuers::{Deployment, EndError, Guard, GuardContent};
 
 /// Versions a managed policy can have.
 const MOST_VERSIONS: usize = 5;
@@ -37,9 +37,33 @@ pub struct IamGuard {
     pub(super) arn: IamArn,
     pub(super) writer: Option<(IamArn, String)>,
     cloud: Arc<Cloud>,
+    /// Whose it is: two Countersigns on one guard would undo each other's denials.
+    keeper: Deployment,
     writer_session: Mutex<Option<Credentials>>,
-    /// What this broker last wrote or saw in force. Held while publishing, so that one publish follows another.
-    seen: Mutex<Option<InForce>>,
+    /// Held while publishing, so that one publish follows another.
+    seen: Mutex<Seen>,
+}
+
+/// What this broker last wrote or saw.
+#[derive(Default)]
+struct Seen {
+    in_force: Option<InForce>,
+    /// The newest version it made, in force or not.
+    newest: u64,
+}
+
+/// A guard at one moment: judged and written on one list of its versions, so that what is written in between shows.
+struct Look {
+    versions: Vec<Version>,
+    /// `None` when an inline guard is not there yet.
+    in_force: Option<InForce>,
+}
+
+impl Look {
+    /// The number of the newest version there was.
+    fn newest(&self) -> u64 {
+        self.versions.iter().map(Version::number).max().unwrap_or(0)
+    }
 }
 
 /// What is in force.
@@ -48,74 +72,6 @@ struct InForce {
     /// The version's number; zero for an inline policy.
     version: u64,
     meaning: Vec<Meaning>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct ListedVersions {
-    list_policy_versions_result: Versions,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Versions {
-    versions: Members,
-}
-
-#[derive(Deserialize)]
-struct Members {
-    #[serde(default)]
-    member: Vec<Version>,
-}
-
-#[derive(Clone, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(super) struct Version {
-    version_id: String,
-    #[serde(default)]
-    pub(super) is_default_version: bool,
-    #[serde(default)]
-    document: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GotVersion {
-    get_policy_version_result: OneVersion,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct CreatedVersion {
-    create_policy_version_result: OneVersion,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct OneVersion {
-    policy_version: Version,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct GotRolePolicy {
-    get_role_policy_result: RolePolicy,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct RolePolicy {
-    policy_document: String,
-}
-
-impl Version {
-    /// Versions are `v1`, `v2`, …; a number is never given twice.
-    pub(super) fn number(&self) -> u64 {
-        let digits = self.version_id.strip_prefix('v');
-        digits
-            .and_then(|digits| digits.parse().ok())
-            .unwrap_or(u64::MAX)
-    }
 }
 
 fn error(code: &str, detail: impl Into<String>) -> EndError {
@@ -138,6 +94,7 @@ fn covers(new: &[Meaning], old: &[Meaning]) -> bool {
     let within = |old: &Meaning, new: &Meaning| {
         let same = Meaning {
             conditions: new.conditions.clone(),
+            sid: new.sid.clone(),
             ..old.clone()
         };
         let kept = |(place, values): (&(String, String), &BTreeSet<String>)| {
@@ -158,7 +115,12 @@ fn covers(new: &[Meaning], old: &[Meaning]) -> bool {
 impl IamGuard {
     /// # Errors
     /// What in the guard's configuration cannot stand, and what to write instead.
-    pub fn new(name: &GuardName, config: &GuardConfig, cloud: Arc<Cloud>) -> Result<Self, String> {
+    pub fn new(
+        name: &GuardName,
+        config: &GuardConfig,
+        cloud: Arc<Cloud>,
+        keeper: Deployment,
+    ) -> Result<Self, String> {
         let wrong = |why: String| format!("guard {name}: {why}");
         let (kind, arn, writer) = match config {
             GuardConfig::Boundary { policy_arn, writer } => {
@@ -189,8 +151,9 @@ impl IamGuard {
             arn,
             writer,
             cloud,
+            keeper,
             writer_session: Mutex::new(None),
-            seen: Mutex::new(None),
+            seen: Mutex::default(),
         })
     }
 
@@ -211,19 +174,38 @@ impl IamGuard {
         Ok(())
     }
 
+    fn rendered(&self, content: &GuardContent) -> Policy {
+        documents::guard(self.kind, content, Some(&self.keeper))
+    }
+
+    fn check_keeper(&self, in_force: &InForce) -> Result<(), EndError> {
+        match documents::other_keeper(&in_force.meaning, &self.keeper) {
+            None => Ok(()),
+            Some(other) => Err(error(
+                "guard_of_another",
+                format!(
+                    "guard {} is kept by Countersign {other} and this is {}: each would undo what the other denies; give each a guard of its own or, when the other is gone for good, put the first version that `countersign target init-iam` prints in force",
+                    self.arn,
+                    self.keeper.as_str()
+                ),
+            )),
+        }
+    }
+
     /// Adds a version that is not in force and takes it away again, to see that it can be done.
     pub(super) async fn rehearse(&self) -> Result<(), Trouble> {
         if self.kind == GuardKind::Inline {
             return Ok(());
         }
-        let _publishing = self.seen.lock().await;
+        let mut seen = self.seen.lock().await;
         let versions = self.versions().await?;
         self.prune(&versions).await?;
         let content = GuardContent::default();
-        let document = documents::guard(self.kind, &content).to_text();
+        let document = self.rendered(&content).to_text();
         let version = self
             .create(&document.map_err(Trouble::Unsent)?, false)
             .await?;
+        seen.newest = version;
         self.delete(version).await
     }
 
@@ -259,26 +241,25 @@ impl IamGuard {
         fields: &[(&str, &str)],
     ) -> Result<T, Trouble> {
         let keys = self.keys().await?;
-        let partition = &self.arn.partition;
+        let partition = self.arn.partition;
         self.cloud.ask_iam(&keys, partition, action, fields).await
     }
 
     pub(super) async fn versions(&self) -> Result<Vec<Version>, Trouble> {
         let fields = [("PolicyArn", self.arn.as_str())];
         let listed: ListedVersions = self.ask("ListPolicyVersions", &fields).await?;
-        Ok(listed.list_policy_versions_result.versions.member)
+        Ok(listed.all())
     }
 
     async fn document(&self, version: u64) -> Result<String, Trouble> {
         let version = format!("v{version}");
         let fields = [("PolicyArn", self.arn.as_str()), ("VersionId", &version)];
         let got: GotVersion = self.ask("GetPolicyVersion", &fields).await?;
-        let document = got.get_policy_version_result.policy_version.document;
+        let document = got.version().document;
         document.ok_or_else(|| Trouble::Lost("GetPolicyVersion answered without a document".into()))
     }
 
-    /// What is in force; `None` when an inline guard is not there yet.
-    async fn in_force(&self) -> Result<Option<InForce>, EndError> {
+    async fn look(&self) -> Result<Look, EndError> {
         let failed = |trouble: Trouble| trouble.while_ending("guard_unreadable");
         match self.kind {
             GuardKind::Boundary => {
@@ -287,30 +268,36 @@ impl IamGuard {
                 let default =
                     default.ok_or_else(|| error("guard_unreadable", "no default version"))?;
                 let document = self.document(default.number()).await.map_err(failed)?;
-                Ok(Some(InForce {
+                let in_force = Some(InForce {
                     version: default.number(),
                     meaning: decoded(&document)?,
-                }))
+                });
+                Ok(Look { versions, in_force })
             }
             GuardKind::Inline => {
                 let fields = [("RoleName", self.arn.name()), ("PolicyName", INLINE_GUARD)];
                 let got: Result<GotRolePolicy, _> = self.ask("GetRolePolicy", &fields).await;
-                match got {
-                    Ok(got) => Ok(Some(InForce {
+                let in_force = match got {
+                    Ok(got) => Some(InForce {
                         version: 0,
-                        meaning: decoded(&got.get_role_policy_result.policy_document)?,
-                    })),
-                    Err(trouble) if trouble.code() == Some("NoSuchEntity") => Ok(None),
-                    Err(trouble) => Err(failed(trouble)),
-                }
+                        meaning: decoded(&got.document())?,
+                    }),
+                    Err(trouble) if trouble.code() == Some("NoSuchEntity") => None,
+                    Err(trouble) => return Err(failed(trouble)),
+                };
+                let versions = Vec::new();
+                Ok(Look { versions, in_force })
             }
         }
     }
 
     /// Whether the guard denies the rehearsal session, as every guard this broker publishes does.
     pub(super) async fn is_published(&self) -> Result<bool, EndError> {
-        let empty = documents::guard(self.kind, &GuardContent::default()).meaning();
-        let in_force = self.in_force().await?;
+        let empty = self.rendered(&GuardContent::default()).meaning();
+        let in_force = self.look().await?.in_force;
+        if let Some(in_force) = &in_force {
+            self.check_keeper(in_force)?;
+        }
         Ok(in_force.is_some_and(|in_force| covers(&in_force.meaning, &empty)))
     }
 
@@ -347,61 +334,64 @@ impl IamGuard {
             ("SetAsDefault", if in_force { "true" } else { "false" }),
         ];
         let created: CreatedVersion = self.ask("CreatePolicyVersion", &fields).await?;
-        Ok(created.create_policy_version_result.policy_version.number())
+        Ok(created.version().number())
     }
 
-    /// Writes and reads back.
-    async fn write(&self, document: &str, wanted: &[Meaning]) -> Result<InForce, EndError> {
+    /// Writes what was judged by `look`, and reads it back.
+    async fn write(
+        &self,
+        document: &str,
+        wanted: &[Meaning],
+        look: &Look,
+        seen: &mut Seen,
+    ) -> Result<(), EndError> {
         let failed = |trouble: Trouble| trouble.while_ending("guard_refused");
-        match self.kind {
-            GuardKind::Inline => {
-                let fields = [
-                    ("RoleName", self.arn.name()),
-                    ("PolicyName", INLINE_GUARD),
-                    ("PolicyDocument", document),
-                ];
-                let _: Done = self.ask("PutRolePolicy", &fields).await.map_err(failed)?;
-                self.confirm(0, 0, wanted).await
-            }
-            GuardKind::Boundary => {
-                let versions = self.versions().await.map_err(failed)?;
-                let newest = versions.iter().map(Version::number).max().unwrap_or(0);
-                self.prune(&versions).await.map_err(failed)?;
-                match self.create(document, true).await {
-                    Ok(version) => self.confirm(newest, version, wanted).await,
-                    // Somebody else took the room that was made.
-                    Err(trouble) if trouble.code() == Some("LimitExceeded") => {
-                        Err(error("guard_contended", trouble.detail()))
-                    }
-                    Err(trouble) => Err(failed(trouble)),
-                }
-            }
+        if self.kind == GuardKind::Inline {
+            let fields = [
+                ("RoleName", self.arn.name()),
+                ("PolicyName", INLINE_GUARD),
+                ("PolicyDocument", document),
+            ];
+            let _: Done = self.ask("PutRolePolicy", &fields).await.map_err(failed)?;
+            seen.in_force = Some(self.confirm(0, wanted).await?);
+            return Ok(());
         }
+        // IAM may not list yet what this broker made last.
+        let newest = look.newest().max(seen.newest);
+        self.prune(&look.versions).await.map_err(failed)?;
+        let version = match self.create(document, true).await {
+            Ok(version) => version,
+            // Somebody else took the room that was made.
+            Err(trouble) if trouble.code() == Some("LimitExceeded") => {
+                return Err(error("guard_contended", trouble.detail()));
+            }
+            Err(trouble) => return Err(failed(trouble)),
+        };
+        seen.newest = version;
+        // Numbers are given in turn, and never twice: a missing one was written since the list was read, perhaps with
+        // an entry that this version lacks.
+        if version > newest.saturating_add(1) {
+            return Err(error(
+                "guard_contended",
+                format!("v{version} follows v{newest}: another writer wrote in between"),
+            ));
+        }
+        seen.in_force = Some(self.confirm(version, wanted).await?);
+        Ok(())
     }
 
     /// Looks until IAM shows what was written; IAM may take its time. Sees when somebody else wrote meanwhile.
-    async fn confirm(
-        &self,
-        newest: u64,
-        written: u64,
-        wanted: &[Meaning],
-    ) -> Result<InForce, EndError> {
+    async fn confirm(&self, written: u64, wanted: &[Meaning]) -> Result<InForce, EndError> {
         let give_up = tokio::time::Instant::now() + SHOWN_WITHIN;
         loop {
-            if self.kind == GuardKind::Boundary {
-                let versions = self.versions().await;
-                let versions =
-                    versions.map_err(|trouble| trouble.while_ending("guard_unreadable"))?;
-                let mut numbers = versions.iter().map(Version::number);
-                if numbers.any(|number| number > newest && number != written) {
-                    return Err(error(
-                        "guard_contended",
-                        format!("another writer wrote a version beside v{written}"),
-                    ));
-                }
+            let look = self.look().await?;
+            if look.newest() > written {
+                return Err(error(
+                    "guard_contended",
+                    format!("another writer wrote v{} after v{written}", look.newest()),
+                ));
             }
-            let in_force = self.in_force().await?;
-            if let Some(in_force) = in_force
+            if let Some(in_force) = look.in_force
                 && in_force.version == written
                 && in_force.meaning == wanted
             {
@@ -432,7 +422,7 @@ impl Guard for IamGuard {
     }
 
     async fn publish(&self, content: &GuardContent) -> Result<(), EndError> {
-        let wanted = documents::guard(self.kind, content);
+        let wanted = self.rendered(content);
         let document = wanted
             .to_text()
             .map_err(|why| error("guard_unwritable", why))?;
@@ -446,22 +436,21 @@ impl Guard for IamGuard {
             return Err(error("guard_full", detail));
         }
         let mut seen = self.seen.lock().await;
-        let found = self.in_force().await?;
-        if let Some(found) = found {
+        let look = self.look().await?;
+        if let Some(found) = &look.in_force {
+            self.check_keeper(found)?;
             // IAM may still show what was there before our last write.
-            let late = seen
-                .as_ref()
-                .is_some_and(|seen| found.version < seen.version);
-            let known = seen.as_ref() == Some(&found) || late;
-            let lost = !covers(&wanted, &found.meaning);
-            let in_force = found.meaning == wanted;
-            if !late {
-                *seen = Some(found);
-            }
-            if in_force && !late {
+            let last = seen.in_force.as_ref();
+            let late = last.is_some_and(|last| found.version < last.version);
+            let known = last == Some(found) || late;
+            if found.meaning == wanted && !late {
+                seen.in_force = Some(found.clone());
                 return Ok(());
             }
-            if !known && lost {
+            if !late {
+                seen.in_force = Some(found.clone());
+            }
+            if !known && !covers(&wanted, &found.meaning) {
                 return Err(error(
                     "guard_contended",
                     format!(
@@ -471,13 +460,12 @@ impl Guard for IamGuard {
                 ));
             }
         }
-        *seen = Some(self.write(&document, &wanted).await?);
-        Ok(())
+        self.write(&document, &wanted, &look, &mut seen).await
     }
 
     async fn holds(&self, content: &GuardContent) -> Result<bool, EndError> {
-        let wanted = documents::guard(self.kind, content).meaning();
-        let in_force = self.in_force().await?;
+        let wanted = self.rendered(content).meaning();
+        let in_force = self.look().await?.in_force;
         Ok(in_force.is_some_and(|in_force| in_force.meaning == wanted))
     }
 }

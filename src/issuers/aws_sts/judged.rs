@@ -16,11 +16,11 @@ use super::documents::{
 use super::policy::Policy;
 use super::scope::{self, Form, Place};
 use crate::domain::{LeaseId, Time, lease};
-use crate::issuers::GuardContent;
+use crate::issuers::{Deployment, GuardContent};
 
-const BROKER: &str = "arn:aws:iam::111111111111:role/countersign-broker";
+pub(super) const BROKER: &str = "arn:aws:iam::111111111111:role/countersign-broker";
 const EXTERNAL_ID: &str = "0123456789abcdef0123456789abcdef";
-const EXPIRES: &str = "2026-11-22T12:05:00Z";
+pub(super) const EXPIRES: &str = "2026-11-22T12:05:00Z";
 
 fn role() -> IamArn {
     IamArn::parse("arn:aws:iam::111111111111:role/countersign/orders", "role").unwrap()
@@ -31,7 +31,7 @@ fn guard_arn() -> IamArn {
     IamArn::parse(arn, "policy").unwrap()
 }
 
-fn place() -> Place {
+pub(super) fn place() -> Place {
     Place::of(&role(), "eu-central-1")
 }
 
@@ -199,7 +199,7 @@ fn case_087_no_session_grows_itself() {
     ]});
     let session = session(&everything);
     let guards = [GuardKind::Boundary, GuardKind::Inline]
-        .map(|kind| documents::guard(kind, &GuardContent::default()));
+        .map(|kind| documents::guard(kind, &GuardContent::default(), None));
     let facts = [
         ("aws:CurrentTime", "2026-11-22T12:00:00Z"),
         ("aws:userid", "AROAEXAMPLE:lse_01kankm00000000000000000aa"),
@@ -248,7 +248,7 @@ fn case_091_a_guard_denies_one_session_and_no_other() {
         issued_before: None,
     };
     for kind in [GuardKind::Boundary, GuardKind::Inline] {
-        let guard = documents::guard(kind, &content);
+        let guard = documents::guard(kind, &content, Some(&Deployment::of("us")));
         let denied = |session: &str| {
             denied_by(
                 &guard,
@@ -277,7 +277,7 @@ fn a_kill_switch_denies_what_was_issued_before_it_and_nothing_later() {
                 .unwrap(),
         ),
     };
-    let guard = documents::guard(GuardKind::Boundary, &content);
+    let guard = documents::guard(GuardKind::Boundary, &content, None);
     for (issued, denied) in [
         ("2026-11-22T11:00:00Z", true),
         ("2026-11-22T12:00:00Z", true),
@@ -305,7 +305,9 @@ fn case_092_a_full_guard_fits_into_its_policy() {
             cut: handles.collect(),
             issued_before: Some(Time::MAX),
         };
-        let text = documents::guard(kind, &content).to_text().unwrap();
+        let text = documents::guard(kind, &content, Some(&Deployment::of("us")))
+            .to_text()
+            .unwrap();
         assert!(text.len() <= limit, "{}", text.len());
         assert!(
             text.len() + 20 > limit,
@@ -479,9 +481,11 @@ proptest! {
     fn case_086_no_parameter_becomes_a_statement(name in any::<String>()) {
         if let Ok(scope) = scope::read(&below(&name), &place(), Form::Rendered) {
             let meaning = scope.policy(EXPIRES).meaning();
-            prop_assert_eq!(meaning.len(), 3);
+            prop_assert_eq!(meaning.len(), 4);
             prop_assert_eq!(&meaning[0].actions, &BTreeSet::from(["s3:GetObject".to_owned()]));
-            prop_assert_eq!(&meaning[0].resources, &BTreeSet::from([format!("arn:aws:s3:::orders/{name}/*")]));
+            let resources = BTreeSet::from([format!("arn:aws:s3:::orders/{name}/*")]);
+            prop_assert_eq!(&meaning[0].resources, &resources);
+            prop_assert_eq!(&meaning[2].other_resources, &resources);
         }
     }
 }

@@ -3,13 +3,21 @@
 mod arn;
 mod canary;
 mod cloud;
+mod conditions;
+mod denial;
 mod documents;
 mod explain;
 mod guard;
 #[cfg(test)]
 mod judged;
+#[cfg(test)]
+mod judged_open;
+#[cfg(test)]
+mod judged_scopes;
 mod link;
 mod login;
+mod outlives;
+mod partition;
 mod policy;
 mod preparation;
 mod rehearsal;
@@ -17,6 +25,7 @@ mod resource;
 mod scope;
 mod sessions;
 mod trouble;
+mod versions;
 
 pub use cloud::Cloud;
 pub use guard::IamGuard;
@@ -27,9 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use aws_credential_types::Credentials;
 use serde_json::Value;
-use tokio::sync::Mutex;
 
 use self::arn::IamArn;
 use self::documents::{SHORTEST_SESSION, instant};
@@ -54,13 +61,13 @@ const LONGEST_TAG: usize = 256;
 /// Mints and ends sessions of one role.
 pub struct AwsStsIssuer {
     role: IamArn,
+    /// Account and role: where the sessions are.
+    server: ServerId,
     external_id: String,
     place: Place,
     longest_ttl: Seconds,
     guard: Arc<IamGuard>,
     cloud: Arc<Cloud>,
-    /// The control session, and when it was last seen to be allowed.
-    control: Mutex<Option<(Credentials, Time)>>,
 }
 
 impl AwsStsIssuer {
@@ -77,6 +84,9 @@ impl AwsStsIssuer {
         check_external_id(&target.external_id).map_err(wrong)?;
         let region = target.region.as_deref().unwrap_or(cloud.region());
         cloud::check_region(region).map_err(wrong)?;
+        for region in [region, cloud.region()] {
+            check_partition(&role, region).map_err(wrong)?;
+        }
         if !(1..=LONGEST_TTL.0).contains(&target.longest_ttl_seconds) {
             return Err(wrong(format!(
                 "longest_ttl_seconds must be from 1 to {}, which every role allows",
@@ -84,14 +94,15 @@ impl AwsStsIssuer {
             )));
         }
         guard.check_role(&role).map_err(wrong)?;
+        let server = format!("aws {} {role}", role.account).parse();
         Ok(Self {
+            server: server.map_err(|why| wrong(format!("role_arn is too long: {why}")))?,
             place: Place::of(&role, region),
             role,
             external_id: target.external_id.clone(),
             longest_ttl: Seconds(target.longest_ttl_seconds),
             guard,
             cloud,
-            control: Mutex::new(None),
         })
     }
 
@@ -112,7 +123,29 @@ impl AwsStsIssuer {
         })
     }
 
+    /// The role, when the AWS that answers is the one it is in.
+    async fn identify_role(&self) -> Result<ServerId, EndError> {
+        let own = self.cloud.own_arn().await;
+        let own = own.map_err(|trouble| trouble.while_ending("identity_refused"))?;
+        let partition = self.role.partition.name;
+        if own.split(':').nth(1) == Some(partition) {
+            return Ok(self.server.clone());
+        }
+        Err(EndError {
+            code: "wrong_partition".into(),
+            detail: format!(
+                "STS knows the broker as {own}, which is not in partition {partition} as {} is; mend aws.region, aws.endpoints or the broker's credentials",
+                self.role
+            ),
+        })
+    }
+
     async fn mint_session(&self, order: &MintOrder) -> Result<AwsCredential, MintError> {
+        if order.server != self.server {
+            return Err(MintError::Elsewhere {
+                detail: format!("the request is sealed for {}", order.server),
+            });
+        }
         let refused = |detail: String| MintError::Refused {
             code: "bad_scope".into(),
             detail,
@@ -167,6 +200,17 @@ impl AwsStsIssuer {
     }
 }
 
+/// Whether a region is in the role's AWS, as far as its name tells.
+fn check_partition(role: &IamArn, region: &str) -> Result<(), String> {
+    match partition::of_region(region) {
+        Some(other) if other != role.partition => Err(format!(
+            "region {region} is in partition {} and {role} in {}; write a region of the role's",
+            other.name, role.partition.name
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// A session tag's value: what AWS does not take becomes `_`.
 fn tag(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c);
@@ -193,11 +237,7 @@ impl Issuer for AwsStsIssuer {
     }
 
     async fn identify(&self) -> Result<ServerId, EndError> {
-        let server = format!("aws {} {}", self.role.account, self.role.as_str());
-        server.parse().map_err(|why| EndError {
-            code: "bad_target".into(),
-            detail: format!("{why}"),
-        })
+        self.identify_role().await
     }
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
@@ -214,8 +254,7 @@ impl Issuer for AwsStsIssuer {
     }
 
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
-        let lease = Self::lease_of(ending.handle)?;
-        self.look_at(&lease, ending.expires).await
+        self.look_at(ending).await
     }
 
     /// STS cannot list sessions.

@@ -20,9 +20,16 @@ pub(super) struct Statement {
     effect: Effect,
     #[serde(skip_serializing_if = "Option::is_none")]
     principal: Option<Principal>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<String>,
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     action: OneOrMany,
     #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    not_action: OneOrMany,
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
     resource: OneOrMany,
+    #[serde(skip_serializing_if = "OneOrMany::is_empty")]
+    not_resource: OneOrMany,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     condition: Conditions,
 }
@@ -79,8 +86,11 @@ impl Statement {
         Self {
             effect,
             principal: None,
+            sid: None,
             action: actions.into_iter().collect(),
+            not_action: OneOrMany::default(),
             resource: resources.into_iter().collect(),
+            not_resource: OneOrMany::default(),
             condition: Conditions::new(),
         }
     }
@@ -88,6 +98,40 @@ impl Statement {
     /// Denies everything, once conditions are added.
     pub(super) fn deny_all() -> Self {
         Self::new(Effect::Deny, ["*"], ["*"])
+    }
+
+    /// Denies every action but these.
+    pub(super) fn deny_other_actions<A: Into<String>>(
+        actions: impl IntoIterator<Item = A>,
+    ) -> Self {
+        Self {
+            action: OneOrMany::default(),
+            not_action: actions.into_iter().collect(),
+            ..Self::deny_all()
+        }
+    }
+
+    /// Denies these actions on every resource but these.
+    pub(super) fn deny_other_resources<A: Into<String>, R: Into<String>>(
+        actions: impl IntoIterator<Item = A>,
+        resources: impl IntoIterator<Item = R>,
+    ) -> Self {
+        Self {
+            not_resource: resources.into_iter().collect(),
+            ..Self::new(Effect::Deny, actions, [""; 0])
+        }
+    }
+
+    /// Whether it is about every action but some.
+    #[cfg(test)]
+    pub(super) fn denies_others(&self) -> bool {
+        !self.not_action.is_empty()
+    }
+
+    /// The same, with a name: letters and digits.
+    pub(super) fn called(mut self, sid: String) -> Self {
+        self.sid = Some(sid);
+        self
     }
 
     /// The same, for one principal: a statement of a trust policy, which names no resource.
@@ -147,8 +191,11 @@ impl Policy {
             .map(|statement| Meaning {
                 allows: statement.effect == Effect::Allow,
                 principals: statement.principal.iter().map(|p| p.aws.clone()).collect(),
+                sid: statement.sid.clone(),
                 actions: set(&statement.action),
+                other_actions: set(&statement.not_action),
                 resources: set(&statement.resource),
+                other_resources: set(&statement.not_resource),
                 conditions: statement
                     .condition
                     .iter()
@@ -168,8 +215,14 @@ impl Policy {
 pub(super) struct Meaning {
     pub(super) allows: bool,
     pub(super) principals: BTreeSet<String>,
+    /// What it is called.
+    pub(super) sid: Option<String>,
     pub(super) actions: BTreeSet<String>,
+    /// It is about every action but these; only where it denies.
+    pub(super) other_actions: BTreeSet<String>,
     pub(super) resources: BTreeSet<String>,
+    /// It is about every resource but these; only where it denies.
+    pub(super) other_resources: BTreeSet<String>,
     /// Values by operator and key.
     pub(super) conditions: BTreeMap<(String, String), BTreeSet<String>>,
 }
@@ -202,17 +255,22 @@ fn read_statement(statement: &Value) -> Result<Meaning, String> {
     let mut meaning = Meaning {
         allows: false,
         principals: BTreeSet::new(),
+        sid: None,
         actions: BTreeSet::new(),
+        other_actions: BTreeSet::new(),
         resources: BTreeSet::new(),
+        other_resources: BTreeSet::new(),
         conditions: BTreeMap::new(),
     };
     for (field, value) in fields {
         match (field.as_str(), value) {
-            ("Sid", Value::String(_)) => {}
+            ("Sid", Value::String(sid)) => meaning.sid = Some(sid.clone()),
             ("Effect", Value::String(effect)) if effect == "Allow" => meaning.allows = true,
             ("Effect", Value::String(effect)) if effect == "Deny" => {}
             ("Action", value) => meaning.actions = texts(value)?,
+            ("NotAction", value) => meaning.other_actions = texts(value)?,
             ("Resource", value) => meaning.resources = texts(value)?,
+            ("NotResource", value) => meaning.other_resources = texts(value)?,
             ("Principal", Value::Object(who)) if who.len() == 1 => {
                 let who = who
                     .get("AWS")
@@ -233,8 +291,15 @@ fn read_statement(statement: &Value) -> Result<Meaning, String> {
             (field, _) => return Err(wrong(&format!("field {field:?} is not understood"))),
         }
     }
-    if !fields.contains_key("Effect") || meaning.actions.is_empty() {
+    let one_of = |these: &BTreeSet<_>, others: &BTreeSet<_>| these.is_empty() != others.is_empty();
+    if !fields.contains_key("Effect") || !one_of(&meaning.actions, &meaning.other_actions) {
         return Err(wrong("a statement has no effect or no action"));
+    }
+    if !meaning.other_resources.is_empty() && !meaning.resources.is_empty() {
+        return Err(wrong("a statement has two kinds of resources"));
+    }
+    if meaning.allows && !(meaning.other_actions.is_empty() && meaning.other_resources.is_empty()) {
+        return Err(wrong("a statement allows all but something"));
     }
     Ok(meaning)
 }
@@ -261,6 +326,10 @@ mod tests {
             r#"[]"#,
             r#"{"Version":"2008-10-17","Statement":[]}"#,
             r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","NotAction":"*","Resource":"*"}]}"#,
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","NotResource":"a"}]}"#,
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"a","NotAction":"b","Resource":"*"}]}"#,
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"a","Resource":"*","NotResource":"a"}]}"#,
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Resource":"*"}]}"#,
             r#"{"Version":"2012-10-17","Statement":[{"Effect":"allow","Action":"*","Resource":"*"}]}"#,
             r#"{"Version":"2012-10-17","Statement":[{"Action":"*","Resource":"*"}]}"#,
             r#"{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":1}]}"#,

@@ -80,7 +80,7 @@ impl AwsStsIssuer {
             guard: GuardPolicy {
                 arn: guard.arn.to_string(),
                 inline_policy_name: (!is_boundary).then_some(INLINE_GUARD),
-                first_version: documents::guard(guard.kind, &GuardContent::default()),
+                first_version: documents::guard(guard.kind, &GuardContent::default(), None),
             },
             broker: Identity {
                 arn: broker.to_owned(),
@@ -119,7 +119,7 @@ mod tests {
         let guard = IamArn::parse(guard, "policy").unwrap();
         let publish = may_publish(GuardKind::Boundary, &guard);
         for document in [
-            documents::guard(GuardKind::Boundary, &GuardContent::default()),
+            documents::guard(GuardKind::Boundary, &GuardContent::default(), None),
             trust_policy(broker, "0123456789abcdef0123456789abcdef"),
             canary_permission(),
             broker_policy(&BTreeSet::from([role]), &BTreeSet::new(), vec![publish]),

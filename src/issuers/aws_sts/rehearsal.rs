@@ -125,7 +125,7 @@ impl AwsStsIssuer {
             }
         }
         let keys = self.own_session(REHEARSAL_SESSION, None).await?;
-        if !self.is_denied_soon(&keys).await? {
+        if !self.is_denied_steadily(&keys).await? {
             let mend = match self.guard.kind {
                 GuardKind::Boundary => format!(
                     "make it the boundary: aws iam put-role-permissions-boundary --role-name {} --permissions-boundary {guard}",
@@ -174,6 +174,13 @@ impl AwsStsIssuer {
                 return Ok(());
             }
         };
+        if !scope.undenied.is_empty() {
+            rehearsal.warnings.push(format!(
+                "a resource whose own policy is open to everybody can add to a scope of role {}, as its session policy has no room to deny it: {}; split the action, or name fewer resources",
+                self.role,
+                scope.undenied.join("; ")
+            ));
+        }
         // The fence is long past: the session can do nothing.
         let past = documents::instant(Time::default().plus(Seconds(1)));
         let mut wish = self.own_wish(CONTROL_SESSION, &scope.policy(&past))?;
@@ -208,7 +215,7 @@ impl AwsStsIssuer {
         let nobody = format!("countersign-probe-{}", hex::encode(random));
         let policy = format!(
             "arn:{}:iam::{}:policy/{nobody}",
-            self.role.partition, self.role.account
+            self.role.partition.name, self.role.account
         );
         let document = shown(&documents::canary_permission());
         let name = ("RoleName", nobody.as_str());
@@ -258,7 +265,7 @@ impl AwsStsIssuer {
         action: &str,
         fields: &[(&str, &str)],
     ) -> Result<bool, EndError> {
-        let partition = &self.role.partition;
+        let partition = self.role.partition;
         let answer: Result<Done, _> = self.cloud.ask_iam(own, partition, action, fields).await;
         match answer {
             Ok(_) => Ok(true),

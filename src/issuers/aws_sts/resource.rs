@@ -4,12 +4,13 @@
 use serde::Deserialize;
 
 use super::arn::IamArn;
+use super::conditions::is_listing;
 use super::documents::NEVER;
 
 /// Most items of any list.
 pub(super) const MOST_ITEMS: usize = 32;
-/// Longest part or value.
-pub(super) const LONGEST_PART: usize = 256;
+/// Longest part or value, in bytes: a key of S3.
+pub(super) const LONGEST_PART: usize = 1_024;
 
 /// A resource; which fields stand together says what kind it is.
 #[derive(Deserialize)]
@@ -49,7 +50,7 @@ impl Parts {
 /// Where ARNs of a scope are when it does not say.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) partition: String,
+    pub(super) partition: &'static str,
     pub(super) account: String,
     pub(super) region: String,
 }
@@ -58,7 +59,7 @@ impl Place {
     /// Where `role` is, and agents work.
     pub(super) fn of(role: &IamArn, region: &str) -> Self {
         Self {
-            partition: role.partition.clone(),
+            partition: role.partition.name,
             account: role.account.clone(),
             region: region.to_owned(),
         }
@@ -105,7 +106,60 @@ pub(super) struct Resource {
     pub(super) arn: String,
     pub(super) words: String,
     pub(super) listed: Option<(String, String)>,
+    kind: Kind,
 }
+
+/// What a resource is, where it matters which actions know such resources.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Bucket,
+    Object,
+    Objects,
+    Other,
+}
+
+impl Resource {
+    /// Whether `actions` are about such a resource. What they do not know they would never be allowed, nor denied.
+    pub(super) fn suits(&self, actions: &[String]) -> Result<(), String> {
+        if self.kind == Kind::Other {
+            return Ok(());
+        }
+        let listings = actions.iter().filter(|action| is_listing(action)).count();
+        if self.kind == Kind::Objects && listings > 0 {
+            if listings < actions.len() {
+                return Err("s3:ListBucket with a prefix needs a statement of its own: the others act on objects".into());
+            }
+            return Ok(());
+        }
+        for action in actions {
+            let small = action.to_ascii_lowercase();
+            let Some(name) = small.strip_prefix("s3:") else {
+                return Err(format!(
+                    "action {action} knows no buckets: give it a statement of its own, with the resources of its service"
+                ));
+            };
+            let of_bucket = name.contains("bucket");
+            let of_object = !of_bucket && OF_OBJECTS.iter().any(|word| name.contains(word));
+            match self.kind {
+                Kind::Bucket if of_object => {
+                    return Err(format!(
+                        "action {action} is about objects: give `key` or `prefix` beside `bucket`"
+                    ));
+                }
+                Kind::Object | Kind::Objects if of_bucket => {
+                    return Err(format!(
+                        "action {action} is about a bucket: give `bucket` alone, in a statement of its own"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Words in the names of actions on objects.
+const OF_OBJECTS: [&str; 3] = ["object", "multipartupload", "bypassgovernance"];
 
 impl Reader<'_> {
     pub(super) fn resource(&self, written: &WrittenResource) -> Result<Resource, String> {
@@ -126,6 +180,7 @@ impl Reader<'_> {
                 arn: "*".into(),
                 words: "everything the role reaches".into(),
                 listed: None,
+                kind: Kind::Other,
             }),
             WrittenResource {
                 bucket: Some(bucket),
@@ -158,20 +213,22 @@ impl Reader<'_> {
         prefix: Option<&Parts>,
         key: Option<&Parts>,
     ) -> Result<Resource, String> {
-        self.part("bucket", bucket)?;
+        self.bucket_name(bucket)?;
         let of_bucket = format!("arn:{}:s3:::{bucket}", self.place.partition);
         match (prefix, key) {
             (None, None) => Ok(Resource {
                 words: format!("bucket {bucket} itself"),
                 arn: of_bucket,
                 listed: None,
+                kind: Kind::Bucket,
             }),
             (None, Some(key)) => {
-                let key = self.joined("key", key, "/")?;
+                let key = self.key(key)?;
                 Ok(Resource {
                     arn: format!("{of_bucket}/{key}"),
                     words: format!("object {key} of bucket {bucket}"),
                     listed: None,
+                    kind: Kind::Object,
                 })
             }
             (Some(prefix), None) => {
@@ -180,6 +237,7 @@ impl Reader<'_> {
                     arn: format!("{of_bucket}/{below}"),
                     words: format!("objects {below} of bucket {bucket}"),
                     listed: Some((of_bucket, below)),
+                    kind: Kind::Objects,
                 })
             }
             (Some(_), Some(_)) => {
@@ -208,12 +266,22 @@ impl Reader<'_> {
         }
         let region = written.region.as_deref().unwrap_or(&self.place.region);
         let account = written.account.as_deref().unwrap_or(&self.place.account);
-        for (what, text) in [("region", region), ("account", account)] {
-            if !text.bytes().all(plain) {
-                return Err(format!(
-                    "{what} {text:?} is not one: write it as in ARNs, or \"\" where they have none"
-                ));
-            }
+        let digits = account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit());
+        if !region.bytes().all(plain) {
+            return Err(format!(
+                "region {region:?} is not one: write it as in ARNs, or \"\" where they have none"
+            ));
+        }
+        if !digits && !["", "aws"].contains(&account) {
+            return Err(format!(
+                "account {account:?} is not one: write its twelve digits, or \"\" where ARNs have none"
+            ));
+        }
+        if service == "s3" && region.is_empty() {
+            return Err(
+                "a bucket and its objects are written {bucket}, {bucket, prefix} or {bucket, key}"
+                    .into(),
+            );
         }
         let mut path = self.joined("path", path, separator)?;
         if written.and_below {
@@ -227,29 +295,60 @@ impl Reader<'_> {
             words: arn.clone(),
             arn,
             listed: None,
+            kind: Kind::Other,
         })
     }
 
     fn joined(&self, what: &str, parts: &Parts, separator: &str) -> Result<String, String> {
         let parts = parts.as_slice();
         bounded(what, parts.len(), MOST_ITEMS)?;
-        parts.iter().try_for_each(|part| self.part(what, part))?;
+        for part in parts {
+            self.part(what, part, separator)?;
+        }
         Ok(parts.join(separator))
     }
 
-    /// One part of a resource: exact, and no separator in it, so that it cannot reach beside its place.
-    fn part(&self, what: &str, text: &str) -> Result<(), String> {
-        if is_placeholder(text) {
-            return self.placeholder(text);
+    /// A key of S3. Beside its placeholders it may have empty parts: keys begin with `/`, end in it, or have two.
+    fn key(&self, key: &Parts) -> Result<String, String> {
+        let parts = key.as_slice();
+        bounded("key", parts.len(), MOST_ITEMS)?;
+        for part in parts {
+            if !part.is_empty() || parts.len() == 1 {
+                self.part("key", part, "/")?;
+            }
         }
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._=@+,-".contains(&b);
-        let dots = text.bytes().all(|b| b == b'.');
-        if text.len() > LONGEST_PART || dots || !text.bytes().all(plain) {
+        Ok(parts.join("/"))
+    }
+
+    fn bucket_name(&self, name: &str) -> Result<(), String> {
+        if is_placeholder(name) {
+            return self.placeholder(name);
+        }
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+        if !(3..=255).contains(&name.len()) || !name.bytes().all(plain) || is_dots(name) {
             return Err(format!(
-                "`{what}` has {text:?}: each part is 1 to {LONGEST_PART} of A-Z a-z 0-9 . _ = @ + , - without / (write several as a list)"
+                "bucket {name:?} is none: its name has 3 to 255 of A-Z a-z 0-9 . _ -"
             ));
         }
         Ok(())
+    }
+
+    /// One part of a resource: exact, and no separator in it, so that it cannot reach beside its place.
+    fn part(&self, what: &str, text: &str, separator: &str) -> Result<(), String> {
+        if is_placeholder(text) {
+            return self.placeholder(text);
+        }
+        if text.contains(separator) {
+            return Err(format!(
+                "`{what}` has {text:?}, with the separator {separator} in it: write several parts as a list, or give another `separator`"
+            ));
+        }
+        if text.len() > LONGEST_PART || is_dots(text) {
+            return Err(format!(
+                "`{what}` has {text:?}: each part has 1 to {LONGEST_PART} bytes and is not dots alone"
+            ));
+        }
+        check_text(text).map_err(|why| format!("`{what}` has {text:?}: {why}"))
     }
 
     pub(super) fn placeholder(&self, text: &str) -> Result<(), String> {
@@ -260,6 +359,27 @@ impl Reader<'_> {
             )),
         }
     }
+}
+
+/// An exact text: of the characters that a session policy can have, without those that stand for others (`*`, `?`), that
+/// begin a variable (`${`) or that mark placeholders.
+pub(super) fn check_text(text: &str) -> Result<(), String> {
+    let writable = |c: char| matches!(c, ' '..='~' | '\u{a0}'..='\u{ff}');
+    match text.chars().find(|&c| !writable(c)) {
+        _ if text.is_empty() => return Err("it is empty".into()),
+        Some(c) => return Err(format!("{c:?} cannot stand in a session policy")),
+        None => {}
+    }
+    match text.chars().find(|&c| "*?{}".contains(c)) {
+        Some(c) => Err(format!(
+            "{c:?} could stand for something else: write the exact name"
+        )),
+        None => Ok(()),
+    }
+}
+
+fn is_dots(text: &str) -> bool {
+    text.bytes().all(|b| b == b'.')
 }
 
 /// Whether a service is one no session may ever use.

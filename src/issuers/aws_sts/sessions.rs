@@ -106,7 +106,24 @@ impl Sts {
             call = call.tags(tag.map_err(|why| Trouble::Unsent(why.to_string()))?);
         }
         let answer = call.send().await.map_err(|error| trouble(&error))?;
+        let who = answer.assumed_role_user.map(|user| user.arn);
+        let meant = wish.role.session(wish.name);
+        if who.as_ref() != Some(&meant) {
+            return Err(Trouble::Elsewhere(format!(
+                "STS made a session of {}, not {meant}",
+                who.as_deref().unwrap_or("nobody")
+            )));
+        }
         of_answer(answer.credentials)
+    }
+
+    /// The ARN of whoever holds `keys`.
+    pub(super) async fn whose(&self, keys: Credentials) -> Result<String, Trouble> {
+        let call = self.client(Some(keys)).get_caller_identity();
+        let answer = call.send().await.map_err(|error| trouble(&error))?;
+        answer
+            .arn
+            .ok_or_else(|| Trouble::Lost("STS answered without an ARN".into()))
     }
 
     /// Exchanges a web identity token for credentials.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::issuers::{EndError, MintError};
+use crate::issuers::{EndError, MintError, TARGET_CHANGED};
 use crate::system::Entropy;
 
 /// Attempts at one call.
@@ -19,6 +19,8 @@ pub(super) enum Trouble {
     Unsent(String),
     /// It may have done what was asked.
     Lost(String),
+    /// Another AWS answered than the one that was meant; what it made is thrown away.
+    Elsewhere(String),
     /// It answered with an error; it did nothing.
     Said {
         status: u16,
@@ -31,7 +33,9 @@ impl Trouble {
     /// For the operator's log; no secret.
     pub(super) fn detail(&self) -> String {
         match self {
-            Trouble::Unsent(detail) | Trouble::Lost(detail) => detail.clone(),
+            Trouble::Unsent(detail) | Trouble::Lost(detail) | Trouble::Elsewhere(detail) => {
+                detail.clone()
+            }
             Trouble::Said { code, detail, .. } => format!("{code}: {detail}"),
         }
     }
@@ -40,7 +44,7 @@ impl Trouble {
     pub(super) fn code(&self) -> Option<&str> {
         match self {
             Trouble::Said { code, .. } => Some(code),
-            Trouble::Unsent(_) | Trouble::Lost(_) => None,
+            Trouble::Unsent(_) | Trouble::Lost(_) | Trouble::Elsewhere(_) => None,
         }
     }
 
@@ -54,7 +58,7 @@ impl Trouble {
     fn may_pass(&self) -> bool {
         match self {
             Trouble::Unsent(_) => true,
-            Trouble::Lost(_) => false,
+            Trouble::Lost(_) | Trouble::Elsewhere(_) => false,
             Trouble::Said { status, code, .. } => {
                 let busy = ["Throttling", "RequestLimitExceeded", "TooManyRequests"];
                 *status >= 500 || *status == 429 || busy.iter().any(|word| code.starts_with(word))
@@ -67,6 +71,7 @@ impl Trouble {
         let detail = self.detail();
         match self {
             Trouble::Lost(_) => MintError::Unknown { detail },
+            Trouble::Elsewhere(_) => MintError::Elsewhere { detail },
             _ if self.may_pass() => MintError::Unavailable { detail },
             Trouble::Unsent(_) => MintError::Unavailable { detail },
             Trouble::Said { code, .. } => MintError::Refused {
@@ -80,6 +85,7 @@ impl Trouble {
     pub(super) fn while_ending(&self, code: &str) -> EndError {
         let code = match self {
             Trouble::Said { .. } if !self.may_pass() => code,
+            Trouble::Elsewhere(_) => TARGET_CHANGED,
             _ => "target_unavailable",
         };
         EndError {

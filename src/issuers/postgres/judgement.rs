@@ -4,34 +4,25 @@
 //! inheritance or by `SET ROLE`. Each row it returns is a problem: a code a mint is refused with (`role_missing`, `not_held`,
 //! `scope_too_powerful`, `rows_unbound`), and words that end with the statement that mends it on that server.
 
-use super::procedures::{Callers, Function, Language, Owner};
+use super::procedures::{Callers, Function};
 use super::scope::Scope;
 use super::sql::{Ident, Sql};
 
 /// The functions that judge.
 pub fn functions() -> Vec<Function> {
-    let function = |name, arguments, returns, callers, body| Function {
-        name,
-        arguments,
-        returns,
-        language: Language::Plpgsql,
-        owner: Owner::Keeper,
-        callers,
-        body: Sql::new(body),
-    };
     vec![
-        function(
+        Function::new(
             "rows_unbound",
             "roots oid[], reach oid[], acting oid, keys text[], unbound text[]",
             "SETOF text",
             Callers::Inside,
             include_str!("functions/rows_unbound.sql"),
         ),
-        function(
+        Function::new(
             "scope_problems",
             "groups text[], as_role text, keys text[], unbound text[]",
             "TABLE (code text, words text)",
-            Callers::Both,
+            Callers::Broker,
             include_str!("functions/scope_problems.sql"),
         ),
     ]

@@ -179,7 +179,10 @@ impl PostgresIssuer {
             deployment: deployment.as_str(),
             server: None,
         };
-        let pinned = Pinned::new(door.clone(), &target.database, text::kill(&names, &nobody));
+        let rehearsal = text::kill(&names, &nobody)
+            .text("; ")
+            .then(&text::relieve(&names, ""));
+        let pinned = Pinned::new(door.clone(), &target.database, rehearsal);
         Ok(Self {
             name: name.clone(),
             target: target.clone(),
@@ -405,8 +408,12 @@ impl Issuer for PostgresIssuer {
     async fn identify(&self) -> Result<ServerId, EndError> {
         self.keep_ready();
         let sql = text::identify(&self.names);
-        let rows = self.links.ask_once(&self.target.database, &sql).await;
-        let rows = rows.map_err(|trouble| end_error("identify_failed", &trouble))?;
+        let mut answer = self.links.ask_once(&self.target.database, &sql).await;
+        if matches!(answer, Err(Trouble::Lost(_))) {
+            // It asks only, so it may be asked again, over another connection.
+            answer = self.links.ask_once(&self.target.database, &sql).await;
+        }
+        let rows = answer.map_err(|trouble| end_error("identify_failed", &trouble))?;
         let server: Option<String> = rows.first().and_then(|row| row.try_get("server").ok());
         server.unwrap_or_default().parse().map_err(|why| EndError {
             code: "identify_failed".into(),

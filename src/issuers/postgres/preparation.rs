@@ -150,9 +150,7 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
             .text(function.arguments)
             .text(") RETURNS ")
             .text(function.returns)
-            .text(" LANGUAGE ")
-            .text(function.language.as_str())
-            .text(" SECURITY DEFINER SET search_path = pg_catalog, ")
+            .text(" LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ")
             .ident(&names.schema)
             .text(", pg_temp AS ")
     };
@@ -182,7 +180,7 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
 fn callers(names: &Names, function: &Function, name: &Ident) -> Sql {
     match function.callers {
         Callers::Inside => Sql::default(),
-        Callers::Broker | Callers::Both => Sql::new("GRANT EXECUTE ON FUNCTION ")
+        Callers::Broker => Sql::new("GRANT EXECUTE ON FUNCTION ")
             .path(&names.schema, name)
             .text(" TO ")
             .ident(&names.broker)

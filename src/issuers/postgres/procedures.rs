@@ -19,8 +19,6 @@ pub struct Names {
     pub schema: Ident,
     /// The broker's account.
     pub broker: Ident,
-    /// The role that holds the group roles and may pass them on.
-    pub granter: Ident,
     /// The role that owns our functions and tables: it may end sessions, and have a minter run a statement.
     pub keeper: Ident,
     /// How many roles share the making of leases.
@@ -63,7 +61,6 @@ impl Names {
         Ok(Self {
             schema: Ident::new(procedures)?,
             broker: Ident::new(&target.user)?,
-            granter: role("granter")?,
             keeper: role("keeper")?,
             minters: target.minters,
             longest: i64::try_from(target.longest_ttl_seconds)
@@ -91,34 +88,13 @@ pub enum Owner {
     Keeper,
 }
 
-/// Who may call a function besides its owner.
+/// Who may call a function. Those of the keeper call each other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Callers {
     /// The broker.
     Broker,
-    /// Our own functions.
+    /// Our own functions only.
     Inside,
-    /// The broker and our own functions.
-    Both,
-}
-
-/// What the body is written in.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Language {
-    /// `sql`.
-    Sql,
-    /// `plpgsql`.
-    Plpgsql,
-}
-
-impl Language {
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Language::Sql => "sql",
-            Language::Plpgsql => "plpgsql",
-        }
-    }
 }
 
 /// A function of ours in a prepared database.
@@ -130,18 +106,17 @@ pub struct Function {
     pub arguments: &'static str,
     /// What stands behind `RETURNS`.
     pub returns: &'static str,
-    /// What the body is written in.
-    pub language: Language,
     /// Whose rights it has.
     pub owner: Owner,
     /// Who may call it.
     pub callers: Callers,
-    /// What stands between the quotes. It may not contain `$body$` or `$do$`.
+    /// What stands between the quotes, in PL/pgSQL. It may not contain `$body$` or `$do$`.
     pub body: Sql,
 }
 
 impl Function {
-    fn new(
+    /// One of the keeper's, with a body of fixed text.
+    pub fn new(
         name: &'static str,
         arguments: &'static str,
         returns: &'static str,
@@ -152,7 +127,6 @@ impl Function {
             name,
             arguments,
             returns,
-            language: Language::Plpgsql,
             owner: Owner::Keeper,
             callers,
             body: Sql::new(body),
@@ -223,7 +197,7 @@ pub fn all(names: &Names) -> Vec<Function> {
 }
 
 /// The functions that end leases and look for them.
-fn ends() -> [Function; 7] {
+fn ends() -> [Function; 8] {
     let function = |name, arguments, returns, body| {
         Function::new(name, arguments, returns, Callers::Broker, body)
     };
@@ -233,6 +207,12 @@ fn ends() -> [Function; 7] {
             "handles text[], deployment text",
             "integer",
             include_str!("functions/lease_kill.sql"),
+        ),
+        function(
+            "server_relieve",
+            "deployment text",
+            "integer",
+            include_str!("functions/server_relieve.sql"),
         ),
         function(
             "lease_fence",

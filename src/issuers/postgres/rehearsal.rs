@@ -62,7 +62,7 @@ fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
         };
         for (name, owner) in owners {
             let callers: BTreeSet<_> = match function.callers {
-                Callers::Broker | Callers::Both => vec![names.broker.as_str()],
+                Callers::Broker => vec![names.broker.as_str()],
                 Callers::Inside => vec![],
             }
             .into_iter()
@@ -74,9 +74,7 @@ fn wanted(names: &Names, functions: &[Function]) -> Result<Sql, String> {
                 .literal(&name)
                 .text("::text, ")
                 .literal(&function.digest())
-                .text(", ")
-                .literal(function.language.as_str())
-                .text(", ")
+                .text(", 'plpgsql', ")
                 .literal(owner.as_str())
                 .text(", ")
                 .texts(callers);

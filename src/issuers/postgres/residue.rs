@@ -4,43 +4,34 @@
 //! found by comparing lines about everything that owner has, from before the lease and from after it; routines that would
 //! run with the owner's rights are removed or lose them.
 
-use super::procedures::{Callers, Function, Language, Owner};
+use super::procedures::{Callers, Function};
 use super::sql::{Ident, Sql};
 
 /// The functions that find what is left and clean it up.
 pub fn functions() -> Vec<Function> {
-    let function = |name, arguments, returns, callers, body| Function {
-        name,
-        arguments,
-        returns,
-        language: Language::Plpgsql,
-        owner: Owner::Keeper,
-        callers,
-        body: Sql::new(body),
-    };
     vec![
-        function(
+        Function::new(
             "scope_fingerprint",
             "as_role text",
             "SETOF text",
             Callers::Inside,
             include_str!("functions/scope_fingerprint.sql"),
         ),
-        function(
+        Function::new(
             "scope_disarm",
             "lease text, as_role text, before text[]",
             "text[]",
             Callers::Inside,
             include_str!("functions/scope_disarm.sql"),
         ),
-        function(
+        Function::new(
             "lease_dependents",
             "lease oid",
             "TABLE (blocks boolean, what text)",
             Callers::Inside,
             include_str!("functions/lease_dependents.sql"),
         ),
-        function(
+        Function::new(
             "lease_clean",
             "lease_handle text, lease_deployment text",
             "TABLE (blocked boolean, words text)",

@@ -17,8 +17,8 @@ use crate::support::aws_clients;
 
 /// Puts objects until it is told why it gets no credentials any more. AWS, which denies without saying why, may be first.
 const WRITER: &str = "
-import boto3, sys, time
-s3 = boto3.client('s3')
+import boto3, os, sys, time
+s3 = boto3.client('s3', endpoint_url=os.environ['AWS_ENDPOINT_URL'])
 bucket, day = sys.argv[1:]
 for number in range(600):
     try:
@@ -114,10 +114,20 @@ async fn revoked_mid_way(
 
 #[tokio::test]
 async fn l04_boto3_inside_exec_is_cut_off_when_its_lease_is_revoked() {
+    boto3_inside_exec(&aws_clients().join("python")).await;
+}
+
+/// The distribution's own: botocore 1.29.27 on Debian 12, which knows no token file.
+#[tokio::test]
+async fn finding_t23_botocore_of_debian_12_inside_exec_works_and_is_cut_off() {
+    boto3_inside_exec(Path::new("/usr/bin/python3")).await;
+}
+
+async fn boto3_inside_exec(python: &Path) {
     let place = AwsPlace::open().await;
     let broker = place.dev().await;
-    let (python, script) = (aws_clients().join("python"), writer(&place));
-    let command = [text(&python), text(&script), &place.bucket, DAY];
+    let script = writer(&place);
+    let command = [text(python), text(&script), &place.bucket, DAY];
     let child = exec(&broker, &command).spawn().unwrap();
     let (code, said) = revoked_mid_way(&place, &broker, child).await;
     assert_eq!(code, Some(9), "{said}");

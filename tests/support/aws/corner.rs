@@ -130,6 +130,19 @@ impl Corner {
         }
     }
 
+    /// Lets `principal`, perhaps everybody, do everything with a bucket and its objects, by the bucket's own policy.
+    pub async fn open_bucket(&self, bucket: &str, principal: &Value) {
+        let of_bucket = |what: &str| format!("/{bucket}?{what}");
+        let unblock = of_bucket("publicAccessBlock");
+        self.root.s3("DELETE", &unblock, "").await.fine();
+        let arn = format!("arn:aws:s3:::{bucket}");
+        let open = policy(&json!([{
+            "Effect": "Allow", "Principal": principal, "Action": "s3:*", "Resource": [arn, format!("{arn}/*")]
+        }]));
+        let policy = of_bucket("policy");
+        self.root.s3("PUT", &policy, &open.to_string()).await.fine();
+    }
+
     /// A bucket; its name.
     pub async fn bucket(&self, name: &str) -> String {
         self.bucket_in(&self.root, name).await

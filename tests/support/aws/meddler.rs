@@ -35,6 +35,10 @@ pub enum Meddling {
     HoldCalls(&'static str),
     /// AWS does what calls of this action ask for; their answers hang.
     HoldAnswers(&'static str),
+    /// The canary's call of this number, counted from the first, is let through, as by a place that has not heard yet.
+    LetsThrough(usize),
+    /// Sessions are made in another account.
+    Elsewhere,
     /// AWS is busy: calls of this action are throttled.
     Throttle(&'static str),
 }
@@ -130,8 +134,7 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let form: BTreeMap<String, String> = form_urlencoded::parse(&body).into_owned().collect();
     let field = |name: &str| form.get(name).cloned().unwrap_or_default();
     let (action, session) = (field("Action"), field("RoleSessionName"));
-    let calls = &shared.calls;
-    *calls.lock().unwrap().entry(action.clone()).or_default() += 1;
+    let number = shared.count(&action);
     let meddling = *shared.meddling.borrow();
     if matches!(meddling, Meddling::HoldCalls(of) if of == action) {
         shared.hang(meddling).await;
@@ -140,7 +143,16 @@ async fn pass(State(shared): State<Arc<Shared>>, request: Request) -> Response {
         let busy = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";
         return answered(400, busy.into());
     }
+    if action == "ListQueues" && meddling == Meddling::LetsThrough(number) {
+        let nothing = "<ListQueuesResponse><ListQueuesResult/></ListQueuesResponse>";
+        return answered(200, nothing.into());
+    }
     let answer = match (action.as_str(), meddling) {
+        ("AssumeRole", Meddling::Elsewhere) => {
+            let mut answer = shared.forward(&head, body).await;
+            answer.text = answer.text.replace(super::ACCOUNT, "999999999999");
+            answer
+        }
         ("CreatePolicyVersion", Meddling::LateGuard(by)) => shared.create(form, Some(by)).await,
         ("CreatePolicyVersion", Meddling::NoGuard) => shared.create(form, None).await,
         ("AssumeRole", Meddling::NoFence) => shared.assume(form, without_fence).await,
@@ -176,6 +188,14 @@ fn without_fence(policy: &str) -> Option<String> {
 }
 
 impl Shared {
+    /// Counts a call of this action; how many there were.
+    fn count(&self, action: &str) -> usize {
+        let mut calls = self.calls.lock().unwrap();
+        let count = calls.entry(action.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
     /// Waits until the meddling is another one, or for ever.
     async fn hang(&self, meddling: Meddling) {
         let mut now = self.meddling.subscribe();

@@ -64,11 +64,18 @@ pub(super) async fn lay_out(
     } else {
         let endpoint = Endpoint::open(session, &lease.id).await?;
         directory.put("token", endpoint.token().expose_secret())?;
-        variables.push(("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url().into()));
-        variables.push((
-            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
-            directory.path("token").into(),
-        ));
+        variables.extend([
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", endpoint.url().into()),
+            (
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+                directory.path("token").into(),
+            ),
+            // SDKs of before 2024 know no file. Who can read this environment can read the file, too.
+            (
+                "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+                endpoint.token().expose_secret().into(),
+            ),
+        ]);
         variables.extend(around_a_proxy());
         Some(endpoint)
     };

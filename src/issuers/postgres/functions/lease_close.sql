@@ -34,7 +34,11 @@ BEGIN
         IF outcome = 'holds_elsewhere' THEN
             UPDATE lease SET elsewhere = ARRAY(SELECT DISTINCT b.datname::text FROM pg_shdepend d JOIN pg_database b ON b.oid = d.dbid
                 WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid <> home UNION SELECT unnest(lease.elsewhere)) WHERE handle = closed;
-        ELSIF outcome = 'gone' AND ended IS NOT NULL THEN
+        ELSIF outcome = 'gone' AND ended IS NULL THEN
+            -- Nobody, or one that somebody else dropped.
+            DELETE FROM lease_scope WHERE role_name = closed AND kept.deployment = lease_close.deployment;
+            UPDATE lease SET ended_at = clock_timestamp() WHERE handle = closed AND kept.deployment = lease_close.deployment AND ended_at IS NULL;
+        ELSIF outcome = 'gone' THEN
             -- Acting as somebody else, it may have prepared a transaction that is not its own.
             SELECT format('%I of role %I in database %I', x.gid, pg_get_userbyid(x.ownerid), (SELECT datname FROM pg_database WHERE oid = x.dbid)) INTO words
                 FROM pg_prepared_xact() x WHERE x.prepared >= kept.minted_at AND pg_get_userbyid(x.ownerid) = ANY (kept.roles || kept.as_role) LIMIT 1;

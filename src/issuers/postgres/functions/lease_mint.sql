@@ -1,7 +1,7 @@
     here constant text := server_identity();
     modern constant boolean := current_setting('server_version_num')::integer >= 160000;
-    told constant text := format('countersign deployment=%s lease=lse_%s request=%s agent=%s database=%s server=%s',
-        deployment, substr(handle, 5), request, agent, current_database(), here);
+    told constant text := format('countersign deployment=%s lease=lse_%s request=%s database=%s server=%s agent=%s',
+        deployment, substr(handle, 5), request, current_database(), here, agent);
     problem record;
     making text;
 BEGIN

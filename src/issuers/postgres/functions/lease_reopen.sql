@@ -5,7 +5,13 @@ DECLARE
     ended constant oid := (SELECT oid FROM pg_roles WHERE rolname = lease AND lease ~ '^jit_[0-9a-z]{26}$' AND NOT rolcanlogin
         AND starts_with(shobj_description(oid, 'pg_authid'), format('countersign deployment=%s ', deployment)));
     one text;
+    tries integer := 0;
 BEGIN
+    -- The one before may still be on its way out.
+    WHILE ended IS NOT NULL AND lease_kill(ARRAY[lease], deployment) > 0 AND tries < 400 LOOP
+        tries := tries + 1;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
     IF (ended IS NOT NULL AND verifier ~ '^SCRAM-SHA-256\$4096:[A-Za-z0-9+/]{22}==\$[A-Za-z0-9+/]{43}=:[A-Za-z0-9+/]{43}=$'
         AND here = coalesce(server, here) AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = ended)
         AND EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = ended)) IS NOT TRUE THEN

@@ -42,10 +42,4 @@ BEGIN
             RAISE NOTICE 'leases may be given %', one;
         END IF;
     END LOOP;
-    -- Who owns our functions is set by somebody who may act as the owner.
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        FOR one IN SELECT rolname FROM pg_roles WHERE rolname = keeper OR starts_with(rolname, prefix || '_minter_') LOOP
-            EXECUTE format('GRANT %I TO CURRENT_USER%s', one, CASE WHEN modern THEN ' WITH INHERIT TRUE, SET TRUE' END);
-        END LOOP;
-    END IF;
 END

@@ -4,6 +4,13 @@ BEGIN
     IF current_database() <> here THEN
         RAISE EXCEPTION 'these statements are for database %, this is %', here, current_database();
     END IF;
+    -- To give something to an owner takes a member of it, unless it takes a superuser. It is undone at the end.
+    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        FOR one IN SELECT rolname FROM pg_roles WHERE rolname = keeper OR starts_with(rolname, prefix || '_minter_') LOOP
+            EXECUTE format('GRANT %I TO CURRENT_USER%s', one,
+                CASE WHEN current_setting('server_version_num')::integer >= 160000 THEN ' WITH INHERIT TRUE, SET TRUE' END);
+        END LOOP;
+    END IF;
     -- New roles reach what PUBLIC reaches: do this in every database of the cluster.
     EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', here);
     FOREACH one IN ARRAY broker || roles LOOP

@@ -22,4 +22,9 @@ BEGIN
         WHERE p.pronamespace = to_regnamespace(quote_ident(prefix)) AND b.body IS DISTINCT FROM p.prosrc AND p.proname !~ '^as_minter_' LOOP
         RAISE NOTICE 'made function %', function.name;
     END LOOP;
+    IF NOT super THEN
+        FOR owner IN SELECT rolname FROM pg_roles WHERE rolname = keeper OR starts_with(rolname, prefix || '_minter_') LOOP
+            EXECUTE format('REVOKE %I FROM CURRENT_USER', owner);
+        END LOOP;
+    END IF;
 END

@@ -1,0 +1,453 @@
+//! Actions whose effect a lease's end does not undo: data, with the reason in words. They are refused unless the scope
+//! says `outlives = true`, and then the reviewer reads the reason.
+
+/// A kind of action whose effect outlives a lease.
+struct Outliving {
+    /// What such an action does, in words behind its name.
+    reason: &'static str,
+    /// Which ones: `*` stands for any letters. Upper and lower case are the same to IAM, and here.
+    actions: &'static [&'static str],
+    /// Whether one that only reads, by its name, does it as well.
+    reading_too: bool,
+}
+
+const OUTLIVING: [Outliving; 5] = [
+    Outliving {
+        reason: "hands out a credential of its own or logs in elsewhere, which works until it runs out by itself",
+        reading_too: true,
+        actions: &[
+            "*:*Credentials*",
+            "*:*AccessToken*",
+            "*:*AccessKey*",
+            "*:*ApiKey*",
+            "*:*AuthToken*",
+            "*:*AuthorizationToken*",
+            "*:*BearerToken*",
+            "*:*FederationToken*",
+            "*:*SessionToken*",
+            "*:*SigninToken*",
+            "*:*ServicePassword*",
+            "*:*PresignedUrl*",
+            "*:Create*Url*",
+            "apigateway:POST",
+            "apigateway:PUT",
+            "apigateway:PATCH",
+            "apigateway:DELETE",
+            "appstream:CreateStreamingURL",
+            "aws-marketplace:*Token*",
+            "cloudfront:CreateKeyGroup",
+            "cloudfront:CreatePublicKey",
+            "cloudfront:UpdateKeyGroup",
+            "codebuild:ImportSourceCredentials",
+            "cognito-identity:*",
+            "cognito-idp:Admin*",
+            "cognito-idp:*UserPoolClient*",
+            "cognito-idp:*Auth*",
+            "connect:GetFederationTokens",
+            "dsql:DbConnect*",
+            "eks:AccessKubernetesApi",
+            "eks-auth:*",
+            "elasticache:Connect",
+            "emr-containers:GetManagedEndpointSessionCredentials",
+            "grafana:CreateWorkspace*",
+            "kafka-cluster:Connect",
+            "lakeformation:GetTemporary*",
+            "lakeformation:GetDataAccess",
+            "lightsail:GetInstanceAccessDetails",
+            "lightsail:GetRelationalDatabaseMasterUserPassword",
+            "managedblockchain:CreateAccessor",
+            "memorydb:Connect",
+            "neptune-db:connect",
+            "quicksight:Get*EmbedUrl",
+            "quicksight:GenerateEmbedUrl*",
+            "rds-db:connect",
+            "redshift:JoinGroup",
+            "redshift:CreateClusterUser",
+            "s3:GetDataAccess",
+            "s3express:CreateSession",
+            "signin:*",
+            "sso-oauth:*",
+            "workdocs:*Token*",
+        ],
+    },
+    Outliving {
+        reason: "changes who may do what, and the change stays",
+        reading_too: false,
+        actions: &[
+            "*:*Policy",
+            "*:*Policies",
+            "*:*PolicyStatement",
+            "*:*Permission",
+            "*:*Permissions",
+            "*:*Acl",
+            "*:*PublicAccessBlock",
+            "*:*OwnershipControls",
+            "*:*ResourceShare*",
+            "*:*Grant",
+            "*:*Grants",
+            "*:*AccessGrant*",
+            "*:*AccessPoint*",
+            "*:*AccessEntry*",
+            "*:*AccessPolicy*",
+            "*:*SecurityGroup*",
+            "*:*RoleAssociation*",
+            "*:*InstanceProfile*",
+            "*:PassRole",
+            "*:*TrustStore*",
+            "*:*TrustedEntit*",
+            "*:Modify*Attribute",
+            "*:Reset*Attribute",
+            "access-analyzer:*",
+            "identitystore:*",
+            "cloudfront:UpdateDistribution",
+            "iot:Attach*",
+            "iot:Create*Certificate*",
+            "iot:CreateKeysAndCertificate",
+            "iot:Register*",
+            "lakeformation:*DataLakeSettings",
+            "lakeformation:*RegisterResource",
+            "lambda:*FunctionUrlConfig",
+            "ram:*",
+            "route53:ChangeResourceRecordSets",
+            "s3:PutObject*Retention",
+            "s3:PutObjectLegalHold",
+            "s3:ObjectOwnerOverrideToBucketOwner",
+            "s3:PutBucketWebsite",
+            "s3:PutBucketCORS",
+            "sns:SetTopicAttributes",
+            "sqs:SetQueueAttributes",
+            "verifiedpermissions:*",
+            "vpc-lattice:*AuthPolicy",
+        ],
+    },
+    Outliving {
+        reason: "hands a key's or secret's use to others, or the key itself away, for longer",
+        reading_too: false,
+        actions: &[
+            "kms:CreateKey",
+            "kms:CreateAlias",
+            "kms:UpdateAlias",
+            "kms:ReplicateKey",
+            "kms:ScheduleKeyDeletion",
+            "kms:DisableKey",
+            "kms:ImportKeyMaterial",
+            "kms:UpdatePrimaryRegion",
+            "secretsmanager:ReplicateSecretToRegions",
+            "secretsmanager:RotateSecret",
+            "*:ModifySnapshot*",
+            "*:Modify*SnapshotAttribute",
+            "*:AuthorizeSnapshotAccess",
+            "*:Copy*Snapshot*",
+            "ec2:CreateKeyPair",
+            "ec2:ImportKeyPair",
+            "lightsail:*KeyPair*",
+            "transfer:ImportSshPublicKey",
+            "transfer:CreateUser",
+            "transfer:UpdateUser",
+        ],
+    },
+    Outliving {
+        reason: "opens a connection or a shell that the end of the lease does not close",
+        reading_too: false,
+        actions: &[
+            "ec2-instance-connect:*",
+            "ecs:ExecuteCommand",
+            "ssm:StartSession",
+            "ssm:ResumeSession",
+            "ssm:SendCommand",
+            "ssm:StartAutomationExecution",
+            "ssm:StartChangeRequestExecution",
+            "ssm:CreateActivation",
+            "ssm:CreateAssociation*",
+            "ssm:UpdateAssociation",
+            "ssm:StartAccessRequest",
+            "ssm-guiconnect:*",
+            "cloudshell:*",
+            "iot:OpenTunnel",
+            "iotsecuretunneling:*",
+            "kinesisvideo:ConnectAs*",
+            "workspaces:*",
+            "sagemaker:StartSession",
+        ],
+    },
+    Outliving {
+        reason: "starts or changes something that works on by itself, with rights of its own",
+        reading_too: false,
+        actions: &[
+            "*:Run*",
+            "*:Schedule*",
+            "*:Start*",
+            "*:Resume*",
+            "*:Submit*",
+            "*:Deploy*",
+            "*:Import*",
+            "*:Execute*",
+            "*:CreateSubscription*",
+            "sns:Subscribe",
+            "*:PutSubscriptionFilter",
+            "*:PutAccountPolicy",
+            "*:*Destination*",
+            "*:*EventSourceMapping*",
+            "*:*EventDestination*",
+            "*:*EventInvokeConfig",
+            "*:*Replication*",
+            "*:*Webhook*",
+            "*:*Trigger*",
+            "*:*StreamingDestination",
+            "*:CreateFunction*",
+            "*:UpdateFunction*",
+            "*:*LayerVersion*",
+            "*:PublishVersion",
+            "*:*StateMachine*",
+            "*:*TaskDefinition*",
+            "*:*JobDefinition*",
+            "*:CreateService",
+            "*:UpdateService",
+            "*:CreateCluster*",
+            "*:CreateDBInstance*",
+            "*:CreateInstance*",
+            "*:Create*Job*",
+            "*:Update*Job*",
+            "*:Create*Pipeline*",
+            "*:Update*Pipeline*",
+            "*:*Stack",
+            "*:*StackSet",
+            "*:*StackInstances",
+            "*:*ChangeSet",
+            "*:CreateProject",
+            "*:UpdateProject",
+            "*:CreateDeployment*",
+            "*:CreateNotebook*",
+            "*:Create*Schedule*",
+            "*:Update*Schedule*",
+            "*:PutLifecycle*",
+            "*:PutBucketLifecycle*",
+            "*:*LifecyclePolicy",
+            "*:PutBucketNotification*",
+            "*:PutBucketLogging",
+            "*:PutInventoryConfiguration",
+            "*:PutAnalyticsConfiguration",
+            "autoscaling:*",
+            "batch:*",
+            "cloudformation:*",
+            "ec2:RequestSpot*",
+            "ec2:CreateFleet",
+            "ec2:CreateLaunchTemplate*",
+            "ec2:ModifyLaunchTemplate",
+            "events:PutRule",
+            "events:PutTargets",
+            "events:EnableRule",
+            "events:CreateConnection",
+            "events:CreateApiDestination",
+            "events:CreateArchive",
+            "firehose:CreateDeliveryStream",
+            "firehose:UpdateDestination",
+            "pipes:*",
+            "scheduler:*",
+            "s3:CreateJob",
+            "s3:UpdateJobStatus",
+            "s3:InitiateReplication",
+            "ses:*Identity*",
+            "sqs:StartMessageMoveTask",
+            "states:RedriveExecution",
+        ],
+    },
+];
+
+/// Beginnings of the names of actions that only read.
+const READING: [&str; 6] = ["batchget", "describe", "get", "head", "list", "search"];
+/// Actions that look by their name as if they went on, and end with the call or with what they read.
+const HARMLESS: [&str; 3] = [
+    "*-data:*ExecuteStatement",
+    "athena:StartQueryExecution",
+    "logs:Start*",
+];
+
+/// Why what `action` does may outlive a lease, if it may.
+pub(super) fn reason(action: &str) -> Option<&'static str> {
+    let action = action.to_ascii_lowercase();
+    let (_, name) = action.split_once(':').unwrap_or_default();
+    let any = |patterns: &[&str]| patterns.iter().any(|pattern| fits(pattern, &action));
+    if any(&HARMLESS) {
+        return None;
+    }
+    let reads = READING.iter().any(|verb| name.starts_with(verb));
+    let mut kinds = OUTLIVING.iter();
+    kinds
+        .find(|kind| (kind.reading_too || !reads) && any(kind.actions))
+        .map(|kind| kind.reason)
+}
+
+/// Whether `text`, in small letters, fits `pattern`.
+fn fits(pattern: &str, text: &str) -> bool {
+    let pattern = pattern.to_ascii_lowercase();
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut left) = text.strip_prefix(start) else {
+        return false;
+    };
+    let mut pieces: Vec<&str> = rest.split('*').collect();
+    let end = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        match left.find(piece) {
+            Some(at) => left = left.get(at + piece.len()..).unwrap_or_default(),
+            None => return false,
+        }
+    }
+    left.ends_with(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LASTING: [&str; 67] = [
+        "s3:GetDataAccess",
+        "S3:getdataaccess",
+        "ecr:GetAuthorizationToken",
+        "ecr-public:GetAuthorizationToken",
+        "codeartifact:GetAuthorizationToken",
+        "rds-db:connect",
+        "redshift:GetClusterCredentials",
+        "redshift:GetClusterCredentialsWithIAM",
+        "redshift-serverless:GetCredentials",
+        "elasticache:Connect",
+        "lakeformation:GetTemporaryGlueTableCredentials",
+        "lakeformation:GrantPermissions",
+        "cognito-identity:GetCredentialsForIdentity",
+        "cognito-idp:AdminInitiateAuth",
+        "connect:GetFederationToken",
+        "sso-oauth:CreateTokenWithIAM",
+        "s3:PutBucketPolicy",
+        "s3:DeleteBucketPolicy",
+        "s3:PutBucketAcl",
+        "s3:PutObjectAcl",
+        "s3:PutObjectVersionAcl",
+        "s3:PutAccessPointPolicy",
+        "s3:PutReplicationConfiguration",
+        "s3:PutBucketNotification",
+        "s3:PutLifecycleConfiguration",
+        "s3:CreateAccessPoint",
+        "s3express:CreateSession",
+        "kms:CreateGrant",
+        "kms:PutKeyPolicy",
+        "secretsmanager:PutResourcePolicy",
+        "dynamodb:PutResourcePolicy",
+        "lambda:AddPermission",
+        "lambda:CreateFunction",
+        "lambda:UpdateFunctionCode",
+        "lambda:UpdateFunctionConfiguration",
+        "lambda:CreateEventSourceMapping",
+        "lambda:CreateFunctionUrlConfig",
+        "sns:AddPermission",
+        "sns:SetTopicAttributes",
+        "sns:Subscribe",
+        "sqs:AddPermission",
+        "sqs:SetQueueAttributes",
+        "ssm:StartSession",
+        "ssm:SendCommand",
+        "ssm:CreateActivation",
+        "ec2:RunInstances",
+        "ec2:ImportKeyPair",
+        "ec2:AuthorizeSecurityGroupIngress",
+        "ec2:ModifySnapshotAttribute",
+        "ec2-instance-connect:SendSSHPublicKey",
+        "ecs:ExecuteCommand",
+        "ecs:RunTask",
+        "eks:CreateAccessEntry",
+        "scheduler:CreateSchedule",
+        "events:PutTargets",
+        "events:PutRule",
+        "states:StartExecution",
+        "glue:StartJobRun",
+        "glue:CreateJob",
+        "batch:SubmitJob",
+        "codebuild:StartBuild",
+        "cloudformation:CreateStack",
+        "logs:PutSubscriptionFilter",
+        "logs:PutDestinationPolicy",
+        "iot:CreateKeysAndCertificate",
+        "ram:CreateResourceShare",
+        "apigateway:POST",
+    ];
+    const ENDING: [&str; 50] = [
+        "s3:GetObject",
+        "s3:PutObject",
+        "s3:DeleteObject",
+        "s3:ListBucket",
+        "s3:ListBucketVersions",
+        "s3:GetBucketPolicy",
+        "s3:GetLifecycleConfiguration",
+        "s3:AbortMultipartUpload",
+        "s3:ListAllMyBuckets",
+        "dynamodb:GetItem",
+        "dynamodb:PutItem",
+        "dynamodb:UpdateItem",
+        "dynamodb:Query",
+        "dynamodb:BatchWriteItem",
+        "dynamodb:DescribeTable",
+        "sqs:SendMessage",
+        "sqs:ReceiveMessage",
+        "sqs:DeleteMessage",
+        "sqs:ListQueues",
+        "sns:Publish",
+        "kms:Decrypt",
+        "kms:GenerateDataKey",
+        "secretsmanager:GetSecretValue",
+        "secretsmanager:PutSecretValue",
+        "ssm:GetParameter",
+        "ssm:PutParameter",
+        "lambda:InvokeFunction",
+        "lambda:GetFunction",
+        "lambda:GetLayerVersion",
+        "logs:GetLogEvents",
+        "logs:FilterLogEvents",
+        "logs:StartQuery",
+        "logs:PutLogEvents",
+        "athena:StartQueryExecution",
+        "athena:GetQueryResults",
+        "rds-data:ExecuteStatement",
+        "rds-data:BatchExecuteStatement",
+        "redshift-data:ExecuteStatement",
+        "cloudwatch:GetMetricData",
+        "cloudwatch:PutMetricData",
+        "ec2:DescribeInstances",
+        "ec2:DescribeSecurityGroups",
+        "kinesis:PutRecord",
+        "kinesis:SubscribeToShard",
+        "bedrock:InvokeModel",
+        "ecr:BatchGetImage",
+        "execute-api:Invoke",
+        "es:ESHttpGet",
+        "ses:SendEmail",
+        "route53:ListHostedZones",
+    ];
+
+    #[test]
+    fn finding_t16_what_outlives_a_lease_is_known_and_what_does_not_is_left_alone() {
+        for action in LASTING {
+            assert!(reason(action).is_some(), "{action}");
+        }
+        for action in ENDING {
+            assert_eq!(reason(action), None, "{action}");
+        }
+    }
+
+    #[test]
+    fn patterns_fit_as_written() {
+        for (pattern, text, fit) in [
+            ("s3:PutObject", "s3:putobject", true),
+            ("s3:PutObject", "s3:putobjectacl", false),
+            ("*:*Policy", "s3:putbucketpolicy", true),
+            ("*:*Policy", "s3:putbucketpolicies", false),
+            ("*:Run*", "ec2:runinstances", true),
+            ("*:Run*", "ec2:overruninstances", false),
+            ("s3:PutObject*Retention", "s3:putobjectretention", true),
+            ("*:Create*Url*", "x:createpresignedurl", true),
+            ("*:Create*Url*", "x:geturl", false),
+        ] {
+            assert_eq!(fits(pattern, text), fit, "{pattern} {text}");
+        }
+    }
+}
