@@ -97,6 +97,32 @@ pub enum EndCause {
     MintUnknown,
 }
 
+/// How much of an entry the residue of a lease may take, in bytes of JSON.
+const MOST_RESIDUE: usize = 16 * 1024;
+/// The longest line of it, in characters.
+const LONGEST_LINE: usize = 500;
+
+/// What was left, as far as an entry has room for it. The first lines come first; the last one says how many more there
+/// were.
+pub(super) fn residue(left: &[String]) -> Vec<String> {
+    let mut room = MOST_RESIDUE;
+    let mut told = Vec::new();
+    for line in left {
+        let line: String = line.chars().take(LONGEST_LINE).collect();
+        let size = Value::from(line.as_str()).to_string().len() + 1;
+        if size > room {
+            let more = left.len() - told.len();
+            told.push(format!(
+                "and {more} more: the target's own record has them all"
+            ));
+            break;
+        }
+        room -= size;
+        told.push(line);
+    }
+    told
+}
+
 impl Proof {
     /// Gone without a trace.
     pub fn gone<const N: usize>(seen: [&str; N]) -> Self {

@@ -251,6 +251,20 @@ pub enum VerdictAnswer {
 }
 
 impl Request {
+    /// One that was just made.
+    pub(super) fn submitted(submission: &Submission, at: Time) -> Self {
+        Self {
+            submission: Arc::new(submission.clone()),
+            submitted_at: at,
+            verdict: None,
+            reviews: Vec::new(),
+            ground: None,
+            state: RequestState::Submitted,
+            collect_key: None,
+            residue: Vec::new(),
+        }
+    }
+
     /// Its id.
     pub fn id(&self) -> &RequestId {
         &self.submission.request

@@ -129,17 +129,7 @@ impl World {
                     return Err(illegal(entry, "a request with this id"));
                 }
                 self.remember_key(entry.time, submission);
-                let request = Request {
-                    submission: Arc::new((**submission).clone()),
-                    submitted_at: entry.time,
-                    verdict: None,
-                    reviews: Vec::new(),
-                    ground: None,
-                    state: RequestState::Submitted,
-                    collect_key: None,
-                    residue: Vec::new(),
-                };
-                self.put(request);
+                self.put(Request::submitted(submission, entry.time));
             }
             Event::GuardShut {
                 guard,

@@ -75,6 +75,27 @@ async fn finding_t01_a_session_that_holds_all_locks_is_ended() {
     }
 }
 
+/// L10: the lease that filled the lock table lives on; its session does not, once another lease has to end.
+#[tokio::test]
+async fn finding_t01_a_lease_that_fills_the_lock_table_holds_up_no_other() {
+    for model in postgres_servers() {
+        let own = OwnPostgres::start(&model, "max_connections = 40").await;
+        let mut shop = Shop::open(&own.server).await;
+        let (hog, bystander) = (shop.mint().await, shop.mint().await);
+        until_ready(&mut shop).await;
+        let mut session = hog.session().await;
+        run(&mut session, "BEGIN").await;
+        let take = "SELECT pg_advisory_lock({n} * 1000 + k) FROM generate_series(1, 100) k";
+        take_all_locks(&mut session, take).await;
+        take_all_locks(&mut session, "SELECT pg_advisory_lock(1000000 + {n})").await;
+        shop.end_for_good(&bystander).await;
+        assert_dead(&mut session).await;
+        assert!(hog.log_in().await.is_ok(), "its lease lives");
+        shop.end_for_good(&hog).await;
+        shop.close().await;
+    }
+}
+
 #[tokio::test]
 async fn finding_t01_a_session_that_locks_its_own_role_is_ended() {
     for server in postgres_servers() {

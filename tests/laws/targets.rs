@@ -51,6 +51,44 @@ fn finding_t14_only_the_operators_word_says_that_a_target_is_another_server() {
     desk.check();
 }
 
+/// The ledger's largest entry is 32 KiB, whatever a lease names what it makes.
+#[test]
+fn finding_t07_what_outlives_a_lease_fits_into_an_entry() {
+    let mut desk = Desk::new();
+    let (target, handle) = ("shop".parse().unwrap(), "jit_busy".to_owned());
+    desk.tell(&Command::FindOrphan {
+        target: "shop".parse().unwrap(),
+        handle: handle.clone(),
+    })
+    .unwrap();
+    let broker = "b1".to_owned();
+    desk.tell(&Command::ClaimOrphan {
+        target: "shop".parse().unwrap(),
+        handle: handle.clone(),
+        broker: broker.clone(),
+    })
+    .unwrap();
+    let left = (0..100_000).map(|n| format!("dropped table \u{1}{n} {}", "\u{1}".repeat(900)));
+    let result = Ok(Proof::Gone {
+        seen: vec!["no_role".into()],
+        left: left.collect(),
+    });
+    let events = desk.tell(&Command::RecordOrphanEnd {
+        target,
+        handle,
+        broker,
+        result,
+    });
+    let events = events.unwrap();
+    let Some(Event::OrphanEnded { residue, .. }) = events.first() else {
+        panic!("{events:?}");
+    };
+    assert!(residue[0].starts_with("dropped table"));
+    assert!(residue.last().unwrap().starts_with("and 99"), "{residue:?}");
+    let entry = countersign::ledger::entry::encode(desk.entries.last().unwrap());
+    assert!(entry.is_ok(), "it can be written");
+}
+
 #[test]
 fn finding_t14_an_approval_for_one_server_is_void_at_another() {
     let mut desk = Desk::new();

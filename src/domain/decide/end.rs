@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
 use super::super::event::Event;
 use super::super::ids::{AgentName, LeaseId, RequestId};
-use super::super::lease::{EndCause, Lease, LeaseState, Proof};
+use super::super::lease::{EndCause, Lease, LeaseState, Proof, residue};
 use super::super::person::Reviewer;
 use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
@@ -234,7 +234,7 @@ pub(super) fn record_end(
             request,
             lease: lease_id,
             proof: seen.clone(),
-            residue: left.clone(),
+            residue: residue(left),
         },
         Ok(Proof::CutOff { seen, until }) if cut_off.is_none() => Event::LeaseCutOff {
             handed_back: outcome.is_none(),

@@ -3,7 +3,7 @@
 use super::super::command::EndFailure;
 use super::super::event::Event;
 use super::super::ids::TargetName;
-use super::super::lease::{Proof, lease_of};
+use super::super::lease::{Proof, lease_of, residue};
 use super::super::orphan::OrphanKey;
 use super::super::rules::Rules;
 use super::super::time::Time;
@@ -68,7 +68,7 @@ pub(super) fn record_end(
     Ok(vec![match result {
         Ok(Proof::Gone { seen, left }) => Event::OrphanEnded {
             proof: seen.clone(),
-            residue: left.clone(),
+            residue: residue(left),
             target,
             handle,
         },

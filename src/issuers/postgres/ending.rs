@@ -23,6 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 /// How often sessions are killed meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
 
+/// SQLSTATE out_of_memory: there is no room in the server's lock table.
+const LOCK_TABLE_FULL: &str = "53200";
+
 fn error(code: &str, detail: impl Into<String>) -> EndError {
     EndError {
         code: code.into(),
@@ -261,7 +264,12 @@ impl PostgresIssuer {
                 Err(trouble @ Trouble::Refused { .. }) => {
                     return Err(end_error("end_failed", &trouble));
                 }
-                Err(trouble) => end_error("end_failed", &trouble),
+                Err(trouble) => {
+                    if matches!(&trouble, Trouble::Said { state, .. } if state == LOCK_TABLE_FULL) {
+                        self.relieve().await;
+                    }
+                    end_error("end_failed", &trouble)
+                }
                 Ok(rows) => match outcome_of(&rows, handle) {
                     Some(outcome) if outcome.code == "gone" => {
                         return self.look_for(database, server, handle).await;
@@ -277,6 +285,19 @@ impl PostgresIssuer {
                 return Err(problem);
             }
             sleep(AGAIN).await;
+        }
+    }
+
+    /// Another lease may have filled the lock table, so that this one cannot be fenced: its sessions are ended, not its lease.
+    async fn relieve(&self) {
+        let sql = text::relieve(&self.names, self.deployment.as_str());
+        match self.pinned.kill(&sql).await {
+            Ok(()) => {
+                tracing::warn!(target_name = %self.name, "the lock table is full; sessions of leases that hold over 1,000 locks were ended");
+            }
+            Err(trouble) => {
+                tracing::warn!(target_name = %self.name, trouble = trouble.detail(), "the lock table is full and could not be relieved");
+            }
         }
     }
 

@@ -178,7 +178,10 @@ impl PostgresIssuer {
             deployment: deployment.as_str(),
             server: None,
         };
-        let pinned = Pinned::new(door.clone(), &target.database, text::kill(&names, &nobody));
+        let rehearsal = text::kill(&names, &nobody)
+            .text("; ")
+            .then(&text::relieve(&names, ""));
+        let pinned = Pinned::new(door.clone(), &target.database, rehearsal);
         Ok(Self {
             name: name.clone(),
             target: target.clone(),

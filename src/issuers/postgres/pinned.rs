@@ -26,13 +26,13 @@ struct Open {
 pub struct Pinned {
     door: Arc<Door>,
     database: String,
-    /// The killing function, called for nobody.
+    /// The functions that kill, called for nobody.
     rehearsal: Sql,
     open: Mutex<Option<Open>>,
 }
 
 impl Pinned {
-    /// Opens nothing yet. `rehearsal` runs the killing function for nobody.
+    /// Opens nothing yet. `rehearsal` runs the functions that kill for nobody.
     pub fn new(door: Arc<Door>, database: &str, rehearsal: Sql) -> Self {
         Self {
             door,
@@ -70,7 +70,7 @@ impl Pinned {
         }
     }
 
-    /// Sends a call of the killing function: over the open transaction, or over a new one when that one is no more.
+    /// Sends a call of a function that kills: over the open transaction, or over a new one when that one is no more.
     pub async fn kill(&self, sql: &Sql) -> Result<(), Trouble> {
         let mut open = self.open.lock().await;
         if let Some(kept) = open.as_mut()

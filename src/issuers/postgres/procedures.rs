@@ -198,7 +198,7 @@ pub fn all(names: &Names) -> Vec<Function> {
 }
 
 /// The functions that end leases and look for them.
-fn ends() -> [Function; 7] {
+fn ends() -> [Function; 8] {
     let function = |name, arguments, returns, body| {
         Function::new(name, arguments, returns, Callers::Broker, body)
     };
@@ -208,6 +208,12 @@ fn ends() -> [Function; 7] {
             "handles text[], deployment text",
             "integer",
             include_str!("functions/lease_kill.sql"),
+        ),
+        function(
+            "server_relieve",
+            "deployment text",
+            "integer",
+            include_str!("functions/server_relieve.sql"),
         ),
         function(
             "lease_fence",

@@ -118,6 +118,13 @@ pub fn killed(rows: &[PgRow]) -> i32 {
     rows.first().and_then(killed).unwrap_or(1)
 }
 
+/// Ends sessions of leases of `deployment` that hold an outrageous number of locks.
+pub fn relieve(names: &Names, deployment: &str) -> Sql {
+    call(names, "SELECT ", ".server_relieve(")
+        .literal(deployment)
+        .text(") AS killed")
+}
+
 /// Ends their sessions and refuses new ones: rows of `unfenced` and `words` where that failed.
 pub fn fence(names: &Names, leases: &Leases<'_>) -> Sql {
     of(
