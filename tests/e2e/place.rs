@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use url::Url;
 
 use super::until;
+use crate::support::own_postgres::OwnPostgres;
 use crate::support::{CERTIFICATE_FOR_LOCALHOST, postgres_servers};
 
 /// The broker's password at the target.
@@ -62,6 +63,7 @@ impl Place {
             _home: home,
         };
         copy(&example(""), &place.dir);
+        place.run_sql("postgres", "CREATE DATABASE shop").await;
         place.prepare_shop().await;
         private_file(&place.dir.join("broker-password"), BROKER_PASSWORD);
         let target = place.superuser.port().unwrap();
@@ -72,9 +74,8 @@ impl Place {
         place
     }
 
-    /// What the DBA does, step by step as `database.sql` says.
-    async fn prepare_shop(&self) {
-        self.run_sql("postgres", "CREATE DATABASE shop").await;
+    /// What the DBA does, step by step as `database.sql` says; again, if need be.
+    pub async fn prepare_shop(&self) {
         let prepare = Command::new(env!("CARGO_BIN_EXE_countersign"))
             .args(["target", "init-sql", "shop"])
             .arg(&self.dir)
@@ -125,6 +126,28 @@ impl Place {
                 .replace("host = \"127.0.0.1\"", "host = \"localhost\"")
         });
         pem
+    }
+
+    /// A copy of the server that follows it; the server is stopped for a moment.
+    pub fn standby(&self, version: u32) -> OwnPostgres {
+        OwnPostgres::follow(&self.server, version)
+    }
+
+    /// Stops the server for good.
+    pub fn stop_server(&self) {
+        let stopped = postgres_script(&["stop", self.server.to_str().unwrap()]);
+        assert!(stopped.status.success(), "{stopped:?}");
+    }
+
+    /// Has the broker reach its target through `port` from its next start on.
+    pub fn point_at(&self, port: u16) {
+        self.edit("countersign.toml", |text| {
+            let change = |line: &str| match line.starts_with("port = ") {
+                true => format!("port = {port}\n"),
+                false => format!("{line}\n"),
+            };
+            text.lines().map(change).collect()
+        });
     }
 
     /// Where the broker is reached.

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 pub use super::orders::{draw_lease, ending, ending_at, order_for, until};
-use super::wire::Relay;
+use crate::support::wire::Relay;
 
 /// A prepared target and its issuer, as the suite sees them.
 pub trait Bench: Sized {

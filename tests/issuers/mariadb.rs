@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 
 use super::conformance::{self, draw_lease, ending, ending_at, order_for, until};
 use super::mariadb_shop::{MariadbShop, Session, admin, client, feed, issuer_for};
-use super::wire::Relay;
+use crate::support::wire::Relay;
 
 conformance::conforms!(suite, MariadbShop);
 

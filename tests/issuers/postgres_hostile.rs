@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::shop::{self, Shop, column, ending, run};
-use super::wire::Relay;
+use crate::support::wire::Relay;
 use crate::support::{CERTIFICATE_FOR_LOCALHOST, postgres_servers};
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::orders::{draw_lease, order_for};
 use super::shop::{Agent, Shop, assert_dead, column, issuer_for, run, until};
-use super::wire::Relay;
+use crate::support::wire::Relay;
 use crate::support::own_postgres::OwnPostgres;
 use crate::support::{PostgresServer, postgres_servers};
 
@@ -151,7 +151,7 @@ async fn finding_t12_a_pooler_that_drops_options_is_refused() {
         let mut shop = Shop::open(&server).await;
         let agent = shop.mint().await;
         let relay = Relay::to(shop.target.port).await;
-        relay.drop_options();
+        relay.drop_options(true);
         let issuer = issuer_at(&shop, &relay);
         let minted = issuer
             .mint(&order_for(&draw_lease(), &agent.scope, &shop.identity))

@@ -7,6 +7,7 @@ pub mod oracle;
 pub mod own_postgres;
 pub mod rules;
 pub mod target;
+pub mod wire;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -14,7 +14,6 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 pub struct OwnPostgres {
     pub server: PostgresServer,
     directory: PathBuf,
-    programs: PathBuf,
 }
 
 fn script(arguments: &[&str], settings: &str) -> String {
@@ -59,21 +58,24 @@ impl OwnPostgres {
                 url: url.parse().unwrap(),
             },
             directory,
-            programs,
         }
     }
 
     /// A copy of it that follows it and can only be read, until it is promoted.
     pub fn standby(&self) -> Self {
+        Self::follow(&self.directory, self.server.version)
+    }
+
+    /// The same for the server that `scripts/support/postgres.sh` keeps in `primary`, which is stopped for a moment.
+    pub fn follow(primary: &Path, version: u32) -> Self {
         let directory = directory();
-        let url = script(&["follow", path(&directory), path(&self.directory)], "");
+        let url = script(&["follow", path(&directory), path(primary)], "");
         Self {
             server: PostgresServer {
-                version: self.server.version,
+                version,
                 url: url.parse().unwrap(),
             },
             directory,
-            programs: self.programs.clone(),
         }
     }
 }

@@ -356,9 +356,19 @@ async fn connect(options: &PgConnectOptions) -> Result<PgConnection, Trouble> {
         .connect()
         .await
         .map_err(|error| match trouble(&error) {
+            // PgBouncer's words, when it was not told to ignore them.
+            Trouble::Lost(why) if why.starts_with("unsupported startup parameter") => pooler(),
             Trouble::Lost(why) => Trouble::Unreachable(why),
             other => other,
         })
+}
+
+/// What was asked for at connect does not reach the target.
+fn pooler() -> Trouble {
+    Trouble::Refused {
+        code: "options_dropped".into(),
+        detail: "something between here and the target drops startup options: connect directly, without a pooler".into(),
+    }
 }
 
 /// Refuses a connection on which what was asked for does not hold.
@@ -381,10 +391,7 @@ async fn read_back(connection: &mut PgConnection) -> Result<(), Trouble> {
     if settings.len() == PINNED.len() && PINNED.iter().zip(&settings).all(holds) {
         return Ok(());
     }
-    Err(Trouble::Refused {
-        code: "options_dropped".into(),
-        detail: "something between here and the target drops startup options: connect directly, without a pooler".into(),
-    })
+    Err(pooler())
 }
 
 async fn measure(connection: &mut PgConnection, clock: &dyn Clock) -> Result<Server, Trouble> {

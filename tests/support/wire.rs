@@ -149,8 +149,9 @@ impl Relay {
         self.shared.port.send_replace(port);
     }
 
-    pub fn drop_options(&self) {
-        self.shared.drops_options.store(true, Ordering::SeqCst);
+    /// Whether the options of whoever connects from now on are dropped.
+    pub fn drop_options(&self, drops: bool) {
+        self.shared.drops_options.store(drops, Ordering::SeqCst);
     }
 
     pub fn hold_back(&self, word: &'static str) {
