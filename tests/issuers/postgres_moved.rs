@@ -7,8 +7,8 @@ use sqlx::{Connection, PgConnection};
 
 use super::orders::{draw_lease, order_for};
 use super::shop::{Agent, Shop, assert_dead, column, issuer_for, run, until};
-use crate::support::wire::Relay;
 use crate::support::own_postgres::OwnPostgres;
+use crate::support::wire::Relay;
 use crate::support::{PostgresServer, postgres_servers};
 
 fn port(server: &PostgresServer) -> u16 {

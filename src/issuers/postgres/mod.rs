@@ -49,7 +49,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::postgres::PgSslMode;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use preparation::{Part, preparation_parts, preparation_sql};
@@ -89,17 +89,9 @@ pub struct PostgresIssuer {
     ends: Arc<Links>,
     pinned: Arc<Pinned>,
     /// What keeps the connections for ends open, once there was a first use.
-    keeping: OnceLock<AbortHandle>,
+    keeping: OnceLock<JoinSet<()>>,
     entropy: Arc<dyn Entropy>,
     clock: Arc<dyn Clock>,
-}
-
-impl Drop for PostgresIssuer {
-    fn drop(&mut self) {
-        if let Some(keeping) = self.keeping.get() {
-            keeping.abort();
-        }
-    }
 }
 
 impl fmt::Debug for PostgresIssuer {
@@ -205,14 +197,15 @@ impl PostgresIssuer {
         self.keeping.get_or_init(|| {
             let (ends, pinned) = (self.ends.clone(), self.pinned.clone());
             let database = self.target.database.clone();
-            let keeping = tokio::spawn(async move {
+            let mut keeping = JoinSet::new();
+            keeping.spawn(async move {
                 loop {
                     pinned.keep().await;
                     ends.keep_open(&database).await;
                     sleep(KEEP).await;
                 }
             });
-            keeping.abort_handle()
+            keeping
         });
     }
 }
