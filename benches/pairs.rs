@@ -306,10 +306,7 @@ fn percentile(times: impl Iterator<Item = Duration>, percent: usize) -> f64 {
 fn server() -> anyhow::Result<(String, Server)> {
     let servers = std::env::var("COUNTERSIGN_TEST_POSTGRES")
         .context("COUNTERSIGN_TEST_POSTGRES names no server: run scripts/pairs")?;
-    let newest = servers
-        .split(';')
-        .filter(|server| !server.is_empty())
-        .next_back();
+    let newest = servers.split(';').rfind(|server| !server.is_empty());
     let (version, url) = newest
         .and_then(|server| server.split_once('='))
         .ok_or_else(|| anyhow!("COUNTERSIGN_TEST_POSTGRES is VERSION=URL;…"))?;

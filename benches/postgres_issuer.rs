@@ -5,13 +5,11 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::panic,
     clippy::print_stdout,
     clippy::disallowed_methods,
     reason = "a measurement reads the clock and the environment, prints, and fails by panicking"
 )]
 
-use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -24,6 +22,9 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use url::Url;
+
+#[path = "common/pgbench.rs"]
+mod pgbench;
 
 const ROUND: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 2;
@@ -164,56 +165,6 @@ async fn ours(issuer: &Arc<PostgresIssuer>, clients: u32) -> f64 {
     f64::from(done) / started.elapsed().as_secs_f64()
 }
 
-/// The same messages with a role name of their own each time.
-fn script(issuer: &PostgresIssuer, server: &ServerId) -> String {
-    let order = order(server);
-    let handle = lease::handle_of(&order.lease);
-    let [mint, end] = issuer.transcript(&order).unwrap();
-    let message = |text: String| text.replace(&handle, "jit_:a:b").replace("; ", " \\; ");
-    let half = "random(1000000000000, 9999999999999)";
-    format!(
-        "\\set a {half}\n\\set b {half}\n{};\n{};\n",
-        message(mint),
-        message(end)
-    )
-}
-
-fn pgbench(target: &PostgresTarget, script: &str, clients: u32) -> f64 {
-    let output = Command::new("pgbench")
-        .args([
-            "--no-vacuum",
-            "--protocol=simple",
-            "--jobs=2",
-            "--host",
-            &target.host,
-        ])
-        .args([
-            "--port",
-            &target.port.to_string(),
-            "--username",
-            &target.user,
-        ])
-        .args([
-            "--client",
-            &clients.to_string(),
-            "--time",
-            &ROUND.as_secs().to_string(),
-        ])
-        .args(["--file", script, &target.database])
-        .env("PGPASSWORD", PASSWORD)
-        .env(
-            "PGOPTIONS",
-            "-c search_path=pg_catalog,pg_temp -c client_min_messages=error",
-        )
-        .output()
-        .expect("pgbench is in Debian's package postgresql-contrib");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let tps = text
-        .lines()
-        .find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
-    tps.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
-}
-
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
@@ -222,10 +173,7 @@ async fn main() {
     }
     let servers = std::env::var("COUNTERSIGN_TEST_POSTGRES")
         .expect("COUNTERSIGN_TEST_POSTGRES names the server");
-    let newest = servers
-        .split(';')
-        .filter(|part| !part.is_empty())
-        .next_back();
+    let newest = servers.split(';').rfind(|part| !part.is_empty());
     let (version, url) = newest.unwrap().split_once('=').unwrap();
     let url: Url = url.parse().unwrap();
     let mut admin = PgConnection::connect(url.as_str()).await.unwrap();
@@ -272,12 +220,14 @@ async fn measure(target: &PostgresTarget, clients: u32, live: usize) {
     let file = directory.path().join("mint_and_end.sql");
     let issuer = Arc::new(issuer(target));
     let server = issuer.identify().await.unwrap();
-    std::fs::write(&file, script(&issuer, &server)).unwrap();
+    let script = pgbench::script(&issuer, &order(&server)).unwrap();
+    std::fs::write(&file, script).unwrap();
     warm_up(&issuer, clients).await;
     let (mut ours_best, mut theirs_best) = (0.0_f64, 0.0_f64);
     for _ in 0..ROUNDS {
         ours_best = ours_best.max(ours(&issuer, clients).await);
-        theirs_best = theirs_best.max(pgbench(target, file.to_str().unwrap(), clients));
+        let theirs = pgbench::run(target, PASSWORD, &file, clients, ROUND).unwrap();
+        theirs_best = theirs_best.max(theirs);
     }
     let ratio = ours_best / theirs_best;
     println!(

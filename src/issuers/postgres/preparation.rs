@@ -152,7 +152,7 @@ fn definition(names: &Names, function: &Function) -> Result<Sql, String> {
             .text(function.returns)
             .text(" LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, ")
             .ident(&names.schema)
-            .text(", pg_temp AS ")
+            .text(", pg_temp SET plan_cache_mode = force_generic_plan AS ")
     };
     if function.owner == Owner::Minters {
         let each = Sql::new("CREATE FUNCTION %1$I.%2$I");

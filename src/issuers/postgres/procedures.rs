@@ -2,7 +2,8 @@
 //!
 //! A function is fixed text. Everything that differs between targets is in [`Names`]; nothing of a lease is in it. Each one
 //! is made `SECURITY DEFINER` and looks names up in `pg_catalog` first, then in our own schema, so that its operators and
-//! its unqualified names (`lease`, `scope_problems(…)`) mean what they meant when the DBA read it.
+//! its unqualified names (`lease`, `scope_problems(…)`) mean what they meant when the DBA read it. Its statements are planned
+//! once a session: planning them anew each time takes as long as all the rest.
 
 use super::sql::{Ident, Sql};
 use crate::config::PostgresTarget;

@@ -4,7 +4,7 @@
 ), compared AS (
     SELECT w.name, f.oid, concat_ws(', ', CASE WHEN encode(sha256(convert_to(ltrim(f.prosrc, E'\n'), 'UTF8')), 'hex') <> w.body THEN 'body' END, CASE WHEN f.lanname <> w.language THEN 'language' END,
         CASE WHEN f.owner <> w.owner THEN 'owner' END, CASE WHEN NOT f.prosecdef THEN 'rights' END,
-        CASE WHEN f.proconfig IS DISTINCT FROM ARRAY[format('search_path=pg_catalog, %I, pg_temp', prefix)] THEN 'settings' END,
+        CASE WHEN f.proconfig IS DISTINCT FROM ARRAY[format('search_path=pg_catalog, %I, pg_temp', prefix), 'plan_cache_mode=force_generic_plan'] THEN 'settings' END,
         CASE WHEN w.callers <> ARRAY(SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee)::text END
             FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner))) a WHERE a.grantee <> f.proowner ORDER BY 1) THEN 'callers' END) AS differs
     FROM our, wanted w LEFT JOIN found f ON f.proname = w.name
