@@ -21,12 +21,6 @@ async fn finding_t23_mariadb_clients_connect_to_the_verified_server_only() {
     let shop = MariadbShop::open().await;
     let minted = shop.mint().await;
     let password = minted.password.expose_secret();
-    // Not every client knows MariaDB's own ways to log in.
-    admin(&format!(
-        "ALTER USER '{}'@'%' IDENTIFIED BY '{password}'",
-        minted.user
-    ))
-    .await;
     let pem = admin("SELECT LOAD_FILE(@@ssl_cert)")
         .await
         .remove(0)
