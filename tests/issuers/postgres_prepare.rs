@@ -83,7 +83,7 @@ async fn finding_t21_each_database_is_prepared_by_itself() {
         run(&mut there, "REVOKE CREATE ON SCHEMA public FROM PUBLIC").await;
         drop(there);
         let elsewhere = json!({"roles": [shop.group], "database": shop.other});
-        for part in preparation_parts(&shop.target, &[elsewhere.clone()]).unwrap() {
+        for part in preparation_parts(&shop.target, std::slice::from_ref(&elsewhere)).unwrap() {
             if part.database == shop.other {
                 let wrong = attempt(&mut shop.admin, &part.sql).await.unwrap_err();
                 assert!(wrong.to_string().contains("are for database"), "{wrong}");
