@@ -44,7 +44,7 @@ start() {
   as_mysql mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal \
     --skip-test-db >"$dir/run/install.log" 2>&1 || { cat "$dir/run/install.log" >&2; exit 1; }
   # The tests kill brokers, never the server: waiting for its disk would prove nothing.
-  as_mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/run/server.sock" --pid-file="$dir/run/server.pid" \
+  as_mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/run/server.sock" --pid-file="$dir/run/server.pid" --tmpdir="$dir/run" \
     --bind-address=127.0.0.1 --port="$port" --ssl-cert="$dir/run/server.crt" --ssl-key="$dir/run/server.key" \
     --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' "$@" \
     </dev/null >"$dir/run/server.log" 2>&1 &

@@ -23,7 +23,7 @@ async fn l09_a_reviewer_signs_in_reads_and_approves_in_a_browser() {
         browser.press("button[value='ben']").await;
     })
     .await;
-    browser.says("acts as shop_owner in database shop").await;
+    browser.says("Acts as shop_owner in database shop").await;
     browser.says("Adds the sales channel").await;
     let half = broker.request(MIGRATOR, &migration).await;
     assert_eq!(half["state"], "pending");

@@ -23,8 +23,11 @@ pub struct FakeTargets;
 
 impl Targets for FakeTargets {
     fn check_scope(&self, _: &TargetName, scope: &Value) -> Result<(), String> {
-        let roles = scope.get("roles").and_then(Value::as_array);
-        let roles = roles.ok_or("`roles` must list 1 to 16 group roles")?;
+        let roles = scope.get("roles").or_else(|| scope.get("as"));
+        let roles = match roles.ok_or("`roles` must list 1 to 16 group roles")? {
+            Value::Array(roles) => roles.as_slice(),
+            role => std::slice::from_ref(role),
+        };
         let rows = scope.get("rows").and_then(Value::as_object);
         let empty = rows.is_some_and(|rows| rows.values().any(|value| value == ""));
         let bad = |role: &Value| role.as_str().is_none_or(|role| role.starts_with("pg_"));
