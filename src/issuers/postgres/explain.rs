@@ -63,8 +63,9 @@ fn words(scope: &Scope) -> Vec<String> {
         });
     }
     words.push(format!(
-        "at most {} connections at a time",
-        scope.connection_limit
+        "at most {} connection{} at a time",
+        scope.connection_limit,
+        if scope.connection_limit == 1 { "" } else { "s" }
     ));
     words.push(format!(
         "unless it asks for longer: statements stop after {}, a transaction in which nothing happens after {}, an idle connection after {}",
