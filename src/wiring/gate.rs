@@ -56,7 +56,7 @@ impl Gate {
                 passed
             }
             Ok(Err(error)) => {
-                tracing::error!(target_name = %target, %error, "the target is not enabled: it cannot be reached");
+                tracing::error!(target_name = %target, %error, "the target is not enabled: it cannot be looked at");
                 false
             }
             Err(_) => {

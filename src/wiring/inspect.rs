@@ -25,6 +25,14 @@ fn finding(severity: Severity, about: impl Into<String>, message: impl Into<Stri
     }
 }
 
+/// An error without the picture that a TOML parser draws of its place.
+fn on_one_line(error: &anyhow::Error) -> String {
+    let text = format!("{error:#}");
+    let drawn = |line: &&str| !line.split(' ').any(|word| word == "|");
+    let lines: Vec<_> = text.lines().filter(drawn).map(str::trim).collect();
+    lines.join(": ")
+}
+
 fn of_mistake(severity: Severity, mistake: &Mistake) -> Finding {
     let about = match mistake.line {
         0 => mistake.file.clone(),
@@ -57,8 +65,9 @@ fn checked(
     let setup = match Setup::read(&dir.join("countersign.toml")) {
         Ok(setup) => setup,
         Err(error) => {
-            let mut wrong = finding(Severity::Error, "countersign.toml", format!("{error:#}"));
-            wrong.next = Some("see docs/catalog.md for a complete example".into());
+            let mut wrong = finding(Severity::Error, "countersign.toml", on_one_line(&error));
+            wrong.next =
+                Some("see docs/operating.md, and docs/targets for what a target may say".into());
             findings.push(wrong);
             return Ok(None);
         }
@@ -71,6 +80,14 @@ fn checked(
         ));
     }
     let targets = IssuerSet(setup.unconnected_issuers(findings));
+    if targets.0.len() < setup.config.targets.len() {
+        // Everything that names such a target would be called a mistake, too.
+        let next = "mend the target first; catalog and policies are checked after that";
+        if let Some(wrong) = findings.last_mut() {
+            wrong.next = Some(next.into());
+        }
+        return Ok(None);
+    }
     let mut people = setup.people();
     people
         .entry("dev".into())
@@ -119,7 +136,7 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
                 findings.push(finding(
                     Severity::Error,
                     about,
-                    format!("cannot be reached: {error}"),
+                    format!("cannot be looked at: {error}"),
                 ));
             }
             Ok(rehearsal) => {
@@ -188,16 +205,19 @@ impl Setup {
                 findings.push(finding(
                     severity,
                     format!("target {name}"),
-                    format!("{error:#}"),
+                    format!("{error:#}").trim_start_matches(&format!("target {name}: ")),
                 ));
             };
-            let issuer = self.issuer(name).or_else(|error| {
-                found(Severity::Warning, error);
-                self.issuer_without_password(name)
-            });
-            match issuer {
-                Ok(issuer) => drop(issuers.insert(name.clone(), issuer)),
+            // What is wrong without the password is wrong with it too, and is said once.
+            match self.issuer_without_password(name) {
                 Err(error) => found(Severity::Error, error),
+                Ok(bare) => {
+                    let issuer = self.issuer(name).unwrap_or_else(|error| {
+                        found(Severity::Warning, error);
+                        bare
+                    });
+                    issuers.insert(name.clone(), issuer);
+                }
             }
         }
         issuers

@@ -83,7 +83,7 @@ async fn case_121_nothing_crosses_a_network_in_clear() {
     assert!(
         doctor
             .out
-            .contains("error    target shop: cannot be reached"),
+            .contains("error    target shop: cannot be looked at"),
         "{doctor:?}"
     );
 }
@@ -173,6 +173,29 @@ async fn mistakes_in_the_configuration_are_named_with_their_line() {
     let check = local(&["check", "."], &place.dir).await;
     assert_eq!(check.code, Some(2), "{check:?}");
     assert!(check.out.contains("catalog/shop.toml:"), "{check:?}");
+}
+
+#[tokio::test]
+async fn a_mistake_in_a_target_is_one_finding() {
+    let place = Place::open().await;
+    for (line, said) in [
+        ("procedures = \"Our-Own\"", "procedures \"Our-Own\" must be"),
+        (
+            "quarantine_role = \"orphans\"",
+            "unknown field `quarantine_role`",
+        ),
+    ] {
+        let text = fs::read_to_string(place.dir.join("countersign.toml")).unwrap();
+        let more = format!("kind = \"postgres\"\n{line}");
+        let spoiled = text.replace("kind = \"postgres\"", &more);
+        fs::write(place.dir.join("countersign.toml"), spoiled).unwrap();
+        let check = local(&["check", "."], &place.dir).await;
+        assert_eq!(check.code, Some(2), "{check:?}");
+        assert!(check.out.contains(said), "{check:?}");
+        assert_eq!(check.out.matches("error  ").count(), 1, "{check:?}");
+        assert!(!check.out.contains("\\n"), "{check:?}");
+        fs::write(place.dir.join("countersign.toml"), text).unwrap();
+    }
 }
 
 #[tokio::test]

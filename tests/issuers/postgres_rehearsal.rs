@@ -3,7 +3,7 @@
 use countersign::issuers::Issuer;
 use serde_json::json;
 
-use super::shop::{Shop, column, run};
+use super::shop::{Shop, column, issuer_for, run};
 use crate::support::postgres_servers;
 
 async fn problems(shop: &Shop) -> Vec<String> {
@@ -283,6 +283,75 @@ async fn finding_t24_a_strangers_prepared_transaction_is_told_and_blocks_nothing
         let agent = shop.mint().await;
         shop.end_for_good(&agent).await;
         run(&mut shop.admin, &mend).await;
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn case_107_a_broker_that_is_not_let_in_is_told_what_lets_it_in() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let broker = format!("\"{}\"", shop.target.user);
+        let database = format!("\"{}\"", shop.target.database);
+        let stranger = issuer_for(&shop.target, "wrong", None).unwrap();
+        let problems = stranger.rehearse(&[shop.scope()]).await.unwrap().problems;
+        assert!(problems[0].contains("init-sql"), "{problems:?}");
+        assert!(
+            problems[0].contains(&format!("\\password {broker}")),
+            "{problems:?}"
+        );
+        let spoils = [
+            (
+                format!("ALTER ROLE {broker} NOLOGIN"),
+                format!("ALTER ROLE {broker} LOGIN"),
+            ),
+            (
+                format!("REVOKE CONNECT ON DATABASE {database} FROM {broker}"),
+                format!("GRANT CONNECT ON DATABASE {database} TO {broker}"),
+            ),
+        ];
+        for (spoil, remedy) in spoils {
+            run(&mut shop.admin, &spoil).await;
+            let issuer = issuer_for(&shop.target, &shop.password, None).unwrap();
+            let problems = issuer.rehearse(&[shop.scope()]).await.unwrap().problems;
+            assert_eq!(problems.len(), 1, "{problems:?}");
+            assert!(problems[0].contains(&remedy), "{spoil}: {problems:?}");
+            run(&mut shop.admin, &remedy).await;
+            let issuer = issuer_for(&shop.target, &shop.password, None).unwrap();
+            let problems = issuer.rehearse(&[shop.scope()]).await.unwrap().problems;
+            assert_eq!(problems, Vec::<String>::new(), "{remedy}");
+        }
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn case_107_how_the_server_quotes_names_changes_no_judgement() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let broker = shop.target.user.clone();
+        let quoting = format!("ALTER ROLE {broker} SET quote_all_identifiers = on");
+        run(&mut shop.admin, &quoting).await;
+        let issuer = issuer_for(&shop.target, &shop.password, None).unwrap();
+        let problems = issuer.rehearse(&[shop.scope()]).await.unwrap().problems;
+        assert_eq!(problems, Vec::<String>::new());
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn case_107_a_minter_that_makes_no_roles_keeps_the_right_to_pass_groups_on() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let minter = format!("{}_minter_001", shop.target.procedures);
+        run(
+            &mut shop.admin,
+            &format!("ALTER ROLE {minter} NOCREATEROLE"),
+        )
+        .await;
+        let said = problems(&shop).await;
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].contains(&format!("ALTER ROLE {minter} CREATEROLE")));
         shop.close().await;
     }
 }

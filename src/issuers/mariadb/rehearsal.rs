@@ -75,6 +75,9 @@ impl MariadbIssuer {
         }
         let lists = read.iter().map(|scope| scope.grants.clone()).collect();
         self.look_at_server(&lists, &mut found).await?;
+        if found.target.is_empty() {
+            return Ok(found);
+        }
         self.look_at_preparation(&lists, &mut found).await?;
         for list in &lists {
             if found.problems.is_empty()
@@ -94,7 +97,19 @@ impl MariadbIssuer {
         found: &mut Rehearsal,
     ) -> Result<(), EndError> {
         let rows = self.links.ask(For::Mints, &server_facts()).await;
-        let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(
+                trouble @ Trouble::Barred {
+                    code: 1044 | 1045 | 1049 | 1698 | 4151,
+                    ..
+                },
+            ) => {
+                found.problems.push(self.barred(&trouble));
+                return Ok(());
+            }
+            Err(trouble) => return Err(end_error("look_failed", &trouble)),
+        };
         let version = words(&rows, "version").pop().unwrap_or_default();
         look_at_version(&version, found);
         if number(&rows, "read_only") != Some(0) {
@@ -165,6 +180,23 @@ impl MariadbIssuer {
 
     fn execute_on(&self, procedure: &Procedure) -> String {
         format!("{}{}", self.execute_on_any(), procedure.name)
+    }
+
+    /// Why the server does not let the broker in, with what mends it.
+    fn barred(&self, trouble: &Trouble) -> String {
+        let broker = &self.names.broker;
+        let mend = match trouble {
+            Trouble::Barred { code: 4151, .. } => format!("ALTER USER {broker} ACCOUNT UNLOCK"),
+            Trouble::Barred { code: 1045, .. } => format!(
+                "run what `countersign target init-sql {}` prints if there is no such account yet, then SET PASSWORD FOR {broker} and put the same into password_file; an account without a name catches such logins: DROP USER ''@'localhost'",
+                self.name
+            ),
+            _ => format!(
+                "run what `countersign target init-sql {}` prints",
+                self.name
+            ),
+        };
+        format!("the broker is not let in: {}; {mend}", trouble.detail())
     }
 
     /// Whether the procedures are the ones we would print, run by an account that can do no more than they need.

@@ -62,10 +62,11 @@ fn words(scope: &Scope) -> Vec<String> {
             )
         });
     }
-    words.push(match scope.connection_limit {
-        1 => "one connection at a time".into(),
-        some => format!("at most {some} connections at a time"),
-    });
+    words.push(format!(
+        "at most {} connection{} at a time",
+        scope.connection_limit,
+        if scope.connection_limit == 1 { "" } else { "s" }
+    ));
     words.push(format!(
         "unless it asks for longer: statements stop after {}, a transaction in which nothing happens after {}, an idle connection after {}",
         seconds(scope.statement_timeout_seconds),

@@ -33,7 +33,7 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// How long a measured clock difference is believed, and how long an idle connection is.
 const FRESH: Duration = Duration::from_secs(10);
 /// What each connection is opened with, as the server shows it.
-const PINNED: [(&str, &str); 8] = [
+const PINNED: [(&str, &str); 9] = [
     ("search_path", "pg_catalog,pg_temp"),
     ("statement_timeout", "15s"),
     ("lock_timeout", "3s"),
@@ -42,6 +42,8 @@ const PINNED: [(&str, &str); 8] = [
     ("client_min_messages", "error"),
     ("default_transaction_read_only", "off"),
     ("default_transaction_isolation", "read committed"),
+    // What the server writes out (policies, names) is compared as text.
+    ("quote_all_identifiers", "off"),
 ];
 
 /// The SQLSTATE our functions refuse with: the message is a stable code, the detail words.

@@ -95,6 +95,9 @@ impl PostgresIssuer {
         let mut found = Rehearsal::default();
         let scopes = self.read_scopes(scopes, &mut found);
         self.look_at_server(&scopes, &mut found).await?;
+        if found.target.is_empty() {
+            return Ok(found);
+        }
         let mut databases = BTreeSet::from([self.target.database.as_str()]);
         databases.extend(scopes.iter().map(|scope| scope.database.as_str()));
         for database in databases {
@@ -140,8 +143,16 @@ impl PostgresIssuer {
             "SELECT pg_catalog.current_setting('server_version') AS version, \
             EXISTS (SELECT FROM pg_catalog.pg_stat_ssl WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() AND ssl) AS tls",
         );
-        let rows = self.links.ask_once(database, &version).await;
-        let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
+        let rows = match self.links.ask_once(database, &version).await {
+            Ok(rows) => rows,
+            Err(trouble) => {
+                let problem = self.barred(&trouble);
+                found
+                    .problems
+                    .push(problem.ok_or_else(|| end_error("look_failed", &trouble))?);
+                return Ok(());
+            }
+        };
         for row in &rows {
             let version = row.try_get::<String, _>("version").unwrap_or_default();
             found.target = format!("PostgreSQL {version}");
@@ -162,6 +173,31 @@ impl PostgresIssuer {
             self.note(database, &sql, found).await?;
         }
         Ok(())
+    }
+
+    /// Why the server does not let the broker in, with what mends it.
+    fn barred(&self, trouble: &Trouble) -> Option<String> {
+        let Trouble::Said { state, detail } = trouble else {
+            return None;
+        };
+        let (broker, database) = (&self.names.broker, &self.target.database);
+        let mend = match state.as_str() {
+            "28P01" => format!(
+                "run what `countersign target init-sql` prints if there is no such role yet, then set its password (in psql: \\password {broker}) and put the same into password_file"
+            ),
+            "28000" => format!(
+                "ALTER ROLE {broker} LOGIN if it may not log in; or a line in pg_hba.conf that lets {broker} reach {database} with scram-sha-256"
+            ),
+            "3D000" => "make that database, or name the right one in countersign.toml; then run what `countersign target init-sql` prints".into(),
+            "42501" if detail.starts_with("permission denied for database") => {
+                format!("GRANT CONNECT ON DATABASE {} TO {broker}", Ident::new(database).ok()?)
+            }
+            _ => return None,
+        };
+        Some(format!(
+            "the broker is not let in: {}; {mend}",
+            trouble.detail()
+        ))
     }
 
     /// Whether `database` is prepared with the functions of this version.
@@ -260,10 +296,24 @@ impl PostgresIssuer {
 
 fn login_problem(trouble: &Trouble, scope: &Scope) -> String {
     let roles: Vec<_> = scope.named().map(Ident::to_string).collect();
+    let state = match trouble {
+        Trouble::Said { state, .. } => state.as_str(),
+        _ => "",
+    };
+    let mend = match state {
+        "42501" => format!(
+            "; GRANT CONNECT ON DATABASE {} TO {}",
+            scope.database,
+            roles.join(", ")
+        ),
+        _ if state.starts_with("28") => format!(
+            "; let pg_hba.conf accept scram-sha-256 for database {} and every role whose name begins with jit_",
+            scope.database
+        ),
+        _ => String::new(),
+    };
     format!(
-        "the probe role could not log in: {}; GRANT CONNECT ON DATABASE {} TO {}, and let pg_hba.conf accept scram-sha-256",
-        trouble.detail(),
-        scope.database,
-        roles.join(", ")
+        "the probe role could not log in: {}{mend}",
+        trouble.detail()
     )
 }

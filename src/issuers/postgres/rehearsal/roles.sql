@@ -36,6 +36,7 @@ UNION ALL SELECT true, format('role %1$I cannot pass on groups: GRANT %2$I TO %1
 UNION ALL SELECT true, format('role %I can act as %I: REVOKE %2$I FROM %1$I', s.rolname, r.rolname)
     FROM role r JOIN member m ON m.roleid = r.oid JOIN pg_roles s ON s.oid = m.member
     WHERE (m.inherits OR m.sets) AND NOT s.rolsuper AND NOT s.rolcreaterole AND r.part <> 'broker'
+        AND NOT EXISTS (SELECT FROM role o WHERE o.oid = s.oid AND o.part = 'minter' AND r.part = 'granter')
 UNION ALL SELECT true, format('the broker owns %s: REASSIGN OWNED BY %I TO CURRENT_USER', pg_describe_object(min(s.classid), min(s.objid), 0), r.rolname)
     FROM role r JOIN pg_shdepend s ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid AND s.deptype = 'o' WHERE r.part = 'broker' GROUP BY r.rolname
 UNION ALL SELECT true, format('the broker has %s on %s: REVOKE %1$s ON %2$s FROM %3$I', coalesce(privilege, 'ALL'), place, session_user)
