@@ -174,3 +174,52 @@ async fn log_in(shop: &Shop, database: &str, user: &str, password: &str) -> PgCo
         .await
         .unwrap()
 }
+
+/// A trigger on a table that becomes the keeper's would run with the keeper's rights.
+#[tokio::test]
+async fn finding_t07_a_schema_that_somebody_else_made_is_not_taken_over() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let mut target = shop.target.clone();
+        target.procedures = format!("{}_b", target.procedures);
+        let (schema, planter) = (
+            &target.procedures,
+            format!("planter_{}", shop.target.procedures),
+        );
+        run(
+            &mut shop.admin,
+            &format!(
+                "CREATE ROLE {planter}; CREATE SCHEMA {schema} AUTHORIZATION {planter};
+                 CREATE TABLE {schema}.lease (handle text); ALTER TABLE {schema}.lease OWNER TO {planter}"
+            ),
+        )
+        .await;
+        let parts = preparation_parts(&target, &[json!({"roles": [shop.group]})]).unwrap();
+        let mut refused = String::new();
+        for part in parts {
+            if let Err(why) = attempt(&mut shop.admin, &part.sql).await {
+                refused = why.to_string();
+                break;
+            }
+        }
+        assert!(refused.contains("must not belong to"), "{refused}");
+        run(&mut shop.admin, "ROLLBACK").await;
+        let owner =
+            format!("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = '{schema}'");
+        assert_eq!(column(&mut shop.admin, &owner).await, [planter.clone()]);
+        run(
+            &mut shop.admin,
+            &format!(
+                "DROP SCHEMA {schema} CASCADE;
+                 DO $$ DECLARE one text; BEGIN
+                    FOR one IN SELECT rolname FROM pg_roles WHERE rolname = '{planter}' OR starts_with(rolname, '{schema}_') LOOP
+                        EXECUTE format('DROP OWNED BY %I', one);
+                        EXECUTE format('DROP ROLE %I', one);
+                    END LOOP;
+                 END $$"
+            ),
+        )
+        .await;
+        shop.close().await;
+    }
+}

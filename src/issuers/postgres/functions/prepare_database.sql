@@ -16,6 +16,17 @@ BEGIN
     FOREACH one IN ARRAY broker || roles LOOP
         EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', here, one);
     END LOOP;
+    -- Somebody without our rights may have made a schema of this name, and left anything in it: a trigger would run as the keeper.
+    SELECT DISTINCT r.rolname INTO one FROM (
+            SELECT nspowner FROM pg_namespace WHERE nspname = prefix
+            UNION SELECT relowner FROM pg_class WHERE relnamespace = to_regnamespace(quote_ident(prefix))
+            UNION SELECT proowner FROM pg_proc WHERE pronamespace = to_regnamespace(quote_ident(prefix))
+            UNION SELECT typowner FROM pg_type WHERE typnamespace = to_regnamespace(quote_ident(prefix))) o (owner)
+        JOIN pg_roles r ON r.oid = o.owner
+        WHERE NOT (r.rolsuper OR r.rolname IN (keeper, current_user) OR starts_with(r.rolname, prefix || '_minter_')) LIMIT 1;
+    IF FOUND THEN
+        RAISE EXCEPTION 'schema % exists and has something of role %, whom it must not belong to: look at it and drop it, then run this again', prefix, one;
+    END IF;
     IF to_regnamespace(quote_ident(prefix)) IS NULL THEN
         EXECUTE format('CREATE SCHEMA %I', prefix);
         RAISE NOTICE 'made schema %', prefix;
