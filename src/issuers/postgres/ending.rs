@@ -11,11 +11,10 @@ use sqlx::postgres::PgRow;
 use tokio::time::{Instant, sleep};
 
 use super::links::Trouble;
-use super::sql::Sql;
+use super::sql::{Ident, Sql};
 use super::text::Leases;
-use super::{PostgresIssuer, end_error, residue, scram, text};
+use super::{PostgresIssuer, end_error, residue, text};
 use crate::domain::ServerId;
-use crate::issuers::password::draw_password;
 use crate::issuers::{EndError, Ending, Proof};
 
 /// How long one attempt goes on against somebody who fights it.
@@ -349,24 +348,26 @@ impl PostgresIssuer {
         let failed = |trouble: Trouble| end_error("prepared_transaction_left", &trouble);
         let sql = text::prepared(&self.names, handle, leases.deployment);
         let rows = self.ends.ask_once(home, &sql).await.map_err(failed)?;
+        let role = Ident::new(handle).map_err(|detail| error("bad_handle", detail))?;
+        let lend = |lent| text::lend(&self.names, handle, leases, lent);
+        self.ends
+            .ask_once(home, &lend(true))
+            .await
+            .map_err(failed)?;
+        let mut rolled = Ok(());
         for row in &rows {
             let (Some(gid), Some(database)) = (words(row, "gid"), words(row, "database")) else {
                 continue;
             };
-            let password = draw_password(&*self.entropy);
-            let verifier = scram::draw_verifier(&password, &*self.entropy);
-            let reopen = text::reopen(&self.names, handle, leases, &verifier);
-            self.ends.ask_once(home, &reopen).await.map_err(failed)?;
             let roll_back = Sql::new("ROLLBACK PREPARED ").literal(&gid);
-            let visit = self
-                .door
-                .visit(&database, handle, &password, &roll_back)
-                .await;
-            let fence = text::fence(&self.names, leases);
-            self.ends.ask_once(home, &fence).await.map_err(failed)?;
-            visit.map_err(failed)?;
+            // One that was finished meanwhile keeps no other.
+            rolled = rolled.and(self.door.act(&database, &role, &roll_back).await);
         }
-        Ok(())
+        self.ends
+            .ask_once(home, &lend(false))
+            .await
+            .map_err(failed)?;
+        rolled.map_err(failed)
     }
 
     /// Cleans up in the databases the lease left its own for.
