@@ -310,3 +310,43 @@ async fn finding_t01_what_a_lease_prepared_holds_up_no_other() {
         shop.close().await;
     }
 }
+
+/// More than the lock table has room for, which other leases and the shop need too.
+#[tokio::test]
+async fn finding_t25_who_makes_very_many_objects_is_cleaned_up() {
+    for model in postgres_servers() {
+        let own = OwnPostgres::start(&model, "max_locks_per_transaction = 10").await;
+        let mut shop = Shop::open(&own.server).await;
+        let agent = shop.mint().await;
+        let mut session = agent.session().await;
+        let mut make = vec!["SELECT count(lo_create(0)) FROM generate_series(1, 500)"; 8];
+        if own.server.version > 15 {
+            let tables = "DO $$ BEGIN FOR n IN 1..100 LOOP EXECUTE format('CREATE TABLE sales.%I (a text)', gen_random_uuid()); END LOOP; END $$";
+            make.extend([tables; 6]);
+        } else {
+            make.insert(0, "SET ROLE {group}");
+        }
+        for sql in make {
+            run(&mut session, &sql.replace("{group}", &shop.group)).await;
+        }
+        let behind = shop.end_for_good(&agent).await;
+        assert!(behind.len() >= 4000, "{}", behind.len());
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn finding_t25_who_grants_a_lease_something_does_not_hold_its_role() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let (granter, agent) = (shop.mint().await, shop.mint().await);
+        let mut granting = granter.session().await;
+        let handle = &agent.handle;
+        let grant = format!("BEGIN; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {handle}");
+        run(&mut granting, &grant).await;
+        shop.end_for_good(&agent).await;
+        assert_dead(&mut granting).await;
+        shop.end_for_good(&granter).await;
+        shop.close().await;
+    }
+}

@@ -331,10 +331,31 @@ impl PostgresIssuer {
         handle: &str,
     ) -> Result<(), EndError> {
         match outcome.code.as_str() {
-            "not_fenced" | "session_alive" | "under_way" => Ok(()),
+            "not_fenced" | "session_alive" | "under_way" | "held" => Ok(()),
+            "cleanup_blocked" if self.thin_out(database, leases, handle).await? => Ok(()),
             "prepared" => self.roll_back(database, leases, handle).await,
             "holds_elsewhere" => self.clean_elsewhere(database, leases, handle).await,
             _ => Err(obstacle(outcome, handle)),
+        }
+    }
+
+    /// Drops what it made too much of to be dropped at once, in one database; whether there was any.
+    async fn thin_out(
+        &self,
+        database: &str,
+        leases: &Leases<'_>,
+        handle: &str,
+    ) -> Result<bool, EndError> {
+        let thin = residue::thin(&self.names.schema, handle, leases.deployment);
+        let mut any = false;
+        loop {
+            let rows = self.ends.ask_once(database, &thin).await;
+            let rows = rows.map_err(|trouble| end_error("cleanup_blocked", &trouble))?;
+            let dropped = rows.first().and_then(|row| row.try_get("dropped").ok());
+            if dropped.unwrap_or(0_i32) == 0 {
+                return Ok(any);
+            }
+            any = true;
         }
     }
 
@@ -386,6 +407,7 @@ impl PostgresIssuer {
             .unwrap_or_default();
         let clean = residue::clean(&self.names.schema, handle, leases.deployment);
         for database in databases {
+            self.thin_out(&database, leases, handle).await?;
             let blocked = match self.ends.ask_once(&database, &clean).await {
                 Ok(rows) => rows
                     .iter()

@@ -60,7 +60,13 @@ BEGIN
                     ELSE
                         outcome := 'cleanup_blocked';
                     END IF;
-                EXCEPTION WHEN OTHERS THEN
+                EXCEPTION WHEN lock_not_available THEN
+                    -- Whoever grants it something in an open transaction holds its role. Another lease does not hold up its end.
+                    outcome := 'held';
+                    words := SQLERRM;
+                    PERFORM pg_terminate_backend(k.pid) FROM pg_lock_status() k JOIN pg_stat_get_activity(NULL) a ON a.pid = k.pid JOIN pg_roles r ON r.oid = a.usesysid
+                        WHERE k.locktype = 'object' AND k.granted AND k.classid = 1260 AND k.objid = ended AND r.rolname ~ '^jit_[0-9a-z]{26}$';
+                WHEN OTHERS THEN
                     GET STACKED DIAGNOSTICS blocked = PG_EXCEPTION_DETAIL;
                     outcome := 'cleanup_blocked';
                     words := concat_ws(': ', SQLERRM, nullif(blocked, ''));
