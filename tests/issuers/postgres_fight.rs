@@ -265,3 +265,88 @@ async fn finding_t11_many_end_together_and_one_that_resists_holds_up_no_other() 
         shop.close().await;
     }
 }
+
+/// What a lease prepares outlives its sessions, may hold its role and may be a lock with the name of an end.
+#[tokio::test]
+async fn finding_t01_what_a_lease_prepared_does_not_keep_it_alive() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let other = shop.mint().await;
+        for prepared in [
+            "ALTER ROLE CURRENT_USER PASSWORD 'x'",
+            "ALTER ROLE CURRENT_USER SET work_mem = '5MB'",
+            "SELECT pg_advisory_xact_lock(hashtextextended(CURRENT_USER, 0))",
+        ] {
+            let agent = shop.mint().await;
+            let mut session = agent.session().await;
+            let gid = format!("{}'' \n", agent.handle);
+            let prepare = format!("BEGIN; {prepared}; PREPARE TRANSACTION '{gid}'");
+            run(&mut session, &prepare).await;
+            shop.end_for_good(&agent).await;
+            assert_dead(&mut session).await;
+        }
+        shop.end_for_good(&other).await;
+        shop.close().await;
+    }
+}
+
+/// L10: what one lease prepared is in the way of no other lease's end.
+#[tokio::test]
+async fn finding_t01_what_a_lease_prepared_holds_up_no_other() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let (fighter, bystander) = (shop.mint().await, shop.mint().await);
+        let mut session = fighter.session().await;
+        let (database, handle) = (&shop.target.database, &bystander.handle);
+        let prepare = format!(
+            "BEGIN; SELECT pg_advisory_xact_lock(hashtextextended('{handle}', 0));
+             ALTER ROLE CURRENT_USER IN DATABASE {database} SET work_mem = '5MB'; PREPARE TRANSACTION '{handle}'"
+        );
+        run(&mut session, &prepare).await;
+        let before = std::time::Instant::now();
+        shop.end_for_good(&bystander).await;
+        assert!(before.elapsed().as_millis() < 1500, "it waited for nobody");
+        shop.end_for_good(&fighter).await;
+        shop.close().await;
+    }
+}
+
+/// More than the lock table has room for, which other leases and the shop need too.
+#[tokio::test]
+async fn finding_t25_who_makes_very_many_objects_is_cleaned_up() {
+    for model in postgres_servers() {
+        let own = OwnPostgres::start(&model, "max_locks_per_transaction = 10").await;
+        let mut shop = Shop::open(&own.server).await;
+        let agent = shop.mint().await;
+        let mut session = agent.session().await;
+        let mut make = vec!["SELECT count(lo_create(0)) FROM generate_series(1, 500)"; 8];
+        if own.server.version > 15 {
+            let tables = "DO $$ BEGIN FOR n IN 1..100 LOOP EXECUTE format('CREATE TABLE sales.%I (a text)', gen_random_uuid()); END LOOP; END $$";
+            make.extend([tables; 6]);
+        } else {
+            make.insert(0, "SET ROLE {group}");
+        }
+        for sql in make {
+            run(&mut session, &sql.replace("{group}", &shop.group)).await;
+        }
+        let behind = shop.end_for_good(&agent).await;
+        assert!(behind.len() >= 4000, "{}", behind.len());
+        shop.close().await;
+    }
+}
+
+#[tokio::test]
+async fn finding_t25_who_grants_a_lease_something_does_not_hold_its_role() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let (granter, agent) = (shop.mint().await, shop.mint().await);
+        let mut granting = granter.session().await;
+        let handle = &agent.handle;
+        let grant = format!("BEGIN; ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO {handle}");
+        run(&mut granting, &grant).await;
+        shop.end_for_good(&agent).await;
+        assert_dead(&mut granting).await;
+        shop.end_for_good(&granter).await;
+        shop.close().await;
+    }
+}

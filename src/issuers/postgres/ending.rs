@@ -11,11 +11,10 @@ use sqlx::postgres::PgRow;
 use tokio::time::{Instant, sleep};
 
 use super::links::Trouble;
-use super::sql::Sql;
+use super::sql::{Ident, Sql};
 use super::text::Leases;
-use super::{PostgresIssuer, end_error, residue, scram, text};
+use super::{PostgresIssuer, end_error, residue, text};
 use crate::domain::ServerId;
-use crate::issuers::password::draw_password;
 use crate::issuers::{EndError, Ending, Proof};
 
 /// How long one attempt goes on against somebody who fights it.
@@ -332,10 +331,31 @@ impl PostgresIssuer {
         handle: &str,
     ) -> Result<(), EndError> {
         match outcome.code.as_str() {
-            "not_fenced" | "session_alive" | "under_way" => Ok(()),
+            "not_fenced" | "session_alive" | "under_way" | "held" => Ok(()),
+            "cleanup_blocked" if self.thin_out(database, leases, handle).await? => Ok(()),
             "prepared" => self.roll_back(database, leases, handle).await,
             "holds_elsewhere" => self.clean_elsewhere(database, leases, handle).await,
             _ => Err(obstacle(outcome, handle)),
+        }
+    }
+
+    /// Drops what it made too much of to be dropped at once, in one database; whether there was any.
+    async fn thin_out(
+        &self,
+        database: &str,
+        leases: &Leases<'_>,
+        handle: &str,
+    ) -> Result<bool, EndError> {
+        let thin = residue::thin(&self.names.schema, handle, leases.deployment);
+        let mut any = false;
+        loop {
+            let rows = self.ends.ask_once(database, &thin).await;
+            let rows = rows.map_err(|trouble| end_error("cleanup_blocked", &trouble))?;
+            let dropped = rows.first().and_then(|row| row.try_get("dropped").ok());
+            if dropped.unwrap_or(0_i32) == 0 {
+                return Ok(any);
+            }
+            any = true;
         }
     }
 
@@ -349,24 +369,26 @@ impl PostgresIssuer {
         let failed = |trouble: Trouble| end_error("prepared_transaction_left", &trouble);
         let sql = text::prepared(&self.names, handle, leases.deployment);
         let rows = self.ends.ask_once(home, &sql).await.map_err(failed)?;
+        let role = Ident::new(handle).map_err(|detail| error("bad_handle", detail))?;
+        let lend = |lent| text::lend(&self.names, handle, leases, lent);
+        self.ends
+            .ask_once(home, &lend(true))
+            .await
+            .map_err(failed)?;
+        let mut rolled = Ok(());
         for row in &rows {
             let (Some(gid), Some(database)) = (words(row, "gid"), words(row, "database")) else {
                 continue;
             };
-            let password = draw_password(&*self.entropy);
-            let verifier = scram::draw_verifier(&password, &*self.entropy);
-            let reopen = text::reopen(&self.names, handle, leases, &verifier);
-            self.ends.ask_once(home, &reopen).await.map_err(failed)?;
             let roll_back = Sql::new("ROLLBACK PREPARED ").literal(&gid);
-            let visit = self
-                .door
-                .visit(&database, handle, &password, &roll_back)
-                .await;
-            let fence = text::fence(&self.names, leases);
-            self.ends.ask_once(home, &fence).await.map_err(failed)?;
-            visit.map_err(failed)?;
+            // One that was finished meanwhile keeps no other.
+            rolled = rolled.and(self.door.act(&database, &role, &roll_back).await);
         }
-        Ok(())
+        self.ends
+            .ask_once(home, &lend(false))
+            .await
+            .map_err(failed)?;
+        rolled.map_err(failed)
     }
 
     /// Cleans up in the databases the lease left its own for.
@@ -385,6 +407,7 @@ impl PostgresIssuer {
             .unwrap_or_default();
         let clean = residue::clean(&self.names.schema, handle, leases.deployment);
         for database in databases {
+            self.thin_out(&database, leases, handle).await?;
             let blocked = match self.ends.ask_once(&database, &clean).await {
                 Ok(rows) => rows
                     .iter()

@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
-use super::sql::Sql;
+use super::sql::{Ident, Sql};
 use crate::config::PostgresTarget;
 use crate::domain::Time;
 use crate::system::Clock;
@@ -182,6 +182,13 @@ impl Door {
                 CONNECT.as_secs()
             ))),
         }
+    }
+
+    /// Connects as the broker, becomes `role` and asks for `sql`, alone in its message.
+    pub async fn act(&self, database: &str, role: &Ident, sql: &Sql) -> Result<(), Trouble> {
+        let mut connection = self.open(database).await?;
+        send(&mut connection, &Sql::new("SET ROLE ").ident(role)).await?;
+        send(&mut connection, sql).await.map(drop)
     }
 
     /// Logs in as somebody else, the way an agent does, asks once and keeps the connection.

@@ -246,10 +246,10 @@ fn ends() -> [Function; 8] {
             include_str!("functions/lease_prepared.sql"),
         ),
         function(
-            "lease_reopen",
-            "lease text, deployment text, server text, verifier text",
+            "lease_lend",
+            "lease text, deployment text, server text, lent boolean",
             "void",
-            include_str!("functions/lease_reopen.sql"),
+            include_str!("functions/lease_lend.sql"),
         ),
     ]
 }

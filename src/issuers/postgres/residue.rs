@@ -38,17 +38,36 @@ pub fn functions() -> Vec<Function> {
             Callers::Broker,
             include_str!("functions/lease_clean.sql"),
         ),
+        Function::new(
+            "lease_thin",
+            "lease_handle text, lease_deployment text",
+            "integer",
+            Callers::Broker,
+            include_str!("functions/lease_thin.sql"),
+        ),
     ]
 }
 
 /// Cleans up behind `handle`, which must be fenced, in the database this is sent to. Rows of `blocked` and `words`: what
 /// stands in the way, or a line of residue. Whatever is not cleaned up is as it was.
 pub fn clean(schema: &Ident, handle: &str, deployment: &str) -> Sql {
-    Sql::new("SELECT blocked, words FROM ")
-        .ident(schema)
-        .text(".lease_clean(")
-        .literal(handle)
-        .text(", ")
-        .literal(deployment)
-        .text(")")
+    let select = Sql::new("SELECT blocked, words FROM ");
+    call(select, schema, ".lease_clean(", handle, deployment)
+}
+
+/// Drops some of very many objects of `handle` there, so many as `dropped`: none when [`clean`] can have the rest.
+pub fn thin(schema: &Ident, handle: &str, deployment: &str) -> Sql {
+    let select = Sql::new("SELECT dropped FROM ");
+    call(select, schema, ".lease_thin(", handle, deployment).text(" AS dropped")
+}
+
+fn call(
+    select: Sql,
+    schema: &Ident,
+    function: &'static str,
+    handle: &str,
+    deployment: &str,
+) -> Sql {
+    let sql = select.ident(schema).text(function).literal(handle);
+    sql.text(", ").literal(deployment).text(")")
 }

@@ -182,9 +182,9 @@ pub fn prepared(names: &Names, handle: &str, deployment: &str) -> Sql {
         .text(")")
 }
 
-/// Lets the broker in as a fenced lease, once.
-pub fn reopen(names: &Names, handle: &str, leases: &Leases<'_>, verifier: &str) -> Sql {
-    let sql = call(names, "SELECT ", ".lease_reopen(")
+/// Lets the broker become a lease with prepared transactions, or, with `lent` false, no more.
+pub fn lend(names: &Names, handle: &str, leases: &Leases<'_>, lent: bool) -> Sql {
+    let sql = call(names, "SELECT ", ".lease_lend(")
         .literal(handle)
         .text(", ")
         .literal(leases.deployment)
@@ -193,9 +193,7 @@ pub fn reopen(names: &Names, handle: &str, leases: &Leases<'_>, verifier: &str) 
         Some(server) => sql.literal(server.as_str()),
         None => sql.text("NULL"),
     }
-    .text(", ")
-    .literal(verifier)
-    .text(")")
+    .text(if lent { ", true)" } else { ", false)" })
 }
 
 /// The statements a mint of `scope` runs, without what differs each time. For those who approve it.

@@ -18,6 +18,11 @@ BEGIN
     END IF;
     PERFORM set_config('lock_timeout', '500ms', true);
     SELECT * INTO kept FROM lease WHERE handle = lease_handle;
+    IF (SELECT count(*) FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid WHERE d.refclassid = 'pg_authid'::regclass AND d.deptype = 'o' AND d.dbid = here
+        AND (r.oid = ended OR NOT modern AND r.rolname = ANY (kept.roles))) > 500 THEN
+        RETURN QUERY SELECT true, 'it made very many objects; they are dropped some at a time, those that can be';
+        RETURN;
+    END IF;
     IF kept.as_role IS NOT NULL THEN
         behind := scope_disarm(lease_handle, kept.as_role, kept.before);
     END IF;

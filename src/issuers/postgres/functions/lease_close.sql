@@ -21,14 +21,15 @@ BEGIN
         words := NULL;
         outcome := CASE
             WHEN NOT pg_try_advisory_xact_lock(hashtextextended(closed, 0)) AND EXISTS (SELECT FROM pg_lock_status() k JOIN pg_stat_get_activity(k.pid) a ON true
-                WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(closed, 0) AND a.usesysid = broker)
+                WHERE k.pid IS NOT NULL AND k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(closed, 0) AND a.usesysid = broker)
                 THEN 'under_way'
             WHEN ended IS NULL AND to_regrole(closed) IS NULL THEN 'gone'
             WHEN NOT coalesce(starts_with(shobj_description(ended, 'pg_authid'), format('countersign deployment=%s ', deployment)), false) THEN 'not_ours'
+            -- What it prepared may be what keeps it from being fenced.
+            WHEN here IS NOT DISTINCT FROM coalesce(server, here) AND EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = ended) THEN 'prepared'
             WHEN (SELECT rolcanlogin FROM pg_roles WHERE oid = ended) THEN 'not_fenced'
             WHEN EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = ended) THEN 'session_alive'
             WHEN here IS DISTINCT FROM coalesce(server, here) THEN 'target_changed'
-            WHEN EXISTS (SELECT FROM pg_prepared_xact() x WHERE x.ownerid = ended) THEN 'prepared'
             WHEN EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = ended AND d.dbid NOT IN (0, home)) THEN 'holds_elsewhere'
             ELSE 'gone' END;
         IF outcome = 'holds_elsewhere' THEN
@@ -59,7 +60,13 @@ BEGIN
                     ELSE
                         outcome := 'cleanup_blocked';
                     END IF;
-                EXCEPTION WHEN OTHERS THEN
+                EXCEPTION WHEN lock_not_available THEN
+                    -- Whoever grants it something in an open transaction holds its role. Another lease does not hold up its end.
+                    outcome := 'held';
+                    words := SQLERRM;
+                    PERFORM pg_terminate_backend(k.pid) FROM pg_lock_status() k JOIN pg_stat_get_activity(NULL) a ON a.pid = k.pid JOIN pg_roles r ON r.oid = a.usesysid
+                        WHERE k.locktype = 'object' AND k.granted AND k.classid = 1260 AND k.objid = ended AND r.rolname ~ '^jit_[0-9a-z]{26}$';
+                WHEN OTHERS THEN
                     GET STACKED DIAGNOSTICS blocked = PG_EXCEPTION_DETAIL;
                     outcome := 'cleanup_blocked';
                     words := concat_ws(': ', SQLERRM, nullif(blocked, ''));

@@ -17,6 +17,14 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             words := SQLERRM;
             RETURN NEXT;
+            -- A transaction it prepared may hold its role as it is; what it is a member of it cannot hold. Without that it has what everybody has.
+            BEGIN
+                PERFORM as_minter(unfenced, format('REVOKE %I FROM %I', g.rolname, unfenced))
+                    FROM pg_auth_members m JOIN pg_roles g ON g.oid = m.roleid WHERE m.member = role;
+            EXCEPTION WHEN OTHERS THEN
+                words := SQLERRM;
+                RETURN NEXT;
+            END;
         END;
     END LOOP;
 END

@@ -14,7 +14,7 @@ BEGIN
     WHILE arriving AND tries < 400 LOOP
         PERFORM pg_stat_clear_snapshot();
         -- Who was let in before the fence holds its database before it can be seen as a session.
-        arriving := EXISTS (SELECT FROM pg_lock_status() k WHERE k.locktype = 'object' AND k.classid = 1262
+        arriving := EXISTS (SELECT FROM pg_lock_status() k WHERE k.pid IS NOT NULL AND k.locktype = 'object' AND k.classid = 1262
                 AND NOT EXISTS (SELECT FROM pg_stat_get_activity(k.pid) a WHERE a.usesysid IS NOT NULL))
             OR EXISTS (SELECT pg_terminate_backend(a.pid) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid = ANY (ghosts) OFFSET 0);
         tries := tries + 1;
@@ -24,7 +24,7 @@ BEGIN
             (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid IN (to_regrole(h)::oid, l.role)),
             (SELECT count(*) FROM pg_prepared_xact() x WHERE x.ownerid IN (to_regrole(h)::oid, l.role)),
             NOT pg_try_advisory_xact_lock(hashtextextended(h, 0)) AND EXISTS (SELECT FROM pg_lock_status() k JOIN pg_stat_get_activity(k.pid) a ON true
-                WHERE k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(h, 0) AND a.usesysid = broker),
+                WHERE k.pid IS NOT NULL AND k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(h, 0) AND a.usesysid = broker),
             coalesce(l.residue, '{}'), coalesce(l.elsewhere, '{}')
         FROM unnest(handles) h LEFT JOIN lease l ON l.handle = h AND l.deployment = lease_look.deployment;
 END
