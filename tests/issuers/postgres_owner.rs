@@ -264,3 +264,42 @@ async fn finding_t22_the_limits_of_the_scope_are_those_of_the_session() {
         shop.close().await;
     }
 }
+
+/// The lines before and after tell two things apart however somebody words them.
+#[tokio::test]
+async fn finding_t07_what_an_owner_changes_cannot_be_worded_away() {
+    for server in postgres_servers() {
+        let mut shop = Shop::open(&server).await;
+        let (owner, function) = (
+            shop.owner.clone(),
+            "CREATE OR REPLACE FUNCTION app.f() RETURNS int LANGUAGE sql SECURITY DEFINER",
+        );
+        let before = format!(
+            "SET ROLE {owner}; {function} SET search_path = pg_catalog AS 'SELECT 1 -- one';
+             CREATE TABLE app.t (id int); CREATE VIEW app.v WITH (security_invoker = true) AS SELECT * FROM app.t;
+             CREATE DOMAIN app.amount AS int; CREATE TYPE app.pair AS (a int, b int); RESET ROLE"
+        );
+        run(&mut shop.admin, &before).await;
+        let agent = shop.mint_with(&shop.owner_scope()).await;
+        let mut session = agent.session().await;
+        let change = format!(
+            "{function} AS 'SELECT 1 -- one|{{search_path=pg_catalog}}';
+             ALTER VIEW app.v RESET (security_invoker);
+             ALTER DOMAIN app.amount ADD CONSTRAINT odd CHECK (pg_sleep(0) IS NOT NULL); ALTER DOMAIN app.amount SET DEFAULT 7;
+             CREATE CAST (app.pair AS text) WITH INOUT AS IMPLICIT"
+        );
+        run(&mut session, &change).await;
+        let behind = shop.end_for_good(&agent).await;
+        for told in [
+            "made SECURITY INVOKER: routine app.f()",
+            "gone: option of app.v: security_invoker=true",
+            "new: constraint odd on domain app.amount: ",
+            "new: default of type app.amount: 7",
+            "new: cast from app.pair to text by i (i)",
+        ] {
+            let found = behind.iter().any(|line| line.starts_with(told));
+            assert!(found, "{told} on {}: {behind:?}", server.version);
+        }
+        shop.close().await;
+    }
+}

@@ -1,7 +1,7 @@
 DECLARE
     modern constant boolean := current_setting('server_version_num')::integer >= 160000;
     granter constant text := left(current_user, -length('keeper')) || 'granter';
-    routine constant text := '^(?:SECURITY DEFINER )?routine (.*) \([0-9a-f]{8}\)$';
+    routine constant text := '^(?:SECURITY DEFINER )?routine (.*) \([0-9a-f]{32}\)$';
     present constant text[] := ARRAY(SELECT scope_fingerprint(as_role));
     left_there text[];
     signature text;

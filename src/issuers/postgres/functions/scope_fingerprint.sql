@@ -8,7 +8,7 @@ BEGIN
         SELECT classid, objid FROM pg_shdepend
         WHERE refclassid = 'pg_authid'::regclass AND refobjid = owner AND deptype = 'o' AND (dbid = here OR dbid = 0 AND objid = here)
     ), relation AS MATERIALIZED (
-        SELECT c.oid, c.oid::regclass::text AS name, c.relacl, c.relkind, c.relrowsecurity, c.relforcerowsecurity
+        SELECT c.oid, c.oid::regclass::text AS name, c.relacl, c.reloptions, c.relkind, c.relrowsecurity, c.relforcerowsecurity
         FROM pg_class c JOIN owned o ON o.classid = 'pg_class'::regclass AND o.objid = c.oid
     )
     SELECT i.type || ' ' || i.identity FROM owned o, pg_identify_object(o.classid, o.objid, 0) i WHERE o.classid NOT IN ('pg_proc'::regclass, 'pg_default_acl'::regclass)
@@ -46,17 +46,27 @@ BEGIN
     UNION ALL
     SELECT format('rule %s (%s)', pg_get_ruledef(w.oid), w.ev_enabled) FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
     UNION ALL
-    SELECT format('definition of %s (%s)', r.name, left(md5(pg_get_viewdef(r.oid)), 8)) FROM relation r WHERE r.relkind IN ('v', 'm')
+    SELECT format('definition of %s (%s)', r.name, left(encode(sha256(convert_to(pg_get_viewdef(r.oid), getdatabaseencoding())), 'hex'), 32)) FROM relation r WHERE r.relkind IN ('v', 'm')
+    UNION ALL
+    SELECT format('option of %s: %s', r.name, v) FROM relation r, unnest(r.reloptions) v
     UNION ALL
     SELECT format('default of %s.%I: %s', r.name, t.attname, pg_get_expr(d.adbin, d.adrelid)) FROM pg_attrdef d JOIN relation r ON r.oid = d.adrelid
         JOIN pg_attribute t ON t.attrelid = d.adrelid AND t.attnum = d.adnum
     UNION ALL
     SELECT format('constraint %I on %s: %s', k.conname, r.name, pg_get_constraintdef(k.oid)) FROM pg_constraint k JOIN relation r ON r.oid = k.conrelid WHERE k.contype IN ('c', 'f')
     UNION ALL
+    SELECT format('constraint %I on domain %s: %s', k.conname, k.contypid::regtype, pg_get_constraintdef(k.oid))
+        FROM pg_constraint k JOIN owned o ON o.classid = 'pg_type'::regclass AND o.objid = k.contypid WHERE k.contype = 'c'
+    UNION ALL
+    SELECT format('default of type %s: %s', t.oid::regtype, t.typdefault) FROM pg_type t JOIN owned o ON o.classid = 'pg_type'::regclass AND o.objid = t.oid WHERE t.typdefault IS NOT NULL
+    UNION ALL
+    SELECT format('cast from %s to %s by %s (%s)', k.castsource::regtype, k.casttarget::regtype, CASE WHEN k.castfunc <> 0 THEN k.castfunc::regprocedure::text ELSE k.castmethod::text END, k.castcontext)
+        FROM pg_cast k WHERE EXISTS (SELECT FROM owned WHERE classid = 'pg_type'::regclass AND objid IN (k.castsource, k.casttarget))
+    UNION ALL
     SELECT format('index %s', pg_get_indexdef(x.indexrelid)) FROM pg_index x JOIN relation r ON r.oid = x.indrelid WHERE x.indexprs IS NOT NULL OR x.indpred IS NOT NULL
     UNION ALL
     SELECT format('%sroutine %s (%s)', CASE WHEN p.prosecdef THEN 'SECURITY DEFINER ' END, p.oid::regprocedure,
-        left(md5(concat_ws('|', p.prosrc, p.probin, p.prosqlbody::text, p.proconfig::text, p.prolang, p.proleakproof, p.prosupport)), 8))
+        left(encode(sha256(convert_to(CASE WHEN p.prokind = 'a' THEN (SELECT a::text FROM pg_aggregate a WHERE a.aggfnoid = p.oid) ELSE pg_get_functiondef(p.oid) END, getdatabaseencoding())), 'hex'), 32))
         FROM pg_proc p JOIN owned o ON o.classid = 'pg_proc'::regclass AND o.objid = p.oid
     UNION ALL
     SELECT format('membership of %I in %I%s', pg_get_userbyid(m.member), as_role, CASE WHEN m.admin_option THEN ' with admin option' END)
