@@ -407,7 +407,10 @@ impl PostgresIssuer {
             .unwrap_or_default();
         let clean = residue::clean(&self.names.schema, handle, leases.deployment);
         for database in databases {
-            self.thin_out(&database, leases, handle).await?;
+            if let Err(why) = self.thin_out(&database, leases, handle).await {
+                let detail = format!("in database {database}: {}", why.detail);
+                return Err(error("cleanup_blocked", detail));
+            }
             let blocked = match self.ends.ask_once(&database, &clean).await {
                 Ok(rows) => rows
                     .iter()
