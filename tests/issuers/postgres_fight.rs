@@ -303,7 +303,7 @@ async fn finding_t01_what_a_lease_prepared_holds_up_no_other() {
              ALTER ROLE CURRENT_USER IN DATABASE {database} SET work_mem = '5MB'; PREPARE TRANSACTION '{handle}'"
         );
         run(&mut session, &prepare).await;
-        let before = std::time::Instant::now();
+        let before = tokio::time::Instant::now();
         shop.end_for_good(&bystander).await;
         assert!(before.elapsed().as_millis() < 1500, "it waited for nobody");
         shop.end_for_good(&fighter).await;

@@ -206,7 +206,10 @@ async fn finding_t07_a_schema_that_somebody_else_made_is_not_taken_over() {
         run(&mut shop.admin, "ROLLBACK").await;
         let owner =
             format!("SELECT nspowner::regrole::text FROM pg_namespace WHERE nspname = '{schema}'");
-        assert_eq!(column(&mut shop.admin, &owner).await, [planter.clone()]);
+        assert_eq!(
+            column(&mut shop.admin, &owner).await,
+            std::slice::from_ref(&planter)
+        );
         run(
             &mut shop.admin,
             &format!(

@@ -233,6 +233,16 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
             broker,
             what,
         } => orphan_command(*which, format!("b{broker}"), *what),
+        Step::Lapse { request } => Command::Lapse {
+            request: pick(&known.requests, *request)?,
+        },
+        other => return order(desk, other),
+    })
+}
+
+/// What the operator says.
+fn order(desk: &Desk, step: &Step) -> Option<Command> {
+    Some(match step {
         Step::Move => {
             let target = "shop".parse().unwrap();
             let from = desk.world.servers.get(&target)?.clone();
@@ -243,9 +253,6 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
                 reason: None,
             }
         }
-        Step::Lapse { request } => Command::Lapse {
-            request: pick(&known.requests, *request)?,
-        },
         Step::Freeze { what, on } => Command::SetFreeze {
             by: Actor::Operator,
             freeze: match what {

@@ -199,6 +199,17 @@ fn decisions() -> Vec<Event> {
     ]
 }
 
+fn end_failed(code: &str, detail: &str) -> Event {
+    Event::LeaseEndFailed {
+        request: request(),
+        lease: lease(),
+        broker: "broker-1".into(),
+        code: code.into(),
+        detail: detail.into(),
+        retry_at: at(45_000),
+    }
+}
+
 fn leases() -> Vec<Event> {
     let (request, lease) = (request(), lease());
     vec![
@@ -241,22 +252,11 @@ fn leases() -> Vec<Event> {
             broker: "broker-1".into(),
             until: at(40_000),
         },
-        Event::LeaseEndFailed {
-            request: request.clone(),
-            lease: lease.clone(),
-            broker: "broker-1".into(),
-            code: "target_unreachable".into(),
-            detail: String::new(),
-            retry_at: at(45_000),
-        },
-        Event::LeaseEndFailed {
-            request: request.clone(),
-            lease: lease.clone(),
-            broker: "broker-1".into(),
-            code: "cleanup_blocked".into(),
-            detail: "view sales.best needs what the lease made: DROP VIEW sales.best".into(),
-            retry_at: at(45_000),
-        },
+        end_failed("target_unreachable", ""),
+        end_failed(
+            "cleanup_blocked",
+            "view sales.best needs what the lease made: DROP VIEW sales.best",
+        ),
         Event::LeaseEnded {
             request: request.clone(),
             lease: lease.clone(),
