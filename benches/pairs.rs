@@ -261,7 +261,9 @@ async fn pair(agent: &Client) -> anyhow::Result<(Duration, Duration)> {
     let issued = started.elapsed();
     drop(collected);
     let wait = Some(Duration::from_secs(30));
-    let ended = agent.finish(&request.id, &json!({}), wait).await?;
+    let ended = agent
+        .finish(&request.id, &json!({ "outcome": "succeeded" }), wait)
+        .await?;
     ensure!(ended.state == State::Closed, "not ended: {:?}", ended.state);
     Ok((issued, started.elapsed()))
 }
