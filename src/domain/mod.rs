@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod canonical;
 pub mod command;
 pub mod decide;
 pub mod due;

@@ -1,8 +1,11 @@
 //! Instants and durations. An instant is milliseconds since 1970-01-01T00:00:00Z; a duration is whole seconds.
 
 use std::fmt;
+use std::marker::PhantomData;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::ids::Parsed;
 
 /// An instant in UTC, to the millisecond. In JSON it is RFC 3339 with `Z` and three decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -62,8 +65,7 @@ impl Serialize for Time {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let timestamp: jiff::Timestamp = text.parse().map_err(de::Error::custom)?;
+        let timestamp = deserializer.deserialize_str(Parsed::<jiff::Timestamp>(PhantomData))?;
         Ok(Time::from_millis(timestamp.as_millisecond()))
     }
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::stored::EntryIndex;
+use crate::domain::canonical::{self, NotCanonical as NoCanonicalForm};
 use crate::domain::event::Freeze;
 use crate::domain::{Actor, Entry, Event};
 
@@ -16,8 +17,8 @@ pub const LONGEST_ENTRY: usize = 32 * 1024;
 /// The format version this code writes, and the only one it reads.
 pub const VERSION: u8 = 1;
 
-/// The largest whole number that RFC 8785 writes exactly.
-const LARGEST_EXACT: u64 = (1 << 53) - 1;
+/// How many objects and arrays may be inside one another: half of what common readers of JSON bear.
+const DEEPEST_ENTRY: usize = 64;
 
 /// Why an entry cannot be written, or bytes are not an entry.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,14 @@ pub enum EntryError {
     /// A number that canonical JSON would change.
     #[error("the number {0} cannot be written exactly in canonical JSON; send it as a string")]
     Inexact(String),
+    /// Nested too deeply.
+    #[error(
+        "an entry may have {DEEPEST_ENTRY} arrays and objects inside one another; send a flatter report"
+    )]
+    TooDeep,
+    /// A value that JSON has no words for.
+    #[error("the entry cannot be written as canonical JSON: {0}")]
+    Unwritable(#[from] NoCanonicalForm),
     /// Not an entry at all.
     #[error("not an entry of this format: {0}")]
     Malformed(#[from] serde_json::Error),
@@ -48,19 +57,22 @@ pub enum EntryError {
 /// # Errors
 /// When the entry is too long, or would not be read back as what it is.
 pub fn encode(entry: &Entry) -> Result<Vec<u8>, EntryError> {
-    let bytes = serde_json_canonicalizer::to_vec(entry)?;
-    if bytes.len() > LONGEST_ENTRY {
-        return Err(EntryError::TooLong(bytes.len()));
+    if entry.v != VERSION {
+        return Err(EntryError::Version(entry.v));
     }
-    // What reads back as an equal entry is written the same way again, so that need not be tried.
-    let same = entry.v == VERSION
-        && serde_json::from_slice::<Entry>(&bytes).is_ok_and(|again| again == *entry);
-    if !same && decode(&bytes)? != *entry {
-        // Only numbers may look different after a round trip: 1.0 is written as 1, which is the same
-        // number. Whole numbers beyond 2^53 would silently become other numbers.
-        refuse_inexact_numbers(&serde_json::to_value(entry)?)?;
+    let canonical = canonical::write(entry)?;
+    if canonical.bytes.len() > LONGEST_ENTRY {
+        return Err(EntryError::TooLong(canonical.bytes.len()));
     }
-    Ok(bytes)
+    // Everything else is made of types that read back what they wrote. Whole numbers beyond 2^53 would silently
+    // become other numbers, and what is nested too deeply is refused by readers.
+    if let Some(number) = canonical.inexact {
+        return Err(EntryError::Inexact(number));
+    }
+    if canonical.depth > DEEPEST_ENTRY {
+        return Err(EntryError::TooDeep);
+    }
+    Ok(canonical.bytes)
 }
 
 /// Reads canonical bytes back, strictly.
@@ -75,29 +87,10 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
     if entry.v != VERSION {
         return Err(EntryError::Version(entry.v));
     }
-    if serde_json_canonicalizer::to_vec(&entry)? != bytes {
+    if canonical::to_vec(&entry)? != bytes {
         return Err(EntryError::NotCanonical);
     }
     Ok(entry)
-}
-
-fn refuse_inexact_numbers(value: &Value) -> Result<(), EntryError> {
-    match value {
-        Value::Number(number) => {
-            let whole = number
-                .as_u64()
-                .or_else(|| number.as_i64().map(i64::unsigned_abs));
-            match whole {
-                Some(whole) if whole > LARGEST_EXACT => {
-                    Err(EntryError::Inexact(number.to_string()))
-                }
-                _ => Ok(()),
-            }
-        }
-        Value::Array(items) => items.iter().try_for_each(refuse_inexact_numbers),
-        Value::Object(members) => members.values().try_for_each(refuse_inexact_numbers),
-        Value::Null | Value::Bool(_) | Value::String(_) => Ok(()),
-    }
 }
 
 /// The columns an entry can be found by.

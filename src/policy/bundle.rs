@@ -15,6 +15,7 @@ use super::mistake::{Findings, Mistake, Source, closest};
 use super::policies::{self, Written};
 use super::schema::schema_text;
 use super::{LARGEST_BUNDLE, LARGEST_FILE};
+use crate::domain::canonical;
 use crate::domain::rules::Question;
 use crate::domain::{Action, ActionName, Agent, Digest, Policy, Ruling, Seconds, Targets};
 
@@ -81,9 +82,9 @@ impl Bundle {
         people: &BTreeMap<String, String>,
     ) -> Result<Self, Vec<Mistake>> {
         let files = serde_json::from_slice::<BTreeMap<String, String>>(bytes);
-        let canonical = files.as_ref().is_ok_and(|files| {
-            serde_json_canonicalizer::to_vec(files).is_ok_and(|again| again == bytes)
-        });
+        let canonical = files
+            .as_ref()
+            .is_ok_and(|files| canonical::to_vec(files).is_ok_and(|again| again == bytes));
         match files {
             Ok(files) if canonical => Self::compile(&files, targets, people),
             _ => {
@@ -200,7 +201,7 @@ pub(super) fn build(
     if !findings.mistakes.is_empty() {
         return None;
     }
-    let bytes = serde_json_canonicalizer::to_vec(files).ok()?;
+    let bytes = canonical::to_vec(files).ok()?;
     let facts = Facts::new(schema, catalog.clone(), people);
     let facts =
         facts.map_err(|error| findings.mistake_in("catalog", error.to_string(), "other names"));

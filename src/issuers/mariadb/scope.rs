@@ -136,7 +136,7 @@ impl Grants {
     pub fn procedure(&self) -> Result<Ident, String> {
         let written: Vec<_> = self.iter().map(Grant::to_value).collect();
         let canonical =
-            serde_json_canonicalizer::to_vec(&written).map_err(|why| why.to_string())?;
+            crate::domain::canonical::to_vec(&written).map_err(|why| why.to_string())?;
         let digest = hex::encode(Digest::of(&canonical).0);
         let digits: String = digest.chars().take(12).collect();
         Ident::new(&format!("lease_create_{digits}"))
