@@ -26,7 +26,15 @@ impl Malformed {
 }
 
 /// Reads a text and parses it, without a copy of it in between.
-pub(super) struct Parsed<T>(pub(super) PhantomData<T>);
+pub(super) fn parsed<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: fmt::Display>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_str(Parsed(PhantomData))
+}
+
+struct Parsed<T>(PhantomData<T>);
 
 impl<T: FromStr<Err: fmt::Display>> de::Visitor<'_> for Parsed<T> {
     type Value = T;
@@ -97,7 +105,7 @@ macro_rules! text_type {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_str(Parsed(PhantomData))
+                parsed(deserializer)
             }
         }
     };
@@ -241,7 +249,7 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Parsed(PhantomData))
+        parsed(deserializer)
     }
 }
 

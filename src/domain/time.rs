@@ -1,11 +1,10 @@
 //! Instants and durations. An instant is milliseconds since 1970-01-01T00:00:00Z; a duration is whole seconds.
 
 use std::fmt;
-use std::marker::PhantomData;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::ids::Parsed;
+use super::ids::parsed;
 
 /// An instant in UTC, to the millisecond. In JSON it is RFC 3339 with `Z` and three decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -65,7 +64,7 @@ impl Serialize for Time {
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let timestamp = deserializer.deserialize_str(Parsed::<jiff::Timestamp>(PhantomData))?;
+        let timestamp: jiff::Timestamp = parsed(deserializer)?;
         Ok(Time::from_millis(timestamp.as_millisecond()))
     }
 }

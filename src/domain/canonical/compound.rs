@@ -12,30 +12,22 @@ pub(super) struct Compound<'a> {
     base: usize,
     /// Whether anything was written into it.
     begun: bool,
-    /// What closes it, and what it is in.
-    end: &'static str,
+    bracket: u8,
+    /// Whether it is the content of a variant, whose object closes with it.
+    in_variant: bool,
 }
 
 impl<'a> Compound<'a> {
-    pub(super) fn array(writer: &'a mut Writer, end: &'static str) -> Self {
-        writer.out.push(b'[');
-        Self::new(writer, end)
-    }
-
-    pub(super) fn object(writer: &'a mut Writer, end: &'static str) -> Self {
-        writer.out.push(b'{');
-        Self::new(writer, end)
-    }
-
-    fn new(writer: &'a mut Writer, end: &'static str) -> Self {
+    /// Opens it; `bracket` is the one it opens with.
+    pub(super) fn begin(writer: &'a mut Writer, bracket: u8, in_variant: bool) -> Self {
         let base = writer.members.len();
-        writer.depth += 1;
-        writer.deepest = writer.deepest.max(writer.depth);
+        writer.open(bracket);
         Self {
             writer,
             base,
             begun: false,
-            end,
+            bracket,
+            in_variant,
         }
     }
 
@@ -50,7 +42,7 @@ impl<'a> Compound<'a> {
         value.serialize(&mut *self.writer)
     }
 
-    pub(super) fn name(&mut self, name: &str) {
+    fn name(&mut self, name: &str) {
         self.separate();
         let from = self.writer.names.len();
         self.writer.names.push_str(name);
@@ -63,7 +55,7 @@ impl<'a> Compound<'a> {
         self.writer.out.push(b':');
     }
 
-    pub(super) fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
+    fn value<T: Serialize + ?Sized>(&mut self, value: &T) -> Written {
         value.serialize(&mut *self.writer)?;
         let end = self.writer.out.len();
         if let Some(member) = self.writer.members.last_mut() {
@@ -72,17 +64,16 @@ impl<'a> Compound<'a> {
         Ok(())
     }
 
-    fn end_array(self) -> Written {
-        self.writer.depth -= 1;
-        self.writer.out.push(b']');
-        self.writer.raw(self.end);
-        Ok(())
-    }
-
-    pub(super) fn end_object(self) -> Written {
-        self.writer.depth -= 1;
-        self.writer.close(self.base);
-        self.writer.raw(self.end);
+    fn close(self) -> Written {
+        if self.bracket == b'{' {
+            self.writer.sort(self.base);
+            self.writer.close(b'}');
+        } else {
+            self.writer.close(b']');
+        }
+        if self.in_variant {
+            self.writer.close(b'}');
+        }
         Ok(())
     }
 }
@@ -98,7 +89,7 @@ macro_rules! array {
             }
 
             fn end(self) -> Written {
-                self.end_array()
+                self.close()
             }
         }
     };
@@ -125,7 +116,7 @@ macro_rules! object {
             }
 
             fn end(self) -> Written {
-                self.end_object()
+                self.close()
             }
         }
     };
@@ -149,6 +140,6 @@ impl ser::SerializeMap for Compound<'_> {
     }
 
     fn end(self) -> Written {
-        self.end_object()
+        self.close()
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::sql::{Ident, Sql};
-use crate::domain::Digest;
+use crate::domain::{Digest, canonical};
 use crate::issuers::is_placeholder;
 
 const MOST_GRANTS: usize = 64;
@@ -135,9 +135,8 @@ impl Grants {
     /// Never: they can be written and the name is plain.
     pub fn procedure(&self) -> Result<Ident, String> {
         let written: Vec<_> = self.iter().map(Grant::to_value).collect();
-        let canonical =
-            crate::domain::canonical::to_vec(&written).map_err(|why| why.to_string())?;
-        let digest = hex::encode(Digest::of(&canonical).0);
+        let text = canonical::to_vec(&written).map_err(|why| why.to_string())?;
+        let digest = hex::encode(Digest::of(&text).0);
         let digits: String = digest.chars().take(12).collect();
         Ident::new(&format!("lease_create_{digits}"))
     }
