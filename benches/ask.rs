@@ -17,7 +17,7 @@ use common::{ask, ports, rate, row, table};
 use countersign::broker::Broker;
 use countersign::domain::Event;
 use countersign::ledger::{Tree, entry};
-use countersign::store::{Batch, Head, PostgresStore, SqliteStore, Store, StoredEntry};
+use countersign::store::{Batch, FileHead, Head, PostgresStore, SqliteStore, Store, StoredEntry};
 use tokio::time::Instant;
 
 /// Agents that ask at the same time in the throughput rounds.
@@ -88,6 +88,8 @@ struct Pair {
     broker: Broker,
     store: Arc<dyn Store>,
     mirror: Arc<dyn Store>,
+    /// Where the broker keeps the newest head.
+    _directory: tempfile::TempDir,
     tree: Tree,
     policies: usize,
 }
@@ -98,9 +100,12 @@ impl Pair {
         mirror: Arc<dyn Store>,
         policies: usize,
     ) -> anyhow::Result<Self> {
-        let (ports, policies) = ports(Arc::clone(&store), policies)?;
+        let directory = common::directory()?;
+        let known_head = Arc::new(FileHead::open(&directory.path().join("ledger.head"))?);
+        let (ports, policies) = ports(Arc::clone(&store), known_head, policies)?;
         let broker = Broker::start(ports).await?;
         let mut pair = Self {
+            _directory: directory,
             broker,
             store,
             mirror,
@@ -126,8 +131,8 @@ impl Pair {
     }
 
     async fn batch(&mut self, limit: usize, checkpoint: &str) -> anyhow::Result<Batch> {
-        let expected_size = self.tree.size();
-        let entries = self.store.read(expected_size, limit).await?;
+        let expected = self.tree.clone();
+        let entries = self.store.read(expected.size(), limit).await?;
         let mut blobs = Vec::new();
         for stored in &entries {
             self.tree.append(&stored.bytes);
@@ -136,7 +141,7 @@ impl Pair {
             }
         }
         Ok(Batch {
-            expected_size,
+            expected,
             entries,
             blobs,
             head: Head {

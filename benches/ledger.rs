@@ -18,7 +18,7 @@ use countersign::broker::Broker;
 use countersign::domain::{Digest, Entry, Event, RequestId, Time};
 use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{ExportWriter, SigningKey, Tree, entry, verify};
-use countersign::store::{Batch, Head, MemoryStore, SqliteStore, Store, StoredEntry};
+use countersign::store::{Batch, Head, MemoryHead, MemoryStore, SqliteStore, Store, StoredEntry};
 use countersign::system::{Entropy, SystemEntropy};
 use tokio::time::Instant;
 
@@ -30,7 +30,7 @@ const BATCH: usize = 1024;
 /// The entries of one routine request, as a broker writes them.
 async fn sample() -> anyhow::Result<Vec<Entry>> {
     let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-    let (ports, _) = ports(Arc::clone(&store), 0)?;
+    let (ports, _) = ports(Arc::clone(&store), Arc::new(MemoryHead::default()), 0)?;
     let broker = Broker::start(ports).await?;
     let before = store.head().await?.size;
     ask(&broker).await?;
@@ -97,12 +97,12 @@ async fn append(stored: &[StoredEntry], key: &SigningKey) -> anyhow::Result<Dura
     let mut tree = Tree::default();
     let mut took = Duration::ZERO;
     for entries in stored.chunks(BATCH) {
-        let expected_size = tree.size();
+        let expected = tree.clone();
         for entry in entries {
             tree.append(&entry.bytes);
         }
         let batch = Batch {
-            expected_size,
+            expected,
             entries: entries.to_vec(),
             blobs: Vec::new(),
             head: Head {

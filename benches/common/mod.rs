@@ -19,7 +19,7 @@ use countersign::issuers::{
 };
 use countersign::ledger::SigningKey;
 use countersign::policy::{Bundle, is_bundle_file};
-use countersign::store::Store;
+use countersign::store::{KnownHead, Store};
 use countersign::system::{Entropy, SystemClock, SystemEntropy};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
@@ -165,7 +165,11 @@ fn with_more_policies(files: &mut BTreeMap<String, String>, more: usize) {
 }
 
 /// The parts of a broker on `store` with the shop's bundle, grown to at least `policies` policies.
-pub fn ports(store: Arc<dyn Store>, policies: usize) -> anyhow::Result<(Ports, usize)> {
+pub fn ports(
+    store: Arc<dyn Store>,
+    known_head: Arc<dyn KnownHead>,
+    policies: usize,
+) -> anyhow::Result<(Ports, usize)> {
     let people = BTreeMap::from([("dev".to_owned(), "https://people.example".to_owned())]);
     let targets = targets()?;
     let mut files = shop_files()?;
@@ -187,6 +191,7 @@ pub fn ports(store: Arc<dyn Store>, policies: usize) -> anyhow::Result<(Ports, u
     let loaded = Arc::clone(&policy);
     let ports = Ports {
         store,
+        known_head,
         policy,
         bundle_bytes,
         load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),

@@ -1,4 +1,4 @@
--- The head of the log: one row. An append moves it by compare-and-swap on size.
+-- The head of the log: one row. An append moves it by compare-and-swap on size and edge.
 CREATE TABLE head (
     id         BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     size       BIGINT NOT NULL CHECK (size >= 0),
@@ -60,12 +60,13 @@ CREATE TABLE blobs (
     bytes  BYTEA NOT NULL
 );
 
--- A cache of the fold.
+-- A cache of the fold, sealed by the log's key.
 CREATE TABLE snapshot (
     id    BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
     size  BIGINT NOT NULL,
-    last  BYTEA  NOT NULL CHECK (length(last) = 32),
-    bytes BYTEA  NOT NULL
+    edge  BYTEA  NOT NULL CHECK (length(edge) % 32 = 0),
+    bytes BYTEA  NOT NULL,
+    seal  TEXT   NOT NULL
 );
 
 -- Sessions, sign-in states, single-use token ids.

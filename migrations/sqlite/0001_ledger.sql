@@ -1,4 +1,4 @@
--- The head of the log: one row. An append moves it by compare-and-swap on size.
+-- The head of the log: one row. An append moves it by compare-and-swap on size and edge.
 CREATE TABLE head (
     id         INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     size       INTEGER NOT NULL CHECK (size >= 0),
@@ -62,12 +62,13 @@ CREATE TABLE blobs (
     bytes  BLOB NOT NULL
 ) STRICT;
 
--- A cache of the fold.
+-- A cache of the fold, sealed by the log's key.
 CREATE TABLE snapshot (
     id    INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
     size  INTEGER NOT NULL,
-    last  BLOB    NOT NULL CHECK (length(last) = 32),
-    bytes BLOB    NOT NULL
+    edge  BLOB    NOT NULL CHECK (length(edge) % 32 = 0),
+    bytes BLOB    NOT NULL,
+    seal  TEXT    NOT NULL
 ) STRICT;
 
 -- Sessions, sign-in states, single-use token ids.

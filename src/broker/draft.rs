@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use crate::domain::{Command, Entry, Event, Refusal, Request};
-use crate::store::{Blob, StoreError, StoredEntry};
+use crate::store::{Blob, Head, StoreError, StoredEntry, Tree};
 
 /// A command on its way to the ledger.
 pub(super) struct Envelope {
@@ -37,6 +37,8 @@ pub(super) enum SequenceError {
 /// A batch being put together.
 #[derive(Default)]
 pub(super) struct Draft {
+    /// The tree before its first entry; none as long as it has no entries.
+    pub(super) base: Option<Tree>,
     pub(super) entries: Vec<StoredEntry>,
     pub(super) folded: Vec<Entry>,
     pub(super) blobs: Vec<Blob>,
@@ -48,6 +50,9 @@ pub(super) struct Draft {
 /// A batch on its way to the store.
 pub(super) struct Flight {
     pub(super) folded: Vec<Entry>,
+    /// The tree after its last entry, and the head that says so.
+    pub(super) tree: Tree,
+    pub(super) head: Head,
     pub(super) envelopes: Vec<Envelope>,
     pub(super) results: Vec<Result<Reply, SequenceError>>,
     pub(super) append: JoinHandle<Result<(), StoreError>>,

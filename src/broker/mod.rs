@@ -11,8 +11,10 @@ mod collect;
 mod draft;
 mod guards;
 mod read;
+mod reading;
 mod sequencer;
 mod shared;
+mod snapshots;
 mod targets;
 mod worker;
 

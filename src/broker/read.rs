@@ -188,6 +188,10 @@ impl Broker {
     /// # Errors
     /// What does not answer, in words.
     pub async fn ready(&self) -> Result<(), String> {
+        let shared = &self.calls.shared;
+        if let Some(doubt) = shared.doubt().or_else(|| shared.unkept()) {
+            return Err(doubt);
+        }
         self.calls
             .shared
             .store

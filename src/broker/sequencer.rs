@@ -10,43 +10,46 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
 use super::shared::Shared;
 use crate::domain::command::Revoker;
 use crate::domain::event::BlobRef;
 use crate::domain::{
-    Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
+    Command, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
 };
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
-use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
+use crate::store::{Batch, Blob, Head, StoreError, StoredEntry};
 
 /// Most commands decided and appended together.
 const BATCH_MAX: usize = 256;
-/// Entries read at once while catching up.
-const READ_PAGE: usize = 1000;
-/// Least number of entries between snapshots.
-const SNAPSHOT_EVERY: u64 = 10_000;
-/// Entries between snapshots for each thing in the world.
-const SNAPSHOT_WEIGHT: u64 = 4;
 
 /// The sequencer's own state. `world` may be ahead of what is durable while batches are drafted and appended;
 /// the published world never is.
 pub(super) struct Sequencer {
-    shared: Arc<Shared>,
-    world: World,
-    tree: Tree,
+    pub(super) shared: Arc<Shared>,
+    pub(super) world: World,
+    /// The tree of the entries in `world`.
+    pub(super) tree: Tree,
+    /// The tree of the entries in the published world.
+    pub(super) published: Tree,
+    /// The newest head of an earlier start, until what is read was found to continue it.
+    pub(super) known: Option<Tree>,
+    /// The newest durable head, being kept outside the store.
+    keeping: Option<JoinHandle<()>>,
     policy: Arc<dyn Policy>,
-    snapshot_size: u64,
+    pub(super) snapshot_size: u64,
     /// The world may differ from the store and must be read again before anything is decided.
-    stale: bool,
+    pub(super) stale: bool,
     /// Whether bundles that other brokers put in force are taken over: not before our own is.
-    following: bool,
+    pub(super) following: bool,
 }
 
 impl Sequencer {
-    /// Reads the ledger, opens it if it is new, and puts the bundle in force.
+    /// Reads the ledger, opens it if it is new, and puts the bundle in force. When the store is not to be believed, it
+    /// serves all the same: nothing is decided until the next start, and what the key vouches for is ended.
     ///
     /// # Errors
     /// When the store cannot be read or written, or the ledger does not let the bundle in.
@@ -59,12 +62,27 @@ impl Sequencer {
             shared,
             world: World::default(),
             tree: Tree::default(),
+            published: Tree::default(),
+            known: None,
+            keeping: None,
             policy,
             snapshot_size: 0,
             stale: true,
             following: false,
         };
-        let origin = sequencer.shared.key.verifying_key().name().to_owned();
+        let read = sequencer.first_reading().await;
+        sequencer.shared.note_reading(&read);
+        match read {
+            Ok(()) => sequencer.open(bundle).await?,
+            Err(StoreError::Damaged(_)) => sequencer.salvage().await,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(sequencer)
+    }
+
+    /// Opens the ledger if it is new, and puts the bundle in force.
+    async fn open(&mut self, bundle: Blob) -> anyhow::Result<()> {
+        let origin = self.shared.key.verifying_key().name().to_owned();
         let content = BlobRef {
             sha256: bundle.sha256,
         };
@@ -80,12 +98,11 @@ impl Sequencer {
             blobs: vec![bundle],
             reply,
         };
-        sequencer.reload().await?;
         let mut draft = Draft::default();
-        sequencer.decide_all(vec![open, apply], &mut draft).await;
-        while let Some(mut flight) = sequencer.send_off(&mut draft) {
+        self.decide_all(vec![open, apply], &mut draft).await;
+        while let Some(mut flight) = self.send_off(&mut draft) {
             let outcome = flight.landed().await;
-            sequencer.settle(flight, outcome, &mut draft).await;
+            self.settle(flight, outcome, &mut draft).await;
         }
         for answer in [opened, applied] {
             answer
@@ -93,8 +110,8 @@ impl Sequencer {
                 .unwrap_or(Err(SequenceError::Unavailable))
                 .map_err(|error| anyhow::anyhow!("put the bundle in force: {error}"))?;
         }
-        sequencer.following = true;
-        Ok(sequencer)
+        self.following = true;
+        Ok(())
     }
 
     /// Serves commands until all senders are gone.
@@ -124,8 +141,9 @@ impl Sequencer {
                     open = received > 0;
                     self.decide_all(std::mem::take(&mut arrived), &mut draft).await;
                 }
-                () = self.shared.store.changed(), if flight.is_none() => {
+                () = self.shared.store.changed(), if flight.is_none() && self.following => {
                     let read = if self.stale { self.reload().await } else { self.catch_up().await };
+                    self.shared.note_reading(&read);
                     if let Err(error) = read {
                         self.stale = true;
                         tracing::warn!(%error, "the ledger could not be read; trying again");
@@ -139,11 +157,7 @@ impl Sequencer {
     /// Decides `envelopes` on the world as everything before them leaves it, and adds them to `draft`.
     async fn decide_all(&mut self, envelopes: Vec<Envelope>, draft: &mut Draft) {
         // Only after a failure, and then nothing is in flight.
-        if self.stale
-            && !envelopes.is_empty()
-            && let Err(error) = self.reload().await
-        {
-            tracing::error!(%error, "commands could not be decided");
+        if self.stale && !envelopes.is_empty() && !self.reread().await {
             answer_unavailable(envelopes);
             return;
         }
@@ -154,11 +168,23 @@ impl Sequencer {
         }
     }
 
-    /// Sends the draft to the store; nothing else may be in flight. A draft without entries is answered at once:
+    /// Whether the world is what the store holds, again. What could not be believed at the start is not until the next.
+    async fn reread(&mut self) -> bool {
+        if self.shared.doubt().is_some() && !self.following {
+            return false;
+        }
+        let read = self.reload().await;
+        self.shared.note_reading(&read);
+        read.inspect_err(|error| tracing::error!(%error, "commands could not be decided"))
+            .is_ok()
+    }
+
+    /// Sends the draft to the store; nothing else may be in flight. Answers leave once the head before this one is kept
+    /// outside the store, which is under way since that one was durable. A draft without entries is answered at once:
     /// all it rests on is durable.
     fn send_off(&mut self, draft: &mut Draft) -> Option<Flight> {
         let mut draft = std::mem::take(draft);
-        let Some(expected_size) = draft.entries.first().map(|first| first.seq) else {
+        let Some(expected) = draft.base else {
             answer(draft.envelopes, draft.results);
             return None;
         };
@@ -167,24 +193,43 @@ impl Sequencer {
         if let Some(last) = draft.entries.last_mut() {
             last.signature = Some(checkpoint.signature);
         }
+        let head = Head {
+            size,
+            edge: self.tree.edge().to_vec(),
+            checkpoint: checkpoint.note,
+        };
         let batch = Batch {
-            expected_size,
+            expected,
             entries: draft.entries,
             blobs: draft.blobs,
-            head: Head {
-                size,
-                edge: self.tree.edge().to_vec(),
-                checkpoint: checkpoint.note,
-            },
+            head: head.clone(),
         };
         let shared = Arc::clone(&self.shared);
-        let append = async move { shared.store.append(batch).await };
+        let keeping = self.keeping.take();
+        let append = async move {
+            let outcome = shared.store.append(batch).await;
+            if let Some(keeping) = keeping {
+                drop(keeping.await);
+            }
+            outcome
+        };
         Some(Flight {
             folded: draft.folded,
+            tree: self.tree.clone(),
+            head,
             envelopes: draft.envelopes,
             results: draft.results,
             append: self.shared.tasks.spawn(append),
         })
+    }
+
+    /// Begins to keep `head` outside the store.
+    pub(super) fn keep(&mut self, head: Head) {
+        let shared = Arc::clone(&self.shared);
+        self.keeping = Some(self.shared.tasks.spawn(async move {
+            let kept = shared.known_head.keep(head).await;
+            shared.note_keeping(kept);
+        }));
     }
 
     /// Takes in what became of a batch. When it was not written, or nobody knows, the world ran ahead of the
@@ -192,6 +237,8 @@ impl Sequencer {
     async fn settle(&mut self, flight: Flight, outcome: Result<(), StoreError>, draft: &mut Draft) {
         let Err(error) = outcome else {
             self.shared.publish(&flight.folded);
+            self.published = flight.tree;
+            self.keep(flight.head);
             self.snapshot_now_and_then();
             answer(flight.envelopes, flight.results);
             return;
@@ -272,6 +319,9 @@ impl Sequencer {
             entries.push((entry, bytes));
         }
         let mut closed = None;
+        if draft.base.is_none() && !entries.is_empty() {
+            draft.base = Some(self.tree.clone());
+        }
         for (entry, bytes) in entries {
             closed = self.world.apply(&entry).map_err(|error| {
                 tracing::error!(%error, "a decision does not fit the world it was made on");
@@ -289,94 +339,6 @@ impl Sequencer {
             draft.folded.push(entry);
         }
         Ok(closed)
-    }
-
-    /// Drops what may be ahead of the store and reads on from what is published.
-    async fn reload(&mut self) -> Result<(), StoreError> {
-        let published = self.shared.world(World::clone);
-        self.world = published;
-        if self.world.size == 0 {
-            self.restore_snapshot().await?;
-        }
-        self.catch_up().await?;
-        self.stale = false;
-        Ok(())
-    }
-
-    async fn restore_snapshot(&mut self) -> Result<(), StoreError> {
-        let Some(snapshot) = self.shared.store.snapshot().await? else {
-            return Ok(());
-        };
-        let last = self
-            .shared
-            .store
-            .read(snapshot.size.saturating_sub(1), 1)
-            .await?;
-        let same_history = last
-            .first()
-            .is_some_and(|e| Digest::of(&e.bytes) == snapshot.last);
-        match serde_json::from_slice::<World>(&snapshot.bytes) {
-            Ok(world) if same_history && world.size == snapshot.size => {
-                self.world = world.restored();
-                self.snapshot_size = snapshot.size;
-                self.shared.replace(self.world.clone());
-            }
-            _ => tracing::warn!(
-                "the stored snapshot does not fit; folding the ledger from its start"
-            ),
-        }
-        Ok(())
-    }
-
-    /// Reads and publishes what others appended, and takes the tree of the store's head.
-    async fn catch_up(&mut self) -> Result<(), StoreError> {
-        let head = loop {
-            let head = self.shared.store.head().await?;
-            if self.world.size > head.size {
-                return Err(StoreError::Damaged(format!(
-                    "the store has {} entries and had {} before; restore it, then start again",
-                    head.size, self.world.size
-                )));
-            }
-            while self.world.size < head.size {
-                self.read_page().await?;
-            }
-            if self.world.size == head.size {
-                break head;
-            }
-        };
-        self.tree = Tree::from_head(&head)
-            .map_err(|error| StoreError::Damaged(format!("the stored head: {error}")))?;
-        if self.following {
-            self.follow_bundle().await;
-        }
-        Ok(())
-    }
-
-    async fn read_page(&mut self) -> Result<(), StoreError> {
-        let page = self.shared.store.read(self.world.size, READ_PAGE).await?;
-        if page.is_empty() {
-            return Err(StoreError::Damaged(format!(
-                "entry {} is missing; run `countersign ledger verify`",
-                self.world.size
-            )));
-        }
-        let mut entries = Vec::with_capacity(page.len());
-        for stored in page {
-            let damaged = |error: String| {
-                StoreError::Damaged(format!(
-                    "entry {}: {error}; run `countersign ledger verify`",
-                    stored.seq
-                ))
-            };
-            let entry = entry::decode(&stored.bytes).map_err(|error| damaged(error.to_string()))?;
-            self.world
-                .apply(&entry)
-                .map_err(|error| damaged(error.to_string()))?;
-            entries.push(entry);
-        }
-        self.shared.publish(&entries);
-        Ok(())
     }
 
     /// Decisions are made under the bundle in force and no other. What asks no policy, and above all what ends
@@ -409,7 +371,7 @@ impl Sequencer {
     }
 
     /// Loads the bundle another broker put in force.
-    async fn follow_bundle(&mut self) {
+    pub(super) async fn follow_bundle(&mut self) {
         let Some((bundle, content)) = self
             .world
             .bundle
@@ -425,41 +387,6 @@ impl Sequencer {
             Err(error) => tracing::error!(%error, "the bundle in force cannot be loaded"),
         }
     }
-
-    /// A snapshot is a cache: losing it, or failing to write it, costs time at the next start and nothing else.
-    /// The more is open, the longer it takes to write one, so the rarer it is.
-    fn snapshot_now_and_then(&mut self) {
-        let due = |world: &World| {
-            let weight = u64::try_from(world.weight()).unwrap_or(u64::MAX);
-            let every = SNAPSHOT_EVERY.max(weight.saturating_mul(SNAPSHOT_WEIGHT));
-            (world.size >= self.snapshot_size.saturating_add(every)).then(|| world.clone())
-        };
-        // The published world: ours may be ahead of what is durable.
-        let Some(world) = self.shared.world(due) else {
-            return;
-        };
-        self.snapshot_size = world.size;
-        let shared = Arc::clone(&self.shared);
-        self.shared.tasks.spawn(async move {
-            if let Err(error) = write_snapshot(&shared, world).await {
-                tracing::warn!(%error, "the snapshot could not be written");
-            }
-        });
-    }
-}
-
-async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
-    let last = shared.store.read(world.size.saturating_sub(1), 1).await?;
-    let last = last.first().map(|entry| Digest::of(&entry.bytes));
-    let size = world.size;
-    let bytes = tokio::task::spawn_blocking(move || serde_json::to_vec(&world)).await??;
-    if let Some(last) = last {
-        shared
-            .store
-            .put_snapshot(Snapshot { size, last, bytes })
-            .await?;
-    }
-    Ok(())
 }
 
 /// The request a command is about, for the reply when the command has no events.

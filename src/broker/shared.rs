@@ -13,7 +13,7 @@ use crate::domain::rules::Limits;
 use crate::domain::{Digest, Entry, Policy, TargetName, Targets, World};
 use crate::issuers::Issuer;
 use crate::ledger::SigningKey;
-use crate::store::Store;
+use crate::store::{KnownHead, Store, StoreError};
 use crate::system::{Clock, Entropy};
 
 /// Longest wait for the published world to reach the ledger's head.
@@ -26,6 +26,8 @@ pub type BundleLoader = Arc<dyn Fn(&[u8]) -> Result<Arc<dyn Policy>, String> + S
 pub struct Ports {
     /// Where the ledger is kept.
     pub store: Arc<dyn Store>,
+    /// Where the newest known head is kept, out of reach of whoever has the store.
+    pub known_head: Arc<dyn KnownHead>,
     /// The bundle to put in force at start, and its bytes.
     pub policy: Arc<dyn Policy>,
     /// The bytes of that bundle.
@@ -50,6 +52,7 @@ pub struct Ports {
 
 pub(super) struct Shared {
     pub(super) store: Arc<dyn Store>,
+    pub(super) known_head: Arc<dyn KnownHead>,
     pub(super) load: BundleLoader,
     pub(super) issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
     pub(super) targets: Arc<dyn Targets>,
@@ -62,6 +65,8 @@ pub(super) struct Shared {
     pub(super) stop: CancellationToken,
     policy: RwLock<Arc<dyn Policy>>,
     world: RwLock<World>,
+    doubt: RwLock<Option<String>>,
+    unkept: RwLock<Option<String>>,
     size: watch::Sender<u64>,
 }
 
@@ -70,6 +75,7 @@ impl Shared {
     pub(super) fn new(ports: Ports) -> (Arc<Self>, Vec<u8>) {
         let shared = Arc::new(Self {
             store: ports.store,
+            known_head: ports.known_head,
             load: ports.load_bundle,
             issuers: ports.issuers,
             targets: ports.targets,
@@ -82,6 +88,8 @@ impl Shared {
             stop: CancellationToken::new(),
             policy: RwLock::new(ports.policy),
             world: RwLock::new(World::default()),
+            doubt: RwLock::new(None),
+            unkept: RwLock::new(None),
             size: watch::Sender::new(0),
         });
         (shared, ports.bundle_bytes)
@@ -111,6 +119,54 @@ impl Shared {
         let size = world.size;
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
         self.size.send_replace(size);
+    }
+
+    /// Why the ledger's store is not believed, as long as it is not. Nothing is decided then, and what ends access goes on.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let doubt = self.doubt.read().unwrap_or_else(PoisonError::into_inner);
+        doubt.clone()
+    }
+
+    /// Takes in how reading the ledger went.
+    pub(super) fn note_reading<T>(&self, read: &Result<T, StoreError>) {
+        let doubt = match read {
+            Ok(_) => None,
+            Err(StoreError::Damaged(text)) => Some(text.clone()),
+            // Nothing new is known.
+            Err(_) => return,
+        };
+        let mut kept = self.doubt.write().unwrap_or_else(PoisonError::into_inner);
+        match &doubt {
+            Some(text) if *kept != doubt => tracing::error!(
+                doubt = text,
+                "the ledger's store is not believed: nothing is decided, access still ends; \
+                 restore the store, or see `countersign ledger accept`"
+            ),
+            None if kept.is_some() => tracing::warn!("the ledger's store is believed again"),
+            _ => {}
+        }
+        *kept = doubt;
+    }
+
+    /// Takes in whether the newest head was kept outside the store.
+    pub(super) fn note_keeping(&self, kept: Result<(), StoreError>) {
+        let failed = kept
+            .err()
+            .map(|error| format!("{:#}", anyhow::Error::from(error)));
+        let mut before = self.unkept.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = failed.as_ref().filter(|_| before.is_none()) {
+            tracing::error!(
+                error,
+                "the newest head of the ledger is not kept: a store that is rolled back would go unnoticed"
+            );
+        }
+        *before = failed;
+    }
+
+    /// Why the newest head is not kept outside the store, if it is not.
+    pub(super) fn unkept(&self) -> Option<String> {
+        let unkept = self.unkept.read().unwrap_or_else(PoisonError::into_inner);
+        unkept.clone()
     }
 
     /// Follows the size of the published world.

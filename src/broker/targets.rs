@@ -195,7 +195,10 @@ impl TargetWatch {
                 }
                 false
             }
-            Err(SequenceError::Unavailable) => false,
+            // A ledger that is not believed may have lost which server it is. What bears our mark there is ours all the same.
+            Err(SequenceError::Unavailable) => {
+                known.is_none() && self.calls.shared.doubt().is_some()
+            }
         }
     }
 
@@ -224,8 +227,17 @@ impl TargetWatch {
                 target: target.clone(),
                 handle: handle.clone(),
             };
-            if !self.calls.send(find).await?.events.is_empty() {
-                tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
+            match self.calls.send(find).await {
+                Ok(reply) if reply.events.is_empty() => {}
+                Ok(_) => {
+                    tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
+                }
+                // A ledger that is not believed may have lost the lease, and cannot be told of it.
+                Err(SequenceError::Unavailable) if self.calls.shared.doubt().is_some() => {
+                    let ended = issuer.end_and_prove(&Ending::unexplained(&handle)).await;
+                    tracing::error!(target_name = %target, handle, ended = ended.is_ok(), "a credential that no lease explains is ended without an entry");
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())

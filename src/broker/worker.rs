@@ -224,14 +224,16 @@ impl Worker {
         }
     }
 
-    /// A lease whose time is up ends although the ledger cannot say so yet.
+    /// A lease whose time is up, or its mint's, ends although the ledger cannot say so yet.
     fn queue_expired(&self, request: &RequestId) {
         let lease = self.calls.shared.world(|world| {
             let request = world.requests.get(request)?;
-            let RequestState::Live { lease, .. } = &request.state else {
-                return None;
-            };
-            world.leases.get(lease).cloned()
+            match &request.state {
+                RequestState::Issuing { lease, .. } | RequestState::Live { lease, .. } => {
+                    world.leases.get(lease).cloned()
+                }
+                _ => None,
+            }
         });
         if let Some(lease) = lease {
             let owed = vec![Owed::Lease(lease.id.clone())];

@@ -17,6 +17,7 @@ use super::transition::{step, step_ending};
 
 /// What is open.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct World {
     /// Entries folded so far; also the index of the next one.
     pub size: u64,
@@ -92,6 +93,10 @@ pub struct IllegalTransition {
 const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
 
 impl World {
+    /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
+    /// The number changes whenever `World`, or anything in it, or the fold does.
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 2");
+
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
     /// # Errors

@@ -7,6 +7,8 @@
 //! * [`blob`]: erasable texts by salted hash
 //! * [`tiles`]: the log as C2SP tlog-tiles files
 //! * [`export`]: the whole log in one file; [`verify`](verify()) checks it, naming the first bad entry: a [`failure`]
+//! * [`reader`]: reading entries that count only once the key has vouched for them
+//! * [`snapshot`]: a fold of the log, sealed by its key
 //! * [`stored`]: the head and the entries as a store keeps them
 
 pub mod blob;
@@ -15,6 +17,8 @@ pub mod entry;
 pub mod export;
 pub mod failure;
 pub mod note;
+pub mod reader;
+pub mod snapshot;
 pub mod stored;
 pub mod tiles;
 pub mod tree;
@@ -26,6 +30,8 @@ pub use entry::{EntryError, decode, encode, index};
 pub use export::{ExportError, ExportReader, ExportWriter};
 pub use failure::{Failure, Problem};
 pub use note::{NoteError, SigningKey, VerifyingKey};
+pub use reader::Reader;
+pub use snapshot::Snapshot;
 pub use stored::{EntryIndex, Head, StoredEntry};
 pub use tree::Tree;
 pub use verify::{Verified, Verifier, verify};

@@ -11,12 +11,12 @@
 use std::io::BufRead;
 
 use super::checkpoint::Checkpoint;
-use super::entry;
 use super::export::{ExportReader, ExportedEntry, Line};
 use super::failure::{Failure, Problem};
 use super::note::VerifyingKey;
-use super::tree::{Tree, leaf_hash};
-use crate::domain::{Digest, Entry, Event, Seconds, Time};
+use super::reader::Reader;
+use super::tree::Tree;
+use crate::domain::{Digest, Entry, Seconds, Time};
 
 /// After so many entries one signature is checked. Others are looked at only to find the first bad entry.
 const WINDOW: usize = 256;
@@ -45,9 +45,8 @@ pub struct SetBack {
 
 /// Checks entries one by one, then the checkpoint. [`verify`] drives it over an export.
 pub struct Verifier<'a> {
-    key: &'a VerifyingKey,
+    reader: Reader<'a>,
     since: Option<Checkpoint>,
-    tree: Tree,
     proven: u64,
     /// The tree before the entries of `window`.
     base: Tree,
@@ -76,14 +75,13 @@ impl<'a> Verifier<'a> {
     pub fn new(key: &'a VerifyingKey, since: Option<&str>) -> Result<Self, Failure> {
         let since = since.map(|note| key.open_checkpoint(note)).transpose();
         Ok(Self {
-            key,
+            reader: Reader::new(key, Tree::default()),
             since: since.map_err(|error| Failure {
                 first_bad: 0,
                 last_bad: 0,
                 proven: 0,
                 problem: Problem::Remembered(error),
             })?,
-            tree: Tree::default(),
             proven: 0,
             base: Tree::default(),
             window: Vec::new(),
@@ -122,7 +120,7 @@ impl<'a> Verifier<'a> {
 
     /// The tree over the entries so far.
     pub fn tree(&self) -> &Tree {
-        &self.tree
+        self.reader.tree()
     }
 
     /// Takes the next entry and returns what it says.
@@ -130,33 +128,19 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// When it is bad, or shows that an earlier one was.
     pub fn entry(&mut self, line: ExportedEntry) -> Result<Entry, Failure> {
-        let seq = self.tree.size();
-        if line.seq != seq {
-            return Err(self.fail(seq, Problem::Order(line.seq)));
-        }
-        let leaf = leaf_hash(line.entry.as_bytes());
-        if leaf != line.leaf {
-            return Err(self.fail(seq, Problem::Leaf));
-        }
-        let entry = entry::decode(line.entry.as_bytes())
-            .map_err(|error| self.fail(seq, Problem::Entry(error)))?;
-        if entry.seq != seq {
-            return Err(self.fail(seq, Problem::Place(entry.seq)));
-        }
-        let opens =
-            matches!(&entry.event, Event::LedgerOpened { origin } if origin == self.key.name());
-        if opens != (seq == 0) {
-            return Err(self.fail(seq, Problem::Opening));
-        }
+        let seq = self.reader.tree().size();
+        let entry = self
+            .reader
+            .entry(line.seq, line.entry.as_bytes(), &line.leaf)
+            .map_err(|problem| self.fail(seq, problem))?;
         self.note_time(&entry);
-        self.tree.append_leaf(leaf);
         if self.strict {
             self.check_signature(line.signature.as_deref());
             self.compare_with_remembered()?;
             return Ok(entry);
         }
         let signed = line.signature.is_some();
-        self.window.push((leaf, line.signature));
+        self.window.push((line.leaf, line.signature));
         self.compare_with_remembered()?;
         // Best closed where a signature proves all of it.
         if self.window.len() >= if signed { WINDOW } else { WINDOW_MAX } {
@@ -168,8 +152,8 @@ impl<'a> Verifier<'a> {
     /// Checks the signature over the entries so far at once.
     fn check_signature(&mut self, signature: Option<&str>) {
         let Some(signature) = signature else { return };
-        let size = self.tree.size();
-        if self.signed(&self.tree, signature) {
+        let size = self.reader.tree().size();
+        if self.reader.signed(signature) {
             self.proven = size;
             let own = self.suspect.take().map(|(_, last)| last);
             self.spoilt = self.spoilt.or(own);
@@ -190,10 +174,10 @@ impl<'a> Verifier<'a> {
         let Some(since) = &self.since else {
             return Ok(());
         };
-        if since.size != self.tree.size() {
+        if since.size != self.reader.tree().size() {
             return Ok(());
         }
-        if since.root == self.tree.root() {
+        if since.root == self.reader.tree().root() {
             self.proven = since.size;
             return Ok(());
         }
@@ -211,16 +195,6 @@ impl<'a> Verifier<'a> {
         })
     }
 
-    /// Whether `signature` is over the checkpoint of `tree`.
-    fn signed(&self, tree: &Tree, signature: &str) -> bool {
-        let checkpoint = Checkpoint {
-            origin: self.key.name().to_owned(),
-            size: tree.size(),
-            root: tree.root(),
-        };
-        self.key.accepts(&checkpoint.text(), signature)
-    }
-
     /// Checks the newest signature of a full window and begins the next. A wrong one is not the end, for
     /// only the checkpoint decides, but from here on it is known where to point.
     fn close_window(&mut self) {
@@ -228,15 +202,15 @@ impl<'a> Verifier<'a> {
             .window
             .last()
             .and_then(|(_, signature)| signature.as_deref());
-        if newest.is_some_and(|signature| self.signed(&self.tree, signature)) {
-            self.proven = self.tree.size();
+        if newest.is_some_and(|signature| self.reader.signed(signature)) {
+            self.proven = self.reader.tree().size();
             self.lost = false;
         } else if !self.lost {
             let before = self.proven;
             self.search_window();
             self.lost = self.proven == before;
         }
-        self.base = self.tree.clone();
+        self.base = self.reader.tree().clone();
         self.window.clear();
     }
 
@@ -250,7 +224,7 @@ impl<'a> Verifier<'a> {
             if tree.size() <= proven {
                 continue;
             }
-            if self.signed(&tree, signature) {
+            if self.reader.signed_over(&tree, signature) {
                 proven = tree.size();
             } else if suspect.is_none_or(|(first, _)| first != proven) {
                 suspect = Some((proven, tree.size() - 1));
@@ -297,9 +271,10 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// When it does not cover exactly these entries, or is older than the remembered one.
     pub fn finish(mut self, checkpoint: &str) -> Result<Verified, Failure> {
-        let size = self.tree.size();
+        let size = self.reader.tree().size();
         let checkpoint = self
-            .key
+            .reader
+            .key()
             .open_checkpoint(checkpoint)
             .map_err(|error| self.fail(size, Problem::Checkpoint(error)))?;
         let remembered = self.since.as_ref().map(|since| since.size);
@@ -312,7 +287,7 @@ impl<'a> Verifier<'a> {
         if checkpoint.size < size {
             return Err(self.fail(checkpoint.size, Problem::NotCovered));
         }
-        if checkpoint.root != self.tree.root() {
+        if checkpoint.root != self.reader.tree().root() {
             self.search_window();
             let mut failure = self.fail(self.proven, Problem::Root);
             if matches!(failure.problem, Problem::Root) {
@@ -359,7 +334,7 @@ pub fn verify(
         return Err(verifier.fail(0, Problem::OtherKey(claimed)));
     }
     loop {
-        let at = verifier.tree.size();
+        let at = verifier.tree().size();
         match reader.next_line() {
             Ok(Some(Line::Entry(line))) => {
                 let entry = verifier.entry(line)?;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-use super::{Batch, Blob, FIND_LIMIT, Head, Query, Snapshot, Store, StoreError, StoredEntry};
+use super::{Batch, Blob, FIND_LIMIT, Head, Query, Snapshot, Store, StoreError, StoredEntry, Tree};
 use crate::domain::{Digest, Time};
 
 /// The methods of [`Store`], as a [`FaultHook`] is told of them.
@@ -85,18 +85,24 @@ const A_WHILE: Duration = Duration::from_secs(60);
 
 /// The store for simulation.
 pub struct MemoryStore {
-    state: Mutex<State>,
+    state: Mutex<Contents>,
     hook: Mutex<Option<FaultHook>>,
     appended: watch::Sender<u64>,
 }
 
-#[derive(Default)]
-struct State {
-    head: Head,
-    entries: Vec<StoredEntry>,
-    blobs: BTreeMap<Digest, Blob>,
-    snapshot: Option<Snapshot>,
-    remembered: BTreeMap<String, (Vec<u8>, Time)>,
+/// What a store holds, as somebody with the database in hand sees it.
+#[derive(Clone, Debug, Default)]
+pub struct Contents {
+    /// The head.
+    pub head: Head,
+    /// The entries, from 0.
+    pub entries: Vec<StoredEntry>,
+    /// The texts, by hash.
+    pub blobs: BTreeMap<Digest, Blob>,
+    /// The snapshot.
+    pub snapshot: Option<Snapshot>,
+    /// What is remembered, and until when.
+    pub remembered: BTreeMap<String, (Vec<u8>, Time)>,
 }
 
 impl std::fmt::Debug for MemoryStore {
@@ -131,10 +137,17 @@ impl MemoryStore {
         *locked(&self.hook) = hook;
     }
 
+    /// Lets somebody with the database in hand look at it and change it, past every rule.
+    pub fn tamper<T>(&self, change: impl FnOnce(&mut Contents) -> T) -> T {
+        let result = change(&mut locked(&self.state));
+        self.appended.send_modify(|count| *count += 1);
+        result
+    }
+
     async fn run<T>(
         &self,
         operation: Operation,
-        act: impl FnOnce(&mut State) -> Result<T, StoreError> + Send,
+        act: impl FnOnce(&mut Contents) -> Result<T, StoreError> + Send,
     ) -> Result<T, StoreError> {
         let fault = match &*locked(&self.hook) {
             Some(hook) => hook(operation),
@@ -217,7 +230,7 @@ impl Store for MemoryStore {
     async fn append(&self, batch: Batch) -> Result<(), StoreError> {
         batch.check()?;
         self.run(Operation::Append, |state| {
-            if state.head.size != batch.expected_size {
+            if Tree::from_head(&state.head).as_ref() != Ok(&batch.expected) {
                 return Err(StoreError::Conflict);
             }
             state.head = batch.head;

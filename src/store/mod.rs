@@ -7,6 +7,8 @@
 //! * [`PostgresStore`] — one database, any number of brokers
 //! * [`MemoryStore`] — forgets at exit, and fails on request; for simulation
 //!
+//! Outside of it a broker keeps the newest head it knows: [`KnownHead`].
+//!
 //! What the adapters promise beside the trait: entries cannot be changed or deleted even by somebody with
 //! the database in hand (triggers refuse), the head only grows, and an answer that got lost is
 //! [`StoreError::Unknown`], never [`StoreError::Failed`].
@@ -16,12 +18,14 @@ use async_trait::async_trait;
 use crate::domain::{Digest, LeaseId, RequestId, Time};
 
 mod find;
+mod known;
 mod memory;
 mod postgres;
 mod sql;
 mod sqlite;
 
-pub use memory::{Fault, FaultHook, MemoryStore, Operation};
+pub use known::{FileHead, KnownHead, MemoryHead};
+pub use memory::{Contents, Fault, FaultHook, MemoryStore, Operation};
 pub use postgres::PostgresStore;
 pub use sqlite::SqliteStore;
 
@@ -31,12 +35,13 @@ pub const FIND_LIMIT: usize = 1000;
 /// The most bytes an entry has.
 pub const ENTRY_BYTES_MAX: usize = 32 * 1024;
 
-pub use crate::ledger::{Blob, EntryIndex, Head, StoredEntry};
+pub use crate::ledger::{Blob, EntryIndex, Head, Snapshot, StoredEntry, Tree};
 
 /// What can go wrong with a store.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The head was not the expected one: somebody else appended. Nothing was written.
+    /// The head was not the expected one: somebody else appended, or it is the head of another history. Nothing
+    /// was written.
     #[error("append ledger entries: another broker appended first")]
     Conflict,
     /// Nobody knows whether the write happened. The caller drops what it believes and reads again. A write on
@@ -75,9 +80,10 @@ fn index_texts(index: &EntryIndex) -> impl Iterator<Item = &str> {
 /// Entries to append together, durably, or not at all.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Batch {
-    /// The size the log must have; the compare of compare-and-swap.
-    pub expected_size: u64,
-    /// The entries, contiguous from `expected_size`.
+    /// The tree the log must be, by size and edge: the compare of compare-and-swap. Another history of the same
+    /// length is not continued.
+    pub expected: Tree,
+    /// The entries, contiguous from the end of `expected`.
     pub entries: Vec<StoredEntry>,
     /// Blobs the entries refer to; written in the same transaction.
     pub blobs: Vec<Blob>,
@@ -97,7 +103,7 @@ impl Batch {
         if self.entries.is_empty() {
             return Err(refused("it has no entries"));
         }
-        let mut size = self.expected_size;
+        let mut size = self.expected.size();
         for entry in &self.entries {
             if entry.seq != size {
                 return Err(refused("its entries do not follow one another"));
@@ -143,17 +149,6 @@ pub struct Query {
     pub before: Option<u64>,
     /// At most so many (the store caps it at 1,000).
     pub limit: usize,
-}
-
-/// A cached fold of the ledger up to `size`. Losing it costs time, nothing else.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Snapshot {
-    /// Entries folded.
-    pub size: u64,
-    /// SHA-256 of the last folded entry's bytes, so that a snapshot of another history is noticed.
-    pub last: Digest,
-    /// The folded world, serialized.
-    pub bytes: Vec<u8>,
 }
 
 /// Where the ledger is kept. All methods may be called at any time from any task.

@@ -24,10 +24,10 @@ use super::{Batch, StoreError};
 const SCHEMA: &str = "countersign_store";
 const CHANNEL: &str = "countersign_store";
 
-/// One statement: whoever finds the head at the expected size moves it and writes; the others wait for the
+/// One statement: whoever finds the head as expected moves it and writes; the others wait for the
 /// row, see it moved and write nothing. It answers one row when it wrote.
 const APPEND: &str = "WITH moved AS ( \
-        UPDATE head SET size = $2, edge = $3, checkpoint = $4 WHERE size = $1 RETURNING size \
+        UPDATE head SET size = $2, edge = $3, checkpoint = $4 WHERE size = $1 AND edge = $22 RETURNING size \
     ), written AS ( \
         INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome) \
         SELECT entry.* FROM moved, UNNEST($5::bigint[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], \
@@ -173,9 +173,9 @@ impl PostgresStore {
         }
         let [hashes, salts, texts] = blobs;
         let query = sqlx::query_as::<_, (bool,)>(APPEND)
-            .bind(to_sql(batch.expected_size))
+            .bind(to_sql(batch.expected.size()))
             .bind(to_sql(batch.head.size))
-            .bind(edge_bytes(&batch.head))
+            .bind(edge_bytes(&batch.head.edge))
             .bind(batch.head.checkpoint)
             .bind(columns.seq)
             .bind(columns.bytes)
@@ -193,7 +193,8 @@ impl PostgresStore {
             .bind(salts)
             .bind(texts)
             .bind(CHANNEL)
-            .bind(number);
+            .bind(number)
+            .bind(edge_bytes(batch.expected.edge()));
         // Read to the end: the row comes before the commit, "ready for query" after it.
         Ok(!query.fetch_all(writer).await?.is_empty())
     }

@@ -27,9 +27,9 @@ const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, ag
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
-const SNAPSHOT: &str = "SELECT size, last, bytes FROM snapshot";
-const PUT_SNAPSHOT: &str = "INSERT INTO snapshot (id, size, last, bytes) VALUES (1, $1, $2, $3) \
-    ON CONFLICT (id) DO UPDATE SET size = excluded.size, last = excluded.last, bytes = excluded.bytes \
+const SNAPSHOT: &str = "SELECT size, edge, bytes, seal FROM snapshot";
+const PUT_SNAPSHOT: &str = "INSERT INTO snapshot (id, size, edge, bytes, seal) VALUES (1, $1, $2, $3, $4) \
+    ON CONFLICT (id) DO UPDATE SET size = excluded.size, edge = excluded.edge, bytes = excluded.bytes, seal = excluded.seal \
     WHERE snapshot.size <= excluded.size";
 const REMEMBER: &str = "INSERT INTO remembered (key, value, expires) VALUES ($1, $2, $3) \
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, expires = excluded.expires \
@@ -228,21 +228,25 @@ pub(super) fn to_sql(number: u64) -> i64 {
 }
 
 /// The edge as one run of bytes.
-pub(super) fn edge_bytes(head: &Head) -> Vec<u8> {
-    head.edge.iter().flat_map(|root| root.0).collect()
+pub(super) fn edge_bytes(edge: &[Digest]) -> Vec<u8> {
+    edge.iter().flat_map(|root| root.0).collect()
 }
 
 fn digest_of(bytes: &[u8], what: &str) -> Result<Digest, StoreError> {
     Ok(Digest(bytes.try_into().map_err(|_| damaged(what))?))
 }
 
+fn edge_of(bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
+    let roots = bytes.chunks(32);
+    roots
+        .map(|root| digest_of(root, "the edge of a tree is no run of hashes"))
+        .collect()
+}
+
 fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
-    let roots = edge.chunks(32);
     Ok(Head {
         size: u64::try_from(size).map_err(|_| damaged("the head has a negative size"))?,
-        edge: roots
-            .map(|root| digest_of(root, "the head's edge is no run of hashes"))
-            .collect::<Result<_, _>>()?,
+        edge: edge_of(&edge)?,
         checkpoint,
     })
 }
@@ -279,8 +283,9 @@ impl<T: Dialect> Store for T {
             sqlx::query_as::<_, HeadRow>(HEAD)
         );
         let rows = rows.map_err(|trouble| trouble.reading("read the ledger's head"))?;
-        let row = rows.into_iter().next();
-        head_of(row.ok_or_else(|| damaged("the head is missing"))?)
+        let [row] = <[HeadRow; 1]>::try_from(rows)
+            .map_err(|rows| damaged(&format!("the head has {} rows", rows.len())))?;
+        head_of(row)
     }
 
     async fn read(&self, from: u64, limit: usize) -> Result<Vec<StoredEntry>, StoreError> {
@@ -361,14 +366,15 @@ impl<T: Dialect> Store for T {
             self.database(),
             reader,
             fetch_all,
-            sqlx::query_as::<_, (i64, Vec<u8>, Vec<u8>)>(SNAPSHOT)
+            sqlx::query_as::<_, (i64, Vec<u8>, Vec<u8>, String)>(SNAPSHOT)
         );
         let rows = rows.map_err(|trouble| trouble.reading("read the snapshot"))?;
-        let snapshot = rows.into_iter().next().map(|(size, last, bytes)| {
+        let snapshot = rows.into_iter().next().map(|(size, edge, bytes, seal)| {
             Ok(Snapshot {
                 size: u64::try_from(size).map_err(|_| damaged("a snapshot's size is negative"))?,
-                last: digest_of(&last, "a snapshot's last entry has no hash")?,
+                edge: edge_of(&edge)?,
                 bytes,
+                seal,
             })
         });
         snapshot.transpose()
@@ -381,8 +387,9 @@ impl<T: Dialect> Store for T {
             execute,
             sqlx::query(PUT_SNAPSHOT)
                 .bind(to_sql(snapshot.size))
-                .bind(snapshot.last.0.to_vec())
+                .bind(edge_bytes(&snapshot.edge))
                 .bind(snapshot.bytes)
+                .bind(snapshot.seal)
         );
         put.map_err(|trouble| trouble.writing("keep a snapshot"))?;
         Ok(())

@@ -22,7 +22,8 @@ use super::sql::{self, Database, Dialect, edge_bytes, not_migrated, to_sql};
 use super::{Batch, Blob, StoreError, StoredEntry};
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
-const MOVE_HEAD: &str = "UPDATE head SET size = $2, edge = $3, checkpoint = $4 WHERE size = $1";
+const MOVE_HEAD: &str =
+    "UPDATE head SET size = $3, edge = $4, checkpoint = $5 WHERE size = $1 AND edge = $2";
 const CHECKPOINT: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 
 /// Rows of one INSERT, largest first. A batch is cut into such runs, so that a few texts, prepared once,
@@ -162,9 +163,10 @@ fn not_appended(error: sqlx::Error) -> StoreError {
 async fn append(connection: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
     let mut transaction = connection.begin_with(BEGIN).await.map_err(not_appended)?;
     let moved = sqlx::query(MOVE_HEAD)
-        .bind(to_sql(batch.expected_size))
+        .bind(to_sql(batch.expected.size()))
+        .bind(edge_bytes(batch.expected.edge()))
         .bind(to_sql(batch.head.size))
-        .bind(edge_bytes(&batch.head))
+        .bind(edge_bytes(&batch.head.edge))
         .bind(batch.head.checkpoint)
         .execute(&mut *transaction)
         .await
@@ -408,7 +410,7 @@ fn start_lock(path: &Path) -> Result<File, StoreError> {
 mod tests {
     use super::*;
     use crate::domain::{Digest, Time};
-    use crate::store::{EntryIndex, Head, Store};
+    use crate::store::{EntryIndex, Head, Store, Tree};
 
     #[test]
     fn case_141_network_file_systems_are_known() {
@@ -424,7 +426,7 @@ mod tests {
             .await
             .unwrap();
         let batch = Batch {
-            expected_size: 0,
+            expected: Tree::default(),
             entries: vec![StoredEntry {
                 seq: 0,
                 bytes: b"{}".to_vec(),

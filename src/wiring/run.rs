@@ -21,8 +21,9 @@ use crate::http::gate::{Directory, Gate};
 use crate::http::{self, Api, Authenticator, Bounds};
 use crate::identity::{self, Agents, Reviewers, dev_idp};
 use crate::issuers::{Issuer, IssuerSet};
+use crate::ledger::{NoteError, SigningKey, VerifyingKey};
 use crate::policy::Bundle;
-use crate::store::Store;
+use crate::store::{FileHead, KnownHead, Store};
 use crate::web::auth::SignIn;
 use crate::web::{self, Pages};
 
@@ -137,7 +138,8 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let bundle = setup.bundle(&IssuerSet(issuers.clone()))?;
     let gates = gates(issuers, &bundle);
     let store = setup.store().await?;
-    signed_with(&key, store.as_ref()).await?;
+    let known_head = FileHead::open(&setup.state_dir().join("ledger.head"))?;
+    signed_with(key.verifying_key(), store.as_ref(), &known_head).await?;
     let identity = identity::Ports {
         store: Arc::clone(&store),
         clock: Arc::clone(&setup.clock),
@@ -155,7 +157,8 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
         gates.into_values().partition(|gate| gate.guard().is_some());
     // Before the broker searches the targets: it would take a probe for a credential that no lease explains.
     open(others, &mut background).await;
-    let broker = Broker::start(ports(&setup, key, issuers, bundle, Arc::clone(&store))).await?;
+    let ports = ports(&setup, key, issuers, bundle, Arc::clone(&store), known_head);
+    let broker = Broker::start(ports).await?;
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;
@@ -197,30 +200,39 @@ async fn open(gates: Vec<Arc<gate::Gate>>, background: &mut tokio::task::JoinSet
     }
 }
 
-/// A ledger has one key: two would be two histories to whoever verifies it.
-async fn signed_with(key: &crate::ledger::SigningKey, store: &dyn Store) -> anyhow::Result<()> {
-    let head = store.head().await?;
-    if head.size > 0 {
-        key.verifying_key()
-            .open_checkpoint(&head.checkpoint)
-            .context(
-                "this broker's key did not sign the ledger in the store; \
-                 copy ledger.key from the state directory of the broker that began it",
-            )?;
-    }
+/// A ledger has one key: two would be two histories to whoever verifies it. A broker that knows a head under its key
+/// has the right one: what another key signed is then a store that is not to be believed.
+async fn signed_with(
+    key: &VerifyingKey,
+    store: &dyn Store,
+    known_head: &FileHead,
+) -> anyhow::Result<()> {
+    let new_here = matches!(known_head.newest(key), Ok(None));
+    let head = store.head().await;
+    let other = head.is_ok_and(|head| {
+        let read = key.open_checkpoint(&head.checkpoint);
+        head.size > 0 && matches!(read, Err(NoteError::Unsigned(_)))
+    });
+    ensure!(
+        !(new_here && other),
+        "this broker's key did not sign the ledger in the store; \
+         copy ledger.key from the state directory of the broker that began it"
+    );
     Ok(())
 }
 
 fn ports(
     setup: &Setup,
-    key: crate::ledger::SigningKey,
+    key: SigningKey,
     issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
     bundle: Bundle,
     store: Arc<dyn Store>,
+    known_head: FileHead,
 ) -> Ports {
     let (for_loading, people) = (IssuerSet(issuers.clone()), setup.people());
     Ports {
         store,
+        known_head: Arc::new(known_head),
         bundle_bytes: bundle.bytes().to_vec(),
         policy: Arc::new(bundle),
         load_bundle: Arc::new(move |bytes| {

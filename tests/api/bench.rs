@@ -24,7 +24,7 @@ use countersign::issuers::{
     PostgresCredential, Proof, Rehearsal, Whose,
 };
 use countersign::ledger::SigningKey;
-use countersign::store::MemoryStore;
+use countersign::store::{MemoryHead, MemoryStore};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -144,6 +144,7 @@ impl Bench {
         let again = Arc::clone(&policy);
         let ports = Ports {
             store: Arc::new(MemoryStore::new()),
+            known_head: Arc::new(MemoryHead::default()),
             policy,
             bundle_bytes: b"the bundle".to_vec(),
             load_bundle: Arc::new(move |_| Ok(Arc::clone(&again))),

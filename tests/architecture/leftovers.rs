@@ -30,6 +30,10 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/simulation/doctored.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/simulation/scenes.rs",
         "tokio's time, which stands still and jumps",
     ),

@@ -20,7 +20,7 @@ use countersign::issuers::{
     Rehearsal,
 };
 use countersign::ledger::SigningKey;
-use countersign::store::MemoryStore;
+use countersign::store::{MemoryHead, MemoryStore};
 use countersign::web::{Pages, router};
 use serde_json::{Map, Value, json};
 use tower::ServiceExt;
@@ -76,6 +76,7 @@ impl Shop {
         let target: Arc<dyn Issuer> = Arc::new(Obliging);
         let ports = Ports {
             store: Arc::new(MemoryStore::new()),
+            known_head: Arc::new(MemoryHead::default()),
             bundle_bytes: policy.bytes(),
             policy,
             load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),

@@ -6,6 +6,8 @@
 //!
 //! `COUNTERSIGN_SEEDS=N` sets how many seeds are run, `COUNTERSIGN_SEED=S` runs one and prints what happens.
 
+mod doctored;
+mod forger;
 mod scenes;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -8,7 +8,7 @@ use countersign::store::{
 };
 use tokio::task::JoinSet;
 
-use super::{Fixture, batch, blob, entry, head_at};
+use super::{Fixture, batch, blob, entry, head_at, tree_at};
 
 macro_rules! on_every_adapter {
     ($($test:ident),+ $(,)?) => {
@@ -232,7 +232,7 @@ async fn finds(
 async fn entries_are_found_by_each_column(store: Arc<dyn Store>) {
     let (entries, request, lease) = varied();
     let all = Batch {
-        expected_size: 0,
+        expected: tree_at(0),
         entries: entries.clone(),
         blobs: Vec::new(),
         head: head_at(40),
@@ -320,8 +320,9 @@ async fn blobs_are_kept_once_and_erased(store: Arc<dyn Store>) {
 async fn snapshots_are_replaced_by_newer_ones(store: Arc<dyn Store>) {
     let at = |size: u64, text: &str| Snapshot {
         size,
-        last: Digest::of(text.as_bytes()),
+        edge: tree_at(size).edge().to_vec(),
         bytes: text.into(),
+        seal: format!("sealed {text}"),
     };
     store.put_snapshot(at(10, "ten")).await.unwrap();
     store.put_snapshot(at(9, "nine")).await.unwrap();

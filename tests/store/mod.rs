@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use countersign::domain::{Digest, Time};
 use countersign::store::{
     Batch, Blob, EntryIndex, Head, MemoryStore, PostgresStore, SqliteStore, Store, StoredEntry,
+    Tree,
 };
 use secrecy::SecretString;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
@@ -161,10 +162,14 @@ fn entry(seq: u64, text: &str) -> StoredEntry {
     }
 }
 
+fn tree_at(size: u64) -> Tree {
+    Tree::from_head(&head_at(size)).unwrap()
+}
+
 fn batch(expected_size: u64, count: u64, text: &str) -> Batch {
     let size = expected_size + count;
     Batch {
-        expected_size,
+        expected: tree_at(expected_size),
         entries: (expected_size..size).map(|seq| entry(seq, text)).collect(),
         blobs: Vec::new(),
         head: head_at(size),

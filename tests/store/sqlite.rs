@@ -49,8 +49,9 @@ async fn reopening_keeps_everything() {
         .unwrap();
     let snapshot = Snapshot {
         size: 70,
-        last: Digest::of(b"root"),
+        edge: vec![Digest::of(b"root")],
         bytes: b"world".to_vec(),
+        seal: "sealed".into(),
     };
     store.put_snapshot(snapshot.clone()).await.unwrap();
     for _ in 0..3 {

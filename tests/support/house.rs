@@ -9,7 +9,7 @@ use countersign::domain::rules::Limits;
 use countersign::domain::{Entry, Policy, TargetName, Time};
 use countersign::issuers::{Issuer, IssuerSet};
 use countersign::ledger::{SigningKey, entry};
-use countersign::store::{MemoryStore, Store};
+use countersign::store::{KnownHead, MemoryHead, MemoryStore, Store};
 use countersign::system::{Clock, Entropy};
 
 use super::SeededEntropy;
@@ -41,6 +41,7 @@ impl Clock for TokioClock {
 /// What survives a broker: its store, its target, its key, the time.
 pub struct House {
     pub store: Arc<MemoryStore>,
+    pub known_head: Arc<MemoryHead>,
     pub target: FakeTarget,
     pub policy: ShopPolicy,
     pub entropy: Arc<SeededEntropy>,
@@ -53,6 +54,7 @@ impl House {
     pub fn new(seed: u64) -> Self {
         Self {
             store: Arc::new(MemoryStore::new()),
+            known_head: Arc::default(),
             target: FakeTarget::default(),
             policy: ShopPolicy::new(),
             entropy: Arc::new(SeededEntropy::new(seed)),
@@ -82,6 +84,7 @@ impl House {
         let key = SigningKey::generate("countersign.example", |seed| seed.fill(7)).unwrap();
         let ports = Ports {
             store: Arc::clone(&self.store) as Arc<dyn Store>,
+            known_head: Arc::clone(&self.known_head) as Arc<dyn KnownHead>,
             bundle_bytes: self.policy.bytes(),
             policy,
             load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),

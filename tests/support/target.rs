@@ -46,6 +46,8 @@ struct State {
     now: Time,
     /// Handles ever minted.
     minted: BTreeSet<String>,
+    /// Requests ever served.
+    served: BTreeSet<RequestId>,
     /// Laws broken, in words.
     violations: Vec<String>,
     /// Handles that cannot be removed.
@@ -104,6 +106,11 @@ impl FakeTarget {
     /// How many were ever minted.
     pub fn minted(&self) -> usize {
         self.locked().minted.len()
+    }
+
+    /// Whether a credential was ever minted for `request`.
+    pub fn served(&self, request: &RequestId) -> bool {
+        self.locked().served.contains(request)
     }
 
     /// Laws the broker broke, as seen from here.
@@ -237,6 +244,7 @@ impl Issuer for FakeTarget {
                     .violations
                     .push(format!("L3: {handle} was minted twice"));
             }
+            state.served.insert(order.request.clone());
             let session = (order.request.clone(), expires);
             state.sessions.insert(handle.clone(), session);
         });

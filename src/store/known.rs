@@ -1,0 +1,210 @@
+//! The newest head a broker knows, kept outside the store: whoever can roll the store back, or put another in its
+//! place, cannot make the broker forget what it has seen.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{Head, StoreError, Tree};
+use crate::domain::Digest;
+use crate::ledger::VerifyingKey;
+
+/// Where the newest known head is kept.
+#[async_trait]
+pub trait KnownHead: Send + Sync + 'static {
+    /// The tree of the newest head that was kept, if there is one. It counts only under `key`.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] when something is there and is no head that `key` signed, else
+    /// [`StoreError::Failed`].
+    fn newest(&self, key: &VerifyingKey) -> Result<Option<Tree>, StoreError>;
+
+    /// Keeps `head`, durably, unless what is kept is newer.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: the one before is still there.
+    async fn keep(&self, head: Head) -> Result<(), StoreError>;
+}
+
+/// The tree of `head`, if `key` signed it.
+fn signed(head: &Head, key: &VerifyingKey) -> Option<Tree> {
+    let tree = Tree::from_head(head).ok()?;
+    let checkpoint = key.open_checkpoint(&head.checkpoint).ok()?;
+    (checkpoint.size == tree.size() && checkpoint.root == tree.root()).then_some(tree)
+}
+
+/// Forgets at exit; for simulation, and where there is no directory to keep it in.
+#[derive(Debug, Default)]
+pub struct MemoryHead(Mutex<Option<Head>>);
+
+#[async_trait]
+impl KnownHead for MemoryHead {
+    fn newest(&self, key: &VerifyingKey) -> Result<Option<Tree>, StoreError> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(kept.as_ref().and_then(|head| signed(head, key)))
+    }
+
+    async fn keep(&self, head: Head) -> Result<(), StoreError> {
+        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.as_ref().is_none_or(|kept| kept.size < head.size) {
+            *kept = Some(head);
+        }
+        Ok(())
+    }
+}
+
+/// Bytes of one slot. A head has at most 64 hashes, and a log in this world fewer than 40.
+const SLOT: usize = 4096;
+
+/// A file of two slots, written in turn: a write that is torn by a crash leaves the other.
+#[derive(Debug)]
+pub struct FileHead {
+    path: PathBuf,
+    slots: Arc<Mutex<Slots>>,
+}
+
+#[derive(Debug)]
+struct Slots {
+    file: File,
+    /// The slot to write next.
+    next: u64,
+    /// The size of the newest head that is kept.
+    size: u64,
+}
+
+impl Slots {
+    fn read(&self, number: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; SLOT];
+        self.file.read_exact_at(&mut bytes, number * SLOT as u64)?;
+        let end = bytes.iter().rposition(|byte| *byte != 0);
+        bytes.truncate(end.map_or(0, |end| end + 1));
+        Ok(bytes)
+    }
+
+    fn write(&mut self, head: &Head) -> io::Result<()> {
+        self.file
+            .write_all_at(&encode(head)?, self.next * SLOT as u64)?;
+        self.file.sync_data()?;
+        self.next = 1 - self.next;
+        self.size = head.size;
+        Ok(())
+    }
+}
+
+impl FileHead {
+    /// Opens the file, or makes it, for its owner only.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let open = || {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(path)?;
+            if file.metadata()?.len() == 0 {
+                file.write_all_at(&[0; 2 * SLOT], 0)?;
+                file.sync_all()?;
+                let directory = path.parent().unwrap_or(Path::new("."));
+                File::open(directory)?.sync_all()?;
+            }
+            Ok(file)
+        };
+        Ok(Self {
+            path: path.to_owned(),
+            slots: Arc::new(Mutex::new(Slots {
+                file: open().map_err(failed)?,
+                next: 0,
+                size: 0,
+            })),
+        })
+    }
+
+    /// Forgets what was kept and keeps `head` instead, whether it is newer or not.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]; it may then be the one before, or none.
+    pub fn replace(&self, head: &Head) -> Result<(), StoreError> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots
+            .write(head)
+            .and_then(|()| slots.write(head))
+            .map_err(failed)
+    }
+}
+
+fn failed(error: io::Error) -> StoreError {
+    StoreError::Failed {
+        operation: "keep the newest head of the ledger in ledger.head of the state directory",
+        source: error.into(),
+    }
+}
+
+/// The edge in base64, then the checkpoint.
+fn encode(head: &Head) -> io::Result<Vec<u8>> {
+    let edge: Vec<u8> = head.edge.iter().flat_map(|root| root.0).collect();
+    let mut bytes = format!("{}\n{}", STANDARD.encode(edge), head.checkpoint).into_bytes();
+    if bytes.len() > SLOT {
+        return Err(io::Error::other("the ledger's head is too long"));
+    }
+    bytes.resize(SLOT, 0);
+    Ok(bytes)
+}
+
+fn decode(bytes: &[u8], key: &VerifyingKey) -> Option<Tree> {
+    let (edge, checkpoint) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
+    let edge = STANDARD.decode(edge).ok()?;
+    let roots = edge.chunks(32).map(|root| root.try_into().map(Digest));
+    let head = Head {
+        size: key.open_checkpoint(checkpoint).ok()?.size,
+        edge: roots.collect::<Result<_, _>>().ok()?,
+        checkpoint: checkpoint.to_owned(),
+    };
+    signed(&head, key)
+}
+
+#[async_trait]
+impl KnownHead for FileHead {
+    fn newest(&self, key: &VerifyingKey) -> Result<Option<Tree>, StoreError> {
+        let mut kept = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = [kept.read(0).map_err(failed)?, kept.read(1).map_err(failed)?];
+        let [first, second] = &slots.each_ref().map(|slot| decode(slot, key));
+        let size = |tree: &Option<Tree>| tree.as_ref().map(Tree::size);
+        let (newest, older) = if size(first) > size(second) {
+            (first, 1)
+        } else {
+            (second, 0)
+        };
+        if newest.is_none() && slots.iter().any(|slot| !slot.is_empty()) {
+            return Err(StoreError::Damaged(format!(
+                "{} is no head of this ledger: it was changed, or comes from another one; see `countersign ledger accept`",
+                self.path.display()
+            )));
+        }
+        kept.next = older;
+        kept.size = newest.as_ref().map_or(0, Tree::size);
+        Ok(newest.clone())
+    }
+
+    async fn keep(&self, head: Head) -> Result<(), StoreError> {
+        let slots = Arc::clone(&self.slots);
+        let write = move || {
+            let mut slots = slots.lock().unwrap_or_else(PoisonError::into_inner);
+            if head.size > slots.size {
+                slots.write(&head)?;
+            }
+            Ok(())
+        };
+        let written = tokio::task::spawn_blocking(write).await;
+        written.map_err(io::Error::other).flatten().map_err(failed)
+    }
+}
