@@ -29,7 +29,7 @@ BEGIN
             prepared AS MATERIALIZED (SELECT x.ownerid AS role, pg_get_userbyid(x.ownerid) AS name, x.prepared FROM pg_prepared_xact() x)
         SELECT l.handle FROM unnest(plain) h JOIN pg_roles r ON r.rolname = h JOIN lease l ON l.handle = h
         WHERE NOT r.rolcanlogin AND l.as_role IS NULL AND here IS NOT DISTINCT FROM coalesce(server, here)
-            AND starts_with(shobj_description(r.oid, 'pg_authid'), format('countersign deployment=%s ', deployment))
+            AND starts_with(shobj_description(r.oid, 'pg_authid'), format('countersign deployment=%s ', lease_close.deployment))
             AND NOT EXISTS (SELECT FROM inside i WHERE i.role = r.oid)
             AND NOT EXISTS (SELECT FROM prepared p WHERE p.role = r.oid OR p.prepared >= l.minted_at AND p.name = ANY (l.roles))
             AND NOT EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = r.oid)
@@ -50,7 +50,7 @@ BEGIN
     UPDATE lease SET ended_at = clock_timestamp() WHERE handle = ANY (dropped);
     RETURN QUERY SELECT d, 'gone', NULL FROM unnest(dropped) d;
     FOREACH closed IN ARRAY ARRAY(SELECT unnest(handles) EXCEPT ALL SELECT unnest(dropped)) LOOP
-        PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < began + interval '4 s' THEN '500ms' ELSE '10ms' END, true);
+        PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < began + interval '4 s' THEN '500ms' ELSE '1ms' END, true);
         ended := CASE WHEN closed ~ '^jit_[0-9a-z]{26}$' THEN to_regrole(closed) END;
         SELECT l.* INTO kept FROM lease l WHERE l.handle = closed;
         words := NULL;

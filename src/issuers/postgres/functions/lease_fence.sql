@@ -27,7 +27,7 @@ BEGIN
     FOREACH unfenced IN ARRAY single LOOP
         role := to_regrole(unfenced);
         -- Who fights has some time, and many who fight have little more together: the others wait for this to end.
-        PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < began + interval '4 s' THEN '500ms' ELSE '10ms' END, true);
+        PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < began + interval '4 s' THEN '500ms' ELSE '1ms' END, true);
         BEGIN
             PERFORM as_minter(unfenced, format('ALTER ROLE %I NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL ''-infinity''', unfenced));
         EXCEPTION WHEN OTHERS THEN
