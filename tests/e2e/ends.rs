@@ -181,22 +181,20 @@ async fn finding_t11_who_fights_keeps_no_other_end_out_of_the_ledger() {
         .post("/v1/agents/reporter/disable", &operator, &json!({}))
         .await;
     assert!(answer.status.is_success(), "{answer:?}");
-    // The one that fights is the oldest, so its end would be told first.
-    let kinds = within(Duration::from_secs(60), "its end fails", async || {
+    let place_of = |ledger: &[String], kind: &str| {
+        let kind = format!("\"{kind}\"");
+        ledger.iter().position(|entry| entry.contains(&kind))
+    };
+    let ledger = within(Duration::from_secs(60), "its end fails", async || {
         let ledger = broker.ledger(&operator).await;
-        let of = |kind: &str| {
-            let kind = format!("\"{kind}\"");
-            ledger.iter().filter(|entry| entry.contains(&kind)).count()
-        };
-        (of("lease.end_failed") > 0).then(|| (of("lease.ended"), ledger))
+        place_of(&ledger, "lease.end_failed").map(|_| ledger)
     })
     .await;
-    let place_of = |kind: &str| {
-        let kind = format!("\"{kind}\"");
-        kinds.1.iter().position(|entry| entry.contains(&kind))
-    };
-    assert_eq!(kinds.0, 7);
-    assert!(place_of("lease.ended") < place_of("lease.end_failed"));
+    let ended = |entry: &&String| entry.contains("\"lease.ended\"");
+    assert_eq!(ledger.iter().filter(ended).count(), 7);
+    // The one that fights is the oldest: of ends that are told together its own would come first.
+    let failed = place_of(&ledger, "lease.end_failed");
+    assert!(place_of(&ledger, "lease.ended") < failed);
     try_sql(&mut holder, "ROLLBACK").await.unwrap();
     until("it ends too", async || {
         place.credentials().await.is_empty().then_some(())

@@ -38,7 +38,7 @@ async fn finding_t11_who_fights_among_many_keeps_no_other_from_being_ended() {
         let hold = format!("BEGIN; ALTER ROLE {} CONNECTION LIMIT 9", handle(3));
         run(&mut holder, &hold).await;
         let mut session = agents[7].session().await;
-        run(&mut session, "CREATE TEMPORARY TABLE mine (a int)").await;
+        run(&mut session, "BEGIN; SELECT count(*) FROM sales.customers").await;
         let prepare =
             "BEGIN; ALTER ROLE CURRENT_USER SET work_mem = '5MB'; PREPARE TRANSACTION 'of-11'";
         let mut preparer = agents[11].session().await;
@@ -88,7 +88,7 @@ async fn finding_t11_many_end_while_the_lock_table_is_full() {
     for model in postgres_servers() {
         let own = OwnPostgres::start(&model, "max_locks_per_transaction = 10").await;
         let mut shop = Shop::open(&own.server).await;
-        let agents = mint(&shop, 60).await;
+        let agents = mint(&shop, 80).await;
         // Nobody's lease holds this: it is not for us to end.
         let mut stranger = PgConnection::connect(own.server.url.as_str())
             .await
@@ -100,7 +100,7 @@ async fn finding_t11_many_end_while_the_lock_table_is_full() {
         {
             taken += 1;
         }
-        for place in 0..100 {
+        for place in 0..160 {
             run(
                 &mut stranger,
                 &format!("SELECT pg_advisory_unlock({place})"),

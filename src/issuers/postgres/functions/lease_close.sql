@@ -42,7 +42,10 @@ BEGIN
                 PERFORM as_minter(theirs[1], format('DROP ROLE %s', string_agg(quote_ident(t), ', '))) FROM unnest(theirs) t;
                 dropped := dropped || theirs;
             END IF;
-        EXCEPTION WHEN OTHERS THEN
+        EXCEPTION WHEN out_of_memory THEN
+            -- The server's lock table has no room for so many: the broker asks again for fewer.
+            RAISE;
+        WHEN OTHERS THEN
             CONTINUE;
         END;
     END LOOP;
