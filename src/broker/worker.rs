@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use super::calls::Calls;
 use super::draft::SequenceError;
@@ -24,6 +25,8 @@ use crate::issuers::{EndError, Ending, Issuer};
 
 /// Batches ended at one target at the same time.
 const PER_TARGET: usize = 8;
+/// Those of a batch that fight their end and are fought at the same time.
+const FIGHTS: usize = 4;
 /// Longest wait between two attempts.
 const BACKOFF_MAX_SECONDS: u64 = 60;
 /// What is left of a claim to record the outcome in.
@@ -288,19 +291,17 @@ impl Worker {
         if batch.is_empty() {
             return;
         }
-        let results = self.end_and_prove(issuer, &batch).await;
+        let ended = self.end_and_record(issuer, &batch).await;
         if batch.iter().any(|known| !known.claimed) {
             // The one relaxation of "no state without an entry": access is cut although the ledger cannot
             // be written. The duty stays; once the ledger is back it is claimed, done again and recorded.
             tracing::error!(
                 count = batch.len(),
-                ended = results.iter().filter(|result| result.is_ok()).count(),
+                ended,
                 "access is cut without an entry; it follows when the ledger is back"
             );
             tokio::time::sleep(NAP).await;
         }
-        let records = batch.iter().zip(results).filter(|(known, _)| known.claimed);
-        join_all(records.map(|(known, result)| self.record(known, result))).await;
     }
 
     /// What is to be ended, if it is ours to end.
@@ -360,14 +361,11 @@ impl Worker {
         }
     }
 
-    /// Ends credentials and looks whether they are gone, within the time a claim leaves for it.
-    async fn end_and_prove(
-        &self,
-        issuer: &dyn Issuer,
-        batch: &[Known],
-    ) -> Vec<Result<Proof, EndError>> {
+    /// Ends credentials, looks whether they are gone, within the time a claim leaves for it, and records what is claimed:
+    /// each as soon as it is known. How many ended.
+    async fn end_and_record(&self, issuer: &dyn Issuer, batch: &[Known]) -> usize {
         let claim = self.calls.shared.limits.claim_window;
-        let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
+        let until = Instant::now() + Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
             let cuts = batch
                 .iter()
@@ -375,21 +373,43 @@ impl Worker {
             let cuts = join_all(cuts).await;
             let endings: Vec<_> = batch.iter().map(Known::ending).collect();
             // What a guard did not cut off is ended all the same, and not called so.
-            let ended = issuer.end_all(&endings).await;
-            cuts.into_iter()
-                .zip(ended)
-                .map(|(cut, ended)| cut.and(ended))
+            let ended = issuer.end_willing(&endings).await;
+            cuts.into_iter().zip(ended).collect()
+        };
+        let late = |_| {
+            batch
+                .iter()
+                .map(|_| (Ok(()), Some(Err(no_answer()))))
                 .collect()
         };
-        let timed_out = |_| {
-            let error = EndError {
-                code: "target_timeout".into(),
-                detail: "no answer in time".into(),
+        let ended: Vec<_> = timeout_at(until, work).await.unwrap_or_else(late);
+        let fights = Semaphore::new(FIGHTS);
+        let outcomes = batch.iter().zip(ended).map(async |(known, (cut, ended))| {
+            let fight = async {
+                let _turn = fights.acquire().await;
+                issuer.end_and_prove(&known.ending()).await
             };
-            batch.iter().map(|_| Err(error.clone())).collect()
-        };
-        tokio::time::timeout(within, work)
-            .await
-            .unwrap_or_else(timed_out)
+            let ended = match ended {
+                Some(ended) => ended,
+                None => timeout_at(until, fight)
+                    .await
+                    .unwrap_or_else(|_| Err(no_answer())),
+            };
+            let result = cut.and(ended);
+            let is_ended = result.is_ok();
+            if known.claimed {
+                self.record(known, result).await;
+            }
+            is_ended
+        });
+        let ended = join_all(outcomes).await;
+        ended.into_iter().filter(|ended| *ended).count()
+    }
+}
+
+fn no_answer() -> EndError {
+    EndError {
+        code: "target_timeout".into(),
+        detail: "no answer in time".into(),
     }
 }

@@ -310,6 +310,13 @@ pub trait Issuer: Send + Sync + 'static {
         results
     }
 
+    /// The same, only for those that let themselves be ended in one go; `None` for each that has to be ended by itself, with
+    /// [`Issuer::end_and_prove`]. Who fights its end keeps no other's from being known.
+    async fn end_willing(&self, endings: &[Ending<'_>]) -> Vec<Option<Result<Proof, EndError>>> {
+        let results = self.end_all(endings).await;
+        results.into_iter().map(Some).collect()
+    }
+
     /// How many credentials `end_all` takes at a time. Pure.
     fn batch(&self) -> usize {
         1

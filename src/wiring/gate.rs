@@ -127,6 +127,10 @@ impl Issuer for Gate {
         self.issuer.end_all(endings).await
     }
 
+    async fn end_willing(&self, endings: &[Ending<'_>]) -> Vec<Option<Result<Proof, EndError>>> {
+        self.issuer.end_willing(endings).await
+    }
+
     fn batch(&self) -> usize {
         self.issuer.batch()
     }

@@ -8,8 +8,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::broker::{Broker, id};
 use super::cli::{countersign, run};
-use super::place::{Place, column};
-use super::{REPORTER, until};
+use super::place::{Place, column, try_sql};
+use super::{REPORTER, until, within};
 
 async fn works(session: &mut PgConnection) -> bool {
     column(session, "SELECT 1::text").await.is_ok()
@@ -161,4 +161,43 @@ async fn sigterm_stops_cleanly_and_a_restart_goes_on() {
     assert!(works(&mut session).await);
     broker.finish(REPORTER, &long).await;
     assert!(!works(&mut session).await);
+}
+
+/// L10: one command ends them all, and the ledger says so of each as soon as it is known.
+#[tokio::test]
+async fn finding_t11_who_fights_keeps_no_other_end_out_of_the_ledger() {
+    let place = Place::open().await;
+    let broker = Broker::dev(&place).await;
+    let (_, fighter) = broker.live(600).await;
+    for _ in 0..7 {
+        broker.live(600).await;
+    }
+    let mut holder = place.superuser("shop").await;
+    let role = fighter["user"].as_str().unwrap();
+    let hold = format!("BEGIN; ALTER ROLE {role} CONNECTION LIMIT 9");
+    try_sql(&mut holder, &hold).await.unwrap();
+    let operator = place.operator();
+    let answer = broker
+        .post("/v1/agents/reporter/disable", &operator, &json!({}))
+        .await;
+    assert!(answer.status.is_success(), "{answer:?}");
+    let place_of = |ledger: &[String], kind: &str| {
+        let kind = format!("\"{kind}\"");
+        ledger.iter().position(|entry| entry.contains(&kind))
+    };
+    let ledger = within(Duration::from_secs(60), "its end fails", async || {
+        let ledger = broker.ledger(&operator).await;
+        place_of(&ledger, "lease.end_failed").map(|_| ledger)
+    })
+    .await;
+    let ended = |entry: &&String| entry.contains("\"lease.ended\"");
+    assert_eq!(ledger.iter().filter(ended).count(), 7);
+    // The one that fights is the oldest: of ends that are told together its own would come first.
+    let failed = place_of(&ledger, "lease.end_failed");
+    assert!(place_of(&ledger, "lease.ended") < failed);
+    try_sql(&mut holder, "ROLLBACK").await.unwrap();
+    until("it ends too", async || {
+        place.credentials().await.is_empty().then_some(())
+    })
+    .await;
 }

@@ -23,6 +23,7 @@ mod postgres_fight;
 mod postgres_hostile;
 mod postgres_judgement;
 mod postgres_managed;
+mod postgres_many;
 mod postgres_moved;
 mod postgres_owner;
 mod postgres_prepare;

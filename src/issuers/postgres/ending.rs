@@ -4,6 +4,7 @@
 //! be ended keeps no other from its end. If we crash anywhere here, the next attempt starts over; every step may be
 //! repeated.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use sqlx::Row as _;
@@ -21,6 +22,11 @@ use crate::issuers::{EndError, Ending, Proof};
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How often sessions are killed meanwhile.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// How many are ended with one message, whatever other ends there are.
+const FEW: usize = 100;
+/// How many are never too many for the server's lock table.
+const FEWEST: usize = 8;
 
 /// SQLSTATE out_of_memory: there is no room in the server's lock table.
 const LOCK_TABLE_FULL: &str = "53200";
@@ -97,12 +103,23 @@ fn obstacle(outcome: &Outcome, handle: &str) -> EndError {
     }
 }
 
+/// What a look says, by handle.
+fn looked(rows: &[PgRow]) -> HashMap<String, &PgRow> {
+    let of = |row| Some((words(row, "looked")?, row));
+    rows.iter().filter_map(of).collect()
+}
+
 /// What a look says of `handle`: the proof, or why it is none.
-fn proof_of(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndError> {
+fn proof_in(rows: &[PgRow], handle: &str) -> Result<(Proof, Vec<String>), EndError> {
+    let rows = looked(rows);
     let row = rows
-        .iter()
-        .find(|row| words(row, "looked").as_deref() == Some(handle))
+        .get(handle)
         .ok_or_else(|| error("look_failed", "the target did not answer the question"))?;
+    proof_of(row)
+}
+
+/// What a look says of the lease of `row`: the proof, or why it is none.
+fn proof_of(row: &PgRow) -> Result<(Proof, Vec<String>), EndError> {
     let count = |column: &str| row.try_get::<i64, _>(column).ok();
     let flag = |column: &str| row.try_get::<bool, _>(column).ok();
     let list = |column: &str| row.try_get::<Vec<String>, _>(column);
@@ -145,6 +162,11 @@ fn is_gone(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
     matches!(answer, Err(Trouble::Said { state, .. }) if state == "3D000")
 }
 
+/// Whether there was no room in the server's lock table.
+fn is_full(trouble: &Trouble) -> bool {
+    matches!(trouble, Trouble::Said { state, .. } if state == LOCK_TABLE_FULL)
+}
+
 /// Whether the target could not be asked.
 fn is_away(answer: &Result<Vec<PgRow>, Trouble>) -> bool {
     matches!(answer, Err(Trouble::Unreachable(_) | Trouble::Lost(_)))
@@ -168,16 +190,59 @@ impl PostgresIssuer {
         )
     }
 
-    /// Ends and proves leases that were minted in `database` at `server`: all in one message, and those that resist one
-    /// after the other.
+    /// Ends and proves leases that were minted in `database` at `server`, with one message if the server has room for it;
+    /// `None` for those that resist.
     pub(super) async fn end_together(
         &self,
         database: &str,
         server: Option<&ServerId>,
         handles: &[&str],
-    ) -> Vec<Result<Proof, EndError>> {
+    ) -> Vec<Option<Result<Proof, EndError>>> {
+        let mut results = Vec::with_capacity(handles.len());
+        let mut parts = vec![handles];
+        while let Some(part) = parts.pop() {
+            match self.ask_to_end(database, server, part).await {
+                Ok(rows) => {
+                    let looked = looked(&rows);
+                    for handle in part {
+                        let proof = looked.get(*handle).and_then(|row| proof_of(row).ok());
+                        results.push(match proof {
+                            Some((proof, places)) => {
+                                Some(self.gather(proof, &places, handle).await)
+                            }
+                            None => None,
+                        });
+                    }
+                }
+                Err(trouble) if is_full(&trouble) && part.len() > FEWEST => {
+                    self.relieve().await;
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                Err(Trouble::Said { .. }) => results.extend(part.iter().map(|_| None)),
+                Err(trouble) => {
+                    let refused = |_| Some(Err(end_error("end_failed", &trouble)));
+                    results.extend(part.iter().map(refused));
+                }
+            }
+        }
+        results
+    }
+
+    /// Sends what ends them and looks for them.
+    async fn ask_to_end(
+        &self,
+        database: &str,
+        server: Option<&ServerId>,
+        handles: &[&str],
+    ) -> Result<Vec<PgRow>, Trouble> {
         let leases = self.leases(handles, server);
         let message = text::end(&self.names, &leases);
+        // The server's lock table has to have room for two locks of each lease, beside everybody else's.
+        let _turn = match handles.len() {
+            ..=FEW => None,
+            _ => self.wide.acquire().await.ok(),
+        };
         let mut database = database;
         let mut answer = self.ends.ask_once(database, &message).await;
         if is_gone(&answer) {
@@ -189,21 +254,7 @@ impl PostgresIssuer {
             let _ = self.pinned.kill(&text::kill(&self.names, &leases)).await;
             answer = self.ends.ask_once(database, &message).await;
         }
-        if let Err(trouble) = &answer
-            && (is_away(&answer) || matches!(trouble, Trouble::Refused { .. }))
-        {
-            let refused = || Err(end_error("end_failed", trouble));
-            return handles.iter().map(|_| refused()).collect();
-        }
-        let mut results = Vec::with_capacity(handles.len());
-        for handle in handles {
-            let fast = answer.as_ref().ok().map(|rows| proof_of(rows, handle));
-            results.push(match fast {
-                Some(Ok((proof, elsewhere))) => self.gather(proof, &elsewhere, handle).await,
-                _ => self.end_step_by_step(database, server, handle).await,
-            });
-        }
-        results
+        answer
     }
 
     /// Looks, and tells what is left in other databases too.
@@ -220,7 +271,7 @@ impl PostgresIssuer {
             answer = self.ends.ask_once(&self.target.database, &sql).await;
         }
         let rows = answer.map_err(|trouble| end_error("look_failed", &trouble))?;
-        let (proof, elsewhere) = proof_of(&rows, handle)?;
+        let (proof, elsewhere) = proof_in(&rows, handle)?;
         self.gather(proof, &elsewhere, handle).await
     }
 
@@ -236,7 +287,7 @@ impl PostgresIssuer {
             let rows = self.ends.ask_once(database, &sql).await;
             let rows = rows.map_err(|trouble| end_error("look_failed", &trouble))?;
             if let (Proof::Gone { left, .. }, (Proof::Gone { left: more, .. }, _)) =
-                (&mut proof, proof_of(&rows, handle)?)
+                (&mut proof, proof_in(&rows, handle)?)
             {
                 left.extend(
                     more.into_iter()
@@ -248,7 +299,7 @@ impl PostgresIssuer {
     }
 
     /// Ends one that resists: kills, fences, kills again until nothing is seen, then takes away what it left.
-    async fn end_step_by_step(
+    pub(super) async fn end_step_by_step(
         &self,
         database: &str,
         server: Option<&ServerId>,
@@ -257,14 +308,19 @@ impl PostgresIssuer {
         let handles = [handle];
         let leases = self.leases(&handles, server);
         let deadline = Instant::now() + PATIENCE;
+        let mut database = database;
         loop {
-            let rows = self.close_while_killing(database, &leases).await;
+            let mut rows = self.close_while_killing(database, &leases).await;
+            if is_gone(&rows) {
+                database = &self.target.database;
+                rows = self.close_while_killing(database, &leases).await;
+            }
             let problem = match rows {
                 Err(trouble @ Trouble::Refused { .. }) => {
                     return Err(end_error("end_failed", &trouble));
                 }
                 Err(trouble) => {
-                    if matches!(&trouble, Trouble::Said { state, .. } if state == LOCK_TABLE_FULL) {
+                    if is_full(&trouble) {
                         self.relieve().await;
                     }
                     end_error("end_failed", &trouble)

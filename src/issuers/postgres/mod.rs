@@ -49,6 +49,7 @@ use secrecy::SecretString;
 use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::postgres::PgSslMode;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
@@ -69,7 +70,9 @@ use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
 use crate::system::{Clock, Entropy};
 
 /// How many leases are ended with one message.
-const BATCH: usize = 100;
+const BATCH: usize = 500;
+/// How many messages that end very many leases are under way at a time.
+const WIDE: usize = 2;
 /// How often the connections for ends are looked after.
 const KEEP: Duration = Duration::from_secs(20);
 /// One that kills, one for ends, one for mints.
@@ -88,6 +91,8 @@ pub struct PostgresIssuer {
     links: Links,
     ends: Arc<Links>,
     pinned: Arc<Pinned>,
+    /// The right to end very many leases with one message.
+    wide: Semaphore,
     /// What keeps the connections for ends open, once there was a first use.
     keeping: OnceLock<JoinSet<()>>,
     entropy: Arc<dyn Entropy>,
@@ -185,6 +190,7 @@ impl PostgresIssuer {
             links: Links::new(door.clone(), most.saturating_sub(for_ends + 1)),
             ends: Arc::new(Links::new(door.clone(), for_ends)),
             pinned: Arc::new(pinned),
+            wide: Semaphore::new(WIDE),
             door,
             keeping: OnceLock::new(),
             entropy,
@@ -300,32 +306,38 @@ impl Issuer for PostgresIssuer {
     }
 
     async fn end_all(&self, endings: &[Ending<'_>]) -> Vec<Result<Proof, EndError>> {
+        let mut results = Vec::with_capacity(endings.len());
+        for (ending, ended) in endings.iter().zip(self.end_willing(endings).await) {
+            results.push(match ended {
+                Some(result) => result,
+                None => {
+                    let home = self.home(ending);
+                    self.end_step_by_step(&home, ending.server, ending.handle)
+                        .await
+                }
+            });
+        }
+        results
+    }
+
+    async fn end_willing(&self, endings: &[Ending<'_>]) -> Vec<Option<Result<Proof, EndError>>> {
         self.keep_ready();
         let mut groups: BTreeMap<(String, Option<&str>), Vec<usize>> = BTreeMap::new();
+        let mut results = Vec::with_capacity(endings.len());
         for (index, ending) in endings.iter().enumerate() {
-            let group = (self.home(ending), ending.server.map(ServerId::as_str));
-            groups.entry(group).or_default().push(index);
+            let checked = check_handle(ending.handle);
+            if checked.is_ok() {
+                let group = (self.home(ending), ending.server.map(ServerId::as_str));
+                groups.entry(group).or_default().push(index);
+            }
+            results.push(checked.err().map(Err));
         }
-        let mut results: Vec<_> = endings
-            .iter()
-            .map(|ending| {
-                check_handle(ending.handle)?;
-                Err(EndError {
-                    code: "end_failed".into(),
-                    detail: "the end had no result; tried again".into(),
-                })
-            })
-            .collect();
         for ((database, _), members) in groups {
-            let members: Vec<_> = members
-                .into_iter()
-                .filter_map(|index| Some((index, endings.get(index)?)))
-                .filter(|(_, ending)| check_handle(ending.handle).is_ok())
-                .collect();
-            let handles: Vec<_> = members.iter().map(|(_, ending)| ending.handle).collect();
-            let server = members.first().and_then(|(_, ending)| ending.server);
+            let of = |index: &usize| endings.get(*index);
+            let handles: Vec<_> = members.iter().filter_map(of).map(|of| of.handle).collect();
+            let server = members.first().and_then(of).and_then(|of| of.server);
             let ended = self.end_together(&database, server, &handles).await;
-            for ((index, _), result) in members.into_iter().zip(ended) {
+            for (index, result) in members.into_iter().zip(ended) {
                 if let Some(place) = results.get_mut(index) {
                     *place = result;
                 }

@@ -148,6 +148,9 @@ pub fn all(names: &Names) -> Vec<Function> {
         .clone()
         .text(";\n")
         .text(include_str!("functions/as_minter.sql"));
+    let lease_minters = minters
+        .text(";\n")
+        .text(include_str!("functions/lease_minters.sql"));
     let mint = Sql::new("DECLARE\n    longest constant interval := '")
         .number(names.longest)
         .text("s';\n")
@@ -169,6 +172,16 @@ pub fn all(names: &Names) -> Vec<Function> {
                 "as_minter",
                 "lease text, statement text",
                 "void",
+                Callers::Inside,
+                "",
+            )
+        },
+        Function {
+            body: lease_minters,
+            ..Function::new(
+                "lease_minters",
+                "leases text[]",
+                "TABLE (theirs text[])",
                 Callers::Inside,
                 "",
             )

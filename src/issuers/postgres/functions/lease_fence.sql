@@ -1,17 +1,33 @@
--- Ends the sessions and refuses new ones, each lease by itself. A row for each that could not be fenced.
+-- Ends the sessions and refuses new ones: with one statement for all leases of a minter, and each lease by itself where that
+-- did not work. A row for each that could not be fenced.
 #variable_conflict use_column
 DECLARE
     here constant text := server_identity();
+    began constant timestamptz := clock_timestamp();
     role oid;
+    theirs text[];
+    single text[] := '{}';
 BEGIN
     IF split_part(here, ' ', 2) <> split_part(server, ' ', 2) THEN
         RAISE EXCEPTION USING ERRCODE = 'CS000', MESSAGE = 'target_changed', DETAIL = format('this is %s', here);
     END IF;
-    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '500ms', true), lease_kill(handles, deployment);
-    FOREACH unfenced IN ARRAY handles LOOP
-        role := CASE WHEN unfenced ~ '^jit_[0-9a-z]{26}$' THEN to_regrole(unfenced) END;
-        CONTINUE WHEN role IS NULL
-            OR NOT coalesce(starts_with(shobj_description(role, 'pg_authid'), format('countersign deployment=%s ', deployment)), false);
+    PERFORM set_config('synchronous_commit', 'off', true), set_config('lock_timeout', '100ms', true), lease_kill(handles, deployment);
+    FOR theirs IN SELECT m.theirs FROM lease_minters(ARRAY(SELECT h FROM unnest(handles) h JOIN pg_roles r ON r.rolname = h WHERE h ~ '^jit_[0-9a-z]{26}$'
+        AND starts_with(shobj_description(r.oid, 'pg_authid'), format('countersign deployment=%s ', deployment)))) m LOOP
+        BEGIN
+            IF cardinality(theirs) > 1 AND clock_timestamp() < began + interval '2 s' THEN
+                PERFORM as_minter(theirs[1], string_agg(format('ALTER ROLE %I NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL ''-infinity''', t), '; ')) FROM unnest(theirs) t;
+            ELSE
+                single := single || theirs;
+            END IF;
+        EXCEPTION WHEN OTHERS THEN
+            single := single || theirs;
+        END;
+    END LOOP;
+    FOREACH unfenced IN ARRAY single LOOP
+        role := to_regrole(unfenced);
+        -- Who fights has some time, and many who fight have little more together: the others wait for this to end.
+        PERFORM set_config('lock_timeout', CASE WHEN clock_timestamp() < began + interval '4 s' THEN '500ms' ELSE '1ms' END, true);
         BEGIN
             PERFORM as_minter(unfenced, format('ALTER ROLE %I NOLOGIN CONNECTION LIMIT 0 PASSWORD NULL VALID UNTIL ''-infinity''', unfenced));
         EXCEPTION WHEN OTHERS THEN

@@ -20,11 +20,16 @@ BEGIN
         tries := tries + 1;
         PERFORM pg_sleep(0.005) WHERE arriving;
     END LOOP;
-    RETURN QUERY SELECT h, to_regrole(h) IS NOT NULL,
-            (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.usesysid IN (to_regrole(h)::oid, l.role)),
-            (SELECT count(*) FROM pg_prepared_xact() x WHERE x.ownerid IN (to_regrole(h)::oid, l.role)),
-            NOT pg_try_advisory_xact_lock(hashtextextended(h, 0)) AND EXISTS (SELECT FROM pg_lock_status() k JOIN pg_stat_get_activity(k.pid) a ON true
-                WHERE k.pid IS NOT NULL AND k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(h, 0) AND a.usesysid = broker),
-            coalesce(l.residue, '{}'), coalesce(l.elsewhere, '{}')
-        FROM unnest(handles) h LEFT JOIN lease l ON l.handle = h AND l.deployment = lease_look.deployment;
+    RETURN QUERY
+        WITH role AS MATERIALIZED (SELECT h AS handle, to_regrole(h)::oid AS now, l.role AS once, l.residue, l.elsewhere,
+                pg_try_advisory_xact_lock(hashtextextended(h, 0)) AS free
+                FROM unnest(handles) h LEFT JOIN lease l ON l.handle = h AND l.deployment = lease_look.deployment),
+            inside AS MATERIALIZED (SELECT a.usesysid AS role FROM pg_stat_get_activity(NULL) a),
+            prepared AS MATERIALIZED (SELECT x.ownerid AS role FROM pg_prepared_xact() x)
+        SELECT r.handle, r.now IS NOT NULL, (SELECT count(*) FROM inside i WHERE i.role IN (r.now, r.once)),
+            (SELECT count(*) FROM prepared p WHERE p.role IN (r.now, r.once)),
+            NOT r.free AND EXISTS (SELECT FROM pg_lock_status() k JOIN pg_stat_get_activity(k.pid) a ON true
+                WHERE k.pid IS NOT NULL AND k.locktype = 'advisory' AND k.objsubid = 1 AND (k.classid::bigint << 32 | k.objid::bigint) = hashtextextended(r.handle, 0) AND a.usesysid = broker),
+            coalesce(r.residue, '{}'), coalesce(r.elsewhere, '{}')
+        FROM role r;
 END
