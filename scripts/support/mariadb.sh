@@ -46,7 +46,7 @@ start() {
   # The tests kill brokers, never the server: waiting for its disk would prove nothing.
   as_mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/run/server.sock" --pid-file="$dir/run/server.pid" --tmpdir="$dir/run" \
     --bind-address=127.0.0.1 --port="$port" --ssl-cert="$dir/run/server.crt" --ssl-key="$dir/run/server.key" \
-    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' "$@" \
+    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' --performance-schema=ON "$@" \
     </dev/null >"$dir/run/server.log" 2>&1 &
   server=$!
   wait_for "$dir" "$server"

@@ -28,6 +28,9 @@ pub struct Making<'a> {
     pub agent: &'a str,
 }
 
+/// Most names of prepared transactions that are kept: a lease can prepare any number of them.
+const MOST_NAMES: usize = 1000;
+
 /// What is prepared at the server, whoever did it, written as statements take it.
 const XA_RECOVER: &str = "XA RECOVER FORMAT = 'SQL'";
 
@@ -80,14 +83,15 @@ impl Place<'_> {
             .text(")"))
     }
 
-    /// Records what was prepared before an account was of use to anybody.
+    /// Records what was prepared before an account was of use to anybody. The names serve advice only, so some are enough.
     pub fn note(&self, handle: &str, xids: &[String]) -> Sql {
+        let some = xids.get(..MOST_NAMES).unwrap_or(xids);
         call(self.database, "lease_note(")
             .literal(self.deployment)
             .text(", ")
             .literal(handle)
             .text(", ")
-            .literal(&xids.join("\n"))
+            .literal(&some.join("\n"))
             .text(")")
     }
 
