@@ -172,6 +172,7 @@ async fn finding_t27_the_turn_to_look_at_transactions_delays_no_mint_and_no_end(
     };
     shop.issuer.list().await.unwrap();
     shop.issuer.end_and_prove(&known).await.unwrap();
+    drop(waiting);
     shop.close().await;
 }
 

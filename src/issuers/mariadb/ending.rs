@@ -145,7 +145,7 @@ fn stray(rows: &[MySqlRow], prepared: &[String], ending: &Ending<'_>) -> Result<
         None if ending.server.is_none() => Some(0),
         None => number(rows, "unheld"),
     };
-    if since == Some(0) {
+    if prepared.is_empty() || since == Some(0) {
         return Ok(());
     }
     let before = record.and_then(|row| words(row, "xids").pop());
