@@ -3,7 +3,8 @@
 //! The procedures run with the rights of an account nobody can log in to. They check all they are given, because a stolen
 //! broker's account can call them with anything: that must give it no more than leases the DBA has reviewed.
 //!
-//! * Each asserts in the same message that it runs at the server it is meant for, and that this can be written to.
+//! * Each asserts in the same message that it runs at the server it is meant for, and that this can be written to. A kill
+//!   asserts what it can without waiting.
 //! * An account is recorded before it is made and its record is closed after it is dropped, so whatever is stopped
 //!   half-way leaves at most a record too many.
 //! * What is recorded for another deployment is never touched.

@@ -132,3 +132,25 @@ pub fn server(database: &Ident) -> Sql {
 pub fn prepared(database: &Ident) -> Sql {
     call(database, "lease_prepared()")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_prepares_thousands_of_transactions_does_not_make_messages_too_long() {
+        let database = Ident::new("countersign").unwrap();
+        let place = Place {
+            database: &database,
+            deployment: "0123456789abcdef",
+            server: None,
+        };
+        let xids: Vec<_> = (0..50_000)
+            .map(|number| format!("X'{number:0256x}'"))
+            .collect();
+        for (count, noted) in [(2, 2), (50_000, MOST_NAMES)] {
+            let note = place.note("jit_", &xids[..count]);
+            assert_eq!(note.as_str().matches("X''").count(), noted);
+        }
+    }
+}
