@@ -163,8 +163,8 @@ BEGIN
     END FOR;
 END";
 
-/// Reads the broker's tables where that takes no wait, and kills whatever it reads: a table that is locked, altered or gone
-/// delays no kill. The names are the ledger's, and nobody else has such names.
+/// Reads the broker's tables without waiting, and kills when they cannot be read: a table that is locked, altered or gone
+/// delays no kill. The ledger knows the names, and nobody else's account has such a name.
 const KILL: &str = "\
 BEGIN
     DECLARE here VARCHAR(200) CHARACTER SET ascii COLLATE ascii_bin;

@@ -31,7 +31,8 @@ fn grants(rows: &[MySqlRow], of_everybody: bool) -> Vec<String> {
         let column = row.columns().first()?.name().to_owned();
         let text = row.try_get::<String, _>(0).ok()?;
         let (grant, account) = text.split_once(" TO ")?;
-        let shown = (account == "PUBLIC") == of_everybody && column.starts_with("Grants for ");
+        let shown =
+            account.starts_with("PUBLIC") == of_everybody && column.starts_with("Grants for ");
         shown.then(|| grant.to_owned())
     };
     rows.iter().filter_map(line).collect()
