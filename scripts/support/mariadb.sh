@@ -41,12 +41,13 @@ start() {
   as_mysql openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 \
     -keyout "$dir/run/server.key" -out "$dir/run/server.crt" -subj /CN=localhost \
     -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE 2>/dev/null
-  as_mysql mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal \
+  # A server that starts clears its directory for temporary files: each has its own.
+  as_mysql env TMPDIR="$dir/run" mariadb-install-db --no-defaults --datadir="$dir/data" --auth-root-authentication-method=normal \
     --skip-test-db >"$dir/run/install.log" 2>&1 || { cat "$dir/run/install.log" >&2; exit 1; }
   # The tests kill brokers, never the server: waiting for its disk would prove nothing.
   as_mysql mariadbd --no-defaults --datadir="$dir/data" --socket="$dir/run/server.sock" --pid-file="$dir/run/server.pid" --tmpdir="$dir/run" \
     --bind-address=127.0.0.1 --port="$port" --ssl-cert="$dir/run/server.crt" --ssl-key="$dir/run/server.key" \
-    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' "$@" \
+    --max-connections=200 --innodb-flush-log-at-trx-commit=0 --secure-file-priv='' --performance-schema=ON "$@" \
     </dev/null >"$dir/run/server.log" 2>&1 &
   server=$!
   wait_for "$dir" "$server"

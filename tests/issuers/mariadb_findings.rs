@@ -273,7 +273,7 @@ async fn finding_t21_password_validation_is_not_taken_for_a_read_only_server() {
         shop.issuer.list().await.unwrap_err().code,
         "read_only_target"
     );
-    assert_eq!(session.ask("SELECT 1").await.as_deref(), Some("1"));
+    assert!(session.ask("SELECT 1").await.is_none());
     shop.admin("SET GLOBAL read_only = OFF").await;
     shop.issuer.end(&ending(&agent.user, &scope)).await.unwrap();
     shop.close().await;

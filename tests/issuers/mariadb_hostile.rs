@@ -219,7 +219,7 @@ async fn a_login_under_way_ends_with_the_lease() {
 /// While a trigger runs with its maker's rights, the list of sessions shows its maker, and `KILL USER` passes it by.
 #[tokio::test]
 async fn a_session_hidden_in_a_trigger_is_found_by_who_logged_in() {
-    let server = OwnServer::start(&["--performance-schema=ON"]).await;
+    let server = OwnServer::start(&[]).await;
     let shop = MariadbShop::open_at(server.url.clone()).await;
     let tables = &shop.shop;
     shop.admin(&format!(

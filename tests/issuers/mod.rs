@@ -15,6 +15,7 @@ mod mariadb_hostile;
 mod mariadb_rehearsal;
 pub mod mariadb_server;
 pub mod mariadb_shop;
+mod mariadb_unlucky;
 mod orders;
 mod postgres;
 mod postgres_agents;

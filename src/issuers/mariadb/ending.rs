@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::mysql::MySqlRow;
 
 use super::links::{For, Trouble};
-use super::{MariadbIssuer, end_error, end_problem, number, words};
+use super::{MariadbIssuer, PERFORMANCE_SCHEMA_OFF, end_error, end_problem, number, words};
 use crate::domain::{Proof, ServerId, lease};
 use crate::issuers::{EndError, Ending, TARGET_CHANGED};
 
 /// Most accounts in one message.
 pub const BATCH: usize = 100;
+
+/// Most statements that are written out for what a lease left prepared.
+const MOST_STATEMENTS: usize = 20;
 
 type Results = Vec<Result<Proof, EndError>>;
 
@@ -26,6 +29,8 @@ struct Seen {
     owners: BTreeMap<String, String>,
     /// What is prepared at the server, by whomever.
     prepared: Vec<String>,
+    /// Whether there are sessions of which the server does not say who logged in.
+    unseen: bool,
     /// The first thing the server had against a step of the end.
     said: Option<String>,
 }
@@ -53,7 +58,9 @@ fn looked(rows: &[MySqlRow]) -> Result<(), EndError> {
         return Err(read_only());
     }
     if !is("looked") {
-        return Err(end_problem("look_failed", "the procedure gave no outcome"));
+        let said = words(rows, "words").pop();
+        let said = said.unwrap_or_else(|| "the procedure gave no outcome".into());
+        return Err(end_problem("look_failed", said));
     }
     Ok(())
 }
@@ -75,6 +82,7 @@ impl Seen {
             mints: set("minting"),
             owners: pairs(rows, "record", "whose"),
             prepared: words(rows, "data"),
+            unseen: number(rows, "unseen") != Some(0),
             said: words(rows, "words").pop(),
         })
     }
@@ -114,6 +122,9 @@ impl Seen {
         if self.accounts.contains(handle) {
             return problem("account_exists", "the account is still there; end it again");
         }
+        if self.unseen {
+            return problem("sessions_unseen", PERFORMANCE_SCHEMA_OFF);
+        }
         if self.mints.contains(handle) {
             return problem(
                 "mint_under_way",
@@ -124,16 +135,21 @@ impl Seen {
     }
 }
 
-/// What was prepared since the mints of some accounts, and is held by nobody's session.
-fn stray(rows: &[MySqlRow], prepared: &[String], handle: &str) -> Result<(), EndError> {
-    let of = |row: &&MySqlRow| words(std::slice::from_ref(*row), "suspect") == [handle];
-    let Some(row) = rows.iter().find(of).map(std::slice::from_ref) else {
-        return Ok(());
+/// What was prepared since the mint of an account, and is held by nobody's session. Of an account whose record is lost,
+/// nobody knows what was prepared before.
+fn stray(rows: &[MySqlRow], prepared: &[String], ending: &Ending<'_>) -> Result<(), EndError> {
+    let of = |row: &&MySqlRow| words(std::slice::from_ref(*row), "suspect") == [ending.handle];
+    let record = rows.iter().find(of).map(std::slice::from_ref);
+    let since = match record {
+        Some(row) => number(row, "prepared"),
+        None if ending.server.is_none() => Some(0),
+        None => number(rows, "unheld"),
     };
-    if number(row, "prepared") == Some(0) {
+    if prepared.is_empty() || since == Some(0) {
         return Ok(());
     }
-    let before = words(row, "xids").pop().unwrap_or_default();
+    let before = record.and_then(|row| words(row, "xids").pop());
+    let before = before.unwrap_or_default();
     let before: BTreeSet<_> = before.lines().collect();
     let mut new: Vec<_> = prepared
         .iter()
@@ -142,7 +158,13 @@ fn stray(rows: &[MySqlRow], prepared: &[String], handle: &str) -> Result<(), End
     if new.is_empty() {
         new.extend(prepared);
     }
-    let statements: Vec<_> = new.iter().map(|xid| format!("XA ROLLBACK {xid}")).collect();
+    let some = new.iter().take(MOST_STATEMENTS);
+    let mut statements: Vec<_> = some.map(|xid| format!("XA ROLLBACK {xid}")).collect();
+    if let Some(more @ 1..) = new.len().checked_sub(MOST_STATEMENTS) {
+        statements.push(format!(
+            "and {more} more that XA RECOVER FORMAT = 'SQL' shows"
+        ));
+    }
     Err(end_problem(
         "prepared_transaction_left",
         format!(
@@ -234,7 +256,7 @@ impl MariadbIssuer {
         }
         let proof = |(gone, ending): (Result<(), EndError>, &Ending<'_>)| {
             gone?;
-            stray(&strays, &seen.prepared, ending.handle)?;
+            stray(&strays, &seen.prepared, ending)?;
             Ok(Proof::gone([
                 "no_account",
                 "no_session",

@@ -121,7 +121,7 @@ impl Pool {
 /// The connections to one target.
 pub struct Links {
     options: MySqlConnectOptions,
-    /// The port for kills and ends when the usual one has no room.
+    /// The port for kills and ends when the usual one has no room or does not answer.
     extra_port: Option<u16>,
     clock: Arc<dyn Clock>,
     mints: Pool,
@@ -250,7 +250,10 @@ impl Links {
 
     async fn open(&self, what: For) -> Result<Link, Trouble> {
         match (self.open_at(self.options.clone()).await, self.extra_port) {
-            (Err(full @ Trouble::Barred { code: 1040, .. }), Some(port)) if what != For::Mints => {
+            (
+                Err(full @ (Trouble::Barred { code: 1040, .. } | Trouble::Unreachable(_))),
+                Some(port),
+            ) if what != For::Mints => {
                 let opened = self.open_at(self.options.clone().port(port)).await;
                 opened.map_err(|_| full)
             }
@@ -292,28 +295,40 @@ async fn permit(pool: &Pool) -> Result<SemaphorePermit<'_>, Trouble> {
     }
 }
 
-/// Keeps the connection if its message was answered in full.
+/// Keeps the connection if its message was answered in full, and not stopped in the middle.
 fn keep(
     pool: &Pool,
     link: Link,
     answer: Result<Vec<MySqlRow>, Trouble>,
 ) -> Result<Vec<MySqlRow>, Trouble> {
-    if matches!(answer, Ok(_) | Err(Trouble::Said { .. })) {
+    let stopped = matches!(
+        answer,
+        Err(Trouble::Said {
+            code: 1317 | 1969,
+            ..
+        })
+    );
+    if matches!(answer, Ok(_) | Err(Trouble::Said { .. })) && !stopped {
         pool.idle().push(link);
     }
     answer
 }
 
-/// Pins the rules the text is read under and sees that they hold, and compares the clocks.
+/// Pins the rules the text is read under and sees that they hold, and compares the clocks. Nothing waits at the server for
+/// longer than the broker does: statements on accounts stop for `max_statement_time` alone.
 async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<i64, Trouble> {
     let pin = Sql::new("SET SESSION sql_mode = ").literal(MODE).text(
-        ", lock_wait_timeout = 3, innodb_lock_wait_timeout = 3, max_statement_time = 0, wait_timeout = 604800, autocommit = 1",
+        ", lock_wait_timeout = 3, innodb_lock_wait_timeout = 3, max_statement_time = 10, wait_timeout = 604800, autocommit = 1, \
+         completion_type = NO_CHAIN, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
+         group_concat_max_len = 16777216, timestamp = DEFAULT; \
+         SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
     );
     send(connection, &pin).await?;
     let before = clock.now();
     let sql = Sql::new(
         "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000 AS SIGNED) AS now, \
-         @@sql_mode AS modes, CONCAT_WS(' ', @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit + 0) AS waits",
+         @@sql_mode AS modes, CONCAT_WS(' ', @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit + 0, \
+         @@max_statement_time DIV 1, @@completion_type, @@group_concat_max_len) AS settings",
     );
     let rows = send(connection, &sql).await?;
     let after = clock.now();
@@ -321,7 +336,7 @@ async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<
     let text = |column: &str| first.and_then(|row| row.try_get::<String, _>(column).ok());
     let modes = |text: &str| text.split(',').map(String::from).collect::<BTreeSet<_>>();
     let same = text("modes").is_some_and(|theirs| modes(&theirs) == modes(MODE));
-    if !same || text("waits").as_deref() != Some("3 3 1") {
+    if !same || text("settings").as_deref() != Some("3 3 1 10 NO_CHAIN 16777216") {
         return Err(Trouble::Unreachable(
             "the session's settings are not the ones asked for; connect to the server directly, not through a proxy".into(),
         ));

@@ -4,7 +4,7 @@ use sqlx::mysql::MySqlRow;
 
 use super::links::{For, Trouble};
 use super::text::{self, Making};
-use super::{MariadbIssuer, number, words};
+use super::{MariadbIssuer, PERFORMANCE_SCHEMA_OFF, number, words};
 use crate::domain::lease;
 use crate::issuers::password::draw_password;
 use crate::issuers::{MariadbCredential, MintError, MintOrder};
@@ -92,6 +92,13 @@ fn outcome(rows: &[MySqlRow]) -> Result<(), MintError> {
             "read_only_target",
             "the server is read-only; point the target at the primary",
         )),
+        "unseen" => Err(refused("performance_schema_off", PERFORMANCE_SCHEMA_OFF)),
+        "delayed" => Err(refused(
+            "delayed_inserts",
+            format!(
+                "rows that a lease adds to {said} with INSERT DELAYED would come after its end: SET GLOBAL max_delayed_threads = 0 (and in the server's configuration), or make it an InnoDB table"
+            ),
+        )),
         "bad_argument" => Err(refused(
             "bad_argument",
             "the procedure refused its arguments; run `countersign target init-sql` again",
@@ -142,7 +149,7 @@ fn call_error(trouble: &Trouble) -> MintError {
         Trouble::Unreachable(_) => return MintError::Unavailable { detail },
         Trouble::Lost(_) => return MintError::Unknown { detail },
         Trouble::Barred { code, .. } => match code {
-            1044 | 1045 | 1049 | 1130 | 1698 | 1862 | 4151 => "broker_login_refused",
+            1044 | 1045 | 1049 | 1130 | 1698 | 1862 | 4150 | 4151 => "broker_login_refused",
             _ => return MintError::Unavailable { detail },
         },
         // Said before the procedure began.

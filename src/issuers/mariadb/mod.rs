@@ -14,6 +14,7 @@
 //! | `text` | the calls of a credential's life |
 //! | `minting`, `ending` | what is asked, and what the answers mean |
 //! | `links` | connections, deadlines, what an error means |
+//! | `server` | what a server says of itself, and what a DBA has to change |
 //! | `rehearsal` | whether a target is fit for use, in words a DBA can act on |
 //! | `preparation` | what the DBA runs |
 
@@ -24,6 +25,7 @@ mod preparation;
 mod procedures;
 mod rehearsal;
 mod scope;
+mod server;
 mod sql;
 mod text;
 mod verifier;
@@ -51,6 +53,9 @@ use super::{
 use crate::config::{DatabaseTls, MariadbTarget};
 use crate::domain::{Explanation, Seconds, ServerId, TargetName, lease};
 use crate::system::{Clock, Entropy};
+
+/// Why nothing is minted, and no end proven, at a server that does not show who logged in.
+const PERFORMANCE_SCHEMA_OFF: &str = "performance_schema is off, or too small for the server's sessions: a session can then hide from its end (by asking to be another user, or in a trigger); set performance_schema = ON in the server's configuration and restart it, which also ends every session";
 
 /// Mints and ends accounts at one MariaDB server.
 pub struct MariadbIssuer {

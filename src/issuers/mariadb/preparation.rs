@@ -182,7 +182,7 @@ fn tables(names: &Names) -> Result<Sql, String> {
     Ok(sql
         .text("INSERT IGNORE INTO ")
         .path(&names.procedures, &Ident::new("identity")?)
-        .text(" (id, uuid) VALUES (1, UUID());\n"))
+        .text(" (id, uuid) VALUES (1, UUID()), (2, 'whose turn it is');\n"))
 }
 
 fn definition(names: &Names, procedure: &Procedure) -> Sql {

@@ -3,7 +3,8 @@
 //! The procedures run with the rights of an account nobody can log in to. They check all they are given, because a stolen
 //! broker's account can call them with anything: that must give it no more than leases the DBA has reviewed.
 //!
-//! * Each asserts in the same message that it runs at the server it is meant for, and that this can be written to.
+//! * Each asserts in the same message that it runs at the server it is meant for, and that this can be written to. A kill
+//!   asserts what it can without waiting.
 //! * An account is recorded before it is made and its record is closed after it is dropped, so whatever is stopped
 //!   half-way leaves at most a record too many.
 //! * What is recorded for another deployment is never touched.
@@ -77,7 +78,7 @@ IN handle VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin,
 /// Which server this is, and whether it can be written to. The text of `@@read_only` differs between versions.
 const DECLARE_HERE: &str = "
     DECLARE here VARCHAR(200) CHARACTER SET ascii COLLATE ascii_bin DEFAULT
-        (SELECT CONCAT('mariadb ', uuid, ' server ', @@global.server_id) FROM identity);
+        (SELECT CONCAT('mariadb ', uuid, ' server ', @@global.server_id) FROM identity WHERE id = 1);
     DECLARE read_only BOOLEAN DEFAULT CONCAT(@@global.read_only) NOT IN ('0', 'OFF')
         OR CONCAT(@@global.innodb_read_only) NOT IN ('0', 'OFF');";
 
@@ -111,7 +112,16 @@ const CREATE_CHECKS: &str = "
         SELECT 'elsewhere' AS outcome, here AS words;
     ELSEIF read_only THEN
         SELECT 'read_only' AS outcome;
-    ELSEIF (GET_LOCK(under_way, 0) = 1) IS NOT TRUE THEN
+    ELSEIF NOT EXISTS (SELECT 1 FROM performance_schema.threads WHERE processlist_id = CONNECTION_ID()) THEN
+        SELECT 'unseen' AS outcome;
+";
+
+/// Engines that keep rows for later (`INSERT DELAYED`) in a session of nobody's, where no end can find them.
+const CREATE_KEEPS_FOR_LATER: &str =
+    " AND engine IN ('MyISAM', 'MEMORY', 'ARCHIVE', 'BLACKHOLE')) THEN
+        SELECT 'delayed' AS outcome, ";
+
+const CREATE_RECORD: &str = "    ELSEIF (GET_LOCK(under_way, 0) = 1) IS NOT TRUE THEN
         SELECT 'exists' AS outcome;
     ELSEIF UTC_TIMESTAMP(6) > mint_until THEN
         DO RELEASE_LOCK(under_way);
@@ -141,8 +151,9 @@ const CREATE_END: &str = "        IF UTC_TIMESTAMP(6) > mint_until THEN
     END IF;
 END";
 
-/// While a trigger or a function runs with its maker's rights, the list of sessions shows its maker and `KILL USER` passes
-/// the session by. The performance schema, when it is on, shows who logged in.
+/// While a trigger or a function runs with its maker's rights, the list of sessions shows its maker; while a session asks to
+/// be somebody else, it shows whatever name was asked for; and `KILL USER` passes it by. The performance schema shows who
+/// logged in.
 const KILL_ALL_OF: &str = "\
 BEGIN
     DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
@@ -152,20 +163,27 @@ BEGIN
     END FOR;
 END";
 
-const KILL: &str = "
+/// Reads the broker's tables without waiting, and kills when they cannot be read: a table that is locked, altered or gone
+/// delays no kill. The ledger knows the names, and nobody else's account has such a name.
+const KILL: &str = "\
+BEGIN
+    DECLARE here VARCHAR(200) CHARACTER SET ascii COLLATE ascii_bin;
+    DECLARE owner CHAR(16) CHARACTER SET ascii COLLATE ascii_bin;
     DECLARE place INT DEFAULT 1;
     DECLARE handle VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin;
-    DECLARE owner CHAR(16) CHARACTER SET ascii COLLATE ascii_bin;
+    DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
     SET mine = '';
-    IF (server = '' OR here = server) IS NOT TRUE THEN
+    SET STATEMENT lock_wait_timeout = 0 FOR
+        SELECT CONCAT('mariadb ', uuid, ' server ', @@global.server_id) INTO here FROM identity WHERE id = 1;
+    IF (server = '' OR COALESCE(here, server) = server) IS NOT TRUE THEN
         SELECT 'elsewhere' AS outcome, here AS words;
-    ELSEIF read_only THEN
-        SELECT 'read_only' AS outcome;
     ELSE
         WHILE place < LENGTH(handles) DO
             SET handle = SUBSTRING(handles, place, 30);
             SET place = place + 31;
-            SET owner = (SELECT leases.deployment FROM leases WHERE leases.handle = handle);
+            SET owner = NULL;
+            SET STATEMENT lock_wait_timeout = 0 FOR
+                SELECT leases.deployment INTO owner FROM leases WHERE leases.handle = handle;
             IF LENGTH(handle) = 30 AND handle REGEXP '^jit_[0-9a-z]{26}$'
                 AND (owner = deployment OR owner IS NULL AND server <> '') THEN
                 CALL lease_kill_all_of(handle);
@@ -175,6 +193,8 @@ const KILL: &str = "
     END IF;
 END";
 
+/// Statements on accounts wait for a backup's lock without end, and the session's `max_statement_time` stops one of them
+/// only: nothing else is changed in a message in which one had to wait.
 const END: &str = "\
 BEGIN
     DECLARE mine VARCHAR(3200) CHARACTER SET ascii COLLATE ascii_bin;
@@ -182,22 +202,25 @@ BEGIN
     DECLARE tries INT DEFAULT 0;
     DECLARE open BOOLEAN DEFAULT TRUE;
     DECLARE handle VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin;
-    DECLARE code INT;
-    DECLARE words TEXT;
+    DECLARE waited BOOLEAN DEFAULT FALSE;
+    DECLARE code, this_code INT;
+    DECLARE words, these_words TEXT;
     DECLARE CONTINUE HANDLER FOR SQLEXCEPTION
     BEGIN
+        GET DIAGNOSTICS CONDITION 1 this_code = MYSQL_ERRNO, these_words = MESSAGE_TEXT;
+        SET waited = waited OR this_code IN (1205, 1969);
         IF code IS NULL THEN
-            GET DIAGNOSTICS CONDITION 1 code = MYSQL_ERRNO, words = MESSAGE_TEXT;
+            SET code = this_code, words = these_words;
         END IF;
     END;
     CALL lease_kill(deployment, server, handles, mine);
-    WHILE place < LENGTH(mine) DO
+    WHILE place < LENGTH(mine) AND NOT waited DO
         SET handle = SUBSTRING(mine, place, 30);
         EXECUTE IMMEDIATE CONCAT('ALTER USER IF EXISTS ''', handle, '''@''%'' ACCOUNT LOCK');
         CALL lease_kill_all_of(handle);
         SET place = place + 31;
     END WHILE;
-    WHILE open AND tries < 100 DO
+    WHILE open AND tries < 200 DO
         SET open = FALSE;
         FOR session IN (SELECT DISTINCT user AS name FROM information_schema.processlist WHERE FIND_IN_SET(BINARY user, mine)
             UNION SELECT processlist_user FROM performance_schema.threads WHERE FIND_IN_SET(BINARY processlist_user, mine)) DO
@@ -210,7 +233,7 @@ BEGIN
         SET tries = tries + 1;
     END WHILE;
     SET place = 1;
-    WHILE place < LENGTH(mine) DO
+    WHILE place < LENGTH(mine) AND NOT waited DO
         SET handle = SUBSTRING(mine, place, 30);
         EXECUTE IMMEDIATE CONCAT('DROP USER IF EXISTS ''', handle, '''@''%''');
         CALL lease_kill_all_of(handle);
@@ -222,7 +245,7 @@ BEGIN
 END";
 
 /// Whether a mint is under way is asked before what it may have made is looked for. Anybody can take a lock of that name;
-/// only one held by the broker's own account counts, which is shown as the definer while it is in a procedure.
+/// only one held by who logged in as the broker counts. A session that the performance schema does not show could be anybody's.
 const LOOK: &str = "
     DECLARE place INT DEFAULT 1;
     DECLARE handle VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin;
@@ -236,8 +259,8 @@ const LOOK: &str = "
             SET handle = SUBSTRING(handles, place, 30);
             SET holder = IS_USED_LOCK(CONCAT('countersign ', handle));
             IF holder IS NOT NULL THEN
-                SELECT handle AS minting FROM information_schema.processlist WHERE id = holder
-                    AND BINARY user IN (BINARY SUBSTRING_INDEX(USER(), '@', 1), BINARY SUBSTRING_INDEX(CURRENT_USER(), '@', 1));
+                SELECT handle AS minting FROM performance_schema.threads WHERE processlist_id = holder
+                    AND BINARY processlist_user = BINARY SUBSTRING_INDEX(USER(), '@', 1);
             END IF;
             SET place = place + 31;
         END WHILE;
@@ -246,12 +269,14 @@ const LOOK: &str = "
             WHERE FIND_IN_SET(leases.handle, handles);
         SELECT user AS session FROM information_schema.processlist WHERE FIND_IN_SET(BINARY user, handles)
             UNION SELECT processlist_user FROM performance_schema.threads WHERE FIND_IN_SET(BINARY processlist_user, handles);
+        SELECT COUNT(*) AS unseen FROM information_schema.processlist
+            LEFT JOIN performance_schema.threads ON processlist_id = id WHERE thread_id IS NULL;
         SELECT 'looked' AS outcome;
     END IF;
 END";
 
 /// The server keeps what it tells of transactions for as long as it is asked more often than every tenth of a second, so
-/// only one asks at a time, and waits first.
+/// only one asks at a time, and waits first. Whose turn it is is a row that nothing else reads.
 const NOTE: &str = "\
 BEGIN
     DECLARE EXIT HANDLER FOR SQLEXCEPTION
@@ -260,7 +285,7 @@ BEGIN
         RESIGNAL;
     END;
     START TRANSACTION;
-    DO (SELECT id FROM identity FOR UPDATE);
+    DO (SELECT id FROM identity WHERE id = 2 FOR UPDATE);
     DO SLEEP(0.15);
     UPDATE leases SET transactions = (SELECT GROUP_CONCAT(trx_id) FROM information_schema.innodb_trx), xids = names
         WHERE leases.handle = handle AND leases.deployment = deployment AND transactions IS NULL;
@@ -276,8 +301,10 @@ BEGIN
         RESIGNAL;
     END;
     START TRANSACTION;
-    DO (SELECT id FROM identity FOR UPDATE);
+    DO (SELECT id FROM identity WHERE id = 2 FOR UPDATE);
     DO SLEEP(0.15);
+    SELECT COUNT(*) AS unheld FROM information_schema.innodb_trx
+        WHERE trx_mysql_thread_id NOT IN (SELECT id FROM information_schema.processlist);
     SELECT leases.handle AS suspect, leases.xids,
         (SELECT COUNT(*) FROM information_schema.innodb_trx
             WHERE trx_mysql_thread_id NOT IN (SELECT id FROM information_schema.processlist)
@@ -291,7 +318,10 @@ const LIST: &str = "
     IF read_only THEN
         SELECT 'read_only' AS outcome;
     ELSE
-        DELETE FROM leases WHERE ended_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 1000;
+        BEGIN
+            DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
+            DELETE FROM leases WHERE ended_at < UTC_TIMESTAMP(6) - INTERVAL 7 DAY LIMIT 1000;
+        END;
         SELECT found.name, leases.deployment AS whose FROM (
             SELECT User AS name FROM mysql.global_priv WHERE User REGEXP '^jit_[0-9a-z]{26}$'
             UNION SELECT user FROM information_schema.processlist WHERE user REGEXP '^jit_[0-9a-z]{26}$'
@@ -382,7 +412,20 @@ pub fn create_procedure(
         .text(CREATE_DECLARATIONS)
         .text(IS_HANDLE)
         .text(plugin.is_verifier())
-        .text(CREATE_CHECKS)
+        .text(CREATE_CHECKS);
+    for grant in grants.iter().filter(|grant| grant.inserts()) {
+        let table = format!("{}.{}", grant.database.as_str(), grant.table.as_str());
+        body = body
+            .text("    ELSEIF @@global.max_delayed_threads > 0 AND EXISTS (SELECT 1 FROM information_schema.tables\n        WHERE table_schema = ")
+            .literal(grant.database.as_str())
+            .text(" AND table_name = ")
+            .literal(grant.table.as_str())
+            .text(CREATE_KEEPS_FOR_LATER)
+            .literal(&table)
+            .text(" AS words;\n");
+    }
+    body = body
+        .text(CREATE_RECORD)
         .text(plugin.name())
         .text(CREATE_VERIFIER)
         .text(if encrypted { " REQUIRE SSL" } else { "" })
@@ -425,7 +468,7 @@ IN deployment CHAR(16) CHARACTER SET ascii COLLATE ascii_bin,
     Ok([
         Procedure::new("lease_kill_all_of", HANDLE, Sql::new(KILL_ALL_OF))?.inner(),
         // Never waits for anything: what an end needs most has a message of its own.
-        Procedure::new("lease_kill", KILL_PARAMETERS, here().text(KILL))?,
+        Procedure::new("lease_kill", KILL_PARAMETERS, Sql::new(KILL))?,
         // Every step is tried whether or not the one before it worked; the look behind them says what is left.
         Procedure::new("lease_end", SOME_HANDLES, Sql::new(END))?,
         Procedure::new("lease_look", SOME_HANDLES, here().text(LOOK))?,

@@ -15,7 +15,7 @@ use super::scope::{Grants, Scope, filled};
 use super::sql::{MODE, Sql};
 use super::text;
 use super::verifier::Plugin;
-use super::{MariadbIssuer, end_error, number, words};
+use super::{MariadbIssuer, end_error, number, server, words};
 use crate::config::DatabaseTls;
 use crate::domain::{LeaseId, RequestId, Seconds, lease};
 use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
@@ -23,44 +23,19 @@ use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
 const PROBE_SECONDS: Seconds = Seconds(60);
 /// What the procedures' account may do everywhere.
 const GLOBAL: [&str; 3] = ["CREATE USER", "CONNECTION ADMIN", "PROCESS"];
-/// The oldest MariaDB with all that the procedures use.
-const OLDEST: (u32, u32) = (10, 5);
-const NEWEST_TESTED: (u32, u32) = (10, 11);
-
-/// Times a server gives sessions, in seconds, shorter than this are told: no lease's scope says them.
-const SHORT_SECONDS: i64 = 3600;
-
-fn server_facts() -> Sql {
-    Sql::new(
-        "SELECT VERSION() AS version, CONCAT(@@global.read_only) NOT IN ('0', 'OFF') AS read_only, \
-         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_name = 'ed25519' AND plugin_status = 'ACTIVE') AS ed25519, \
-         (SELECT COUNT(*) FROM information_schema.plugins WHERE plugin_type = 'PASSWORD VALIDATION' AND plugin_status = 'ACTIVE') \
-         * @@global.strict_password_validation AS judges_passwords, \
-         CAST(@@global.performance_schema AS SIGNED) AS shows_threads, CAST(@@global.wait_timeout AS SIGNED) AS wait_timeout, \
-         CAST(@@global.idle_transaction_timeout AS SIGNED) AS idle_transaction_timeout, \
-         CAST(@@global.idle_readonly_transaction_timeout AS SIGNED) AS idle_readonly_transaction_timeout, \
-         CAST(@@global.idle_write_transaction_timeout AS SIGNED) AS idle_write_transaction_timeout; \
-         SELECT engine AS other_xa FROM information_schema.engines WHERE xa = 'YES' AND engine <> 'InnoDB'; \
-         SHOW GRANTS; XA RECOVER FORMAT = 'SQL'",
-    )
-}
-
-/// The lines of `SHOW GRANTS` up to the account, where nothing secret stands yet.
-fn grants(rows: &[MySqlRow]) -> Vec<String> {
+/// The lines of `SHOW GRANTS`, either those of everybody or those of the account, up to the account, where nothing secret
+/// stands yet.
+fn grants(rows: &[MySqlRow], of_everybody: bool) -> Vec<String> {
     use sqlx::{Column as _, Row as _};
     let line = |row: &MySqlRow| {
         let column = row.columns().first()?.name().to_owned();
         let text = row.try_get::<String, _>(0).ok()?;
-        let grant = text.split(" TO ").next()?.to_owned();
-        column.starts_with("Grants for ").then_some(grant)
+        let (grant, account) = text.split_once(" TO ")?;
+        let shown =
+            account.starts_with("PUBLIC") == of_everybody && column.starts_with("Grants for ");
+        shown.then(|| grant.to_owned())
     };
     rows.iter().filter_map(line).collect()
-}
-
-/// `10.11` of `10.11.19-MariaDB`.
-fn numbers(version: &str) -> (u32, u32) {
-    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
-    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
 }
 
 impl MariadbIssuer {
@@ -96,12 +71,12 @@ impl MariadbIssuer {
         lists: &BTreeSet<Grants>,
         found: &mut Rehearsal,
     ) -> Result<(), EndError> {
-        let rows = self.links.ask(For::Mints, &server_facts()).await;
+        let rows = self.links.ask(For::Mints, &server::facts()).await;
         let rows = match rows {
             Ok(rows) => rows,
             Err(
                 trouble @ Trouble::Barred {
-                    code: 1044 | 1045 | 1049 | 1698 | 4151,
+                    code: 1044 | 1045 | 1049 | 1698 | 4150 | 4151,
                     ..
                 },
             ) => {
@@ -111,13 +86,13 @@ impl MariadbIssuer {
             Err(trouble) => return Err(end_error("look_failed", &trouble)),
         };
         let version = words(&rows, "version").pop().unwrap_or_default();
-        look_at_version(&version, found);
+        server::look_at_version(&version, found);
         if number(&rows, "read_only") != Some(0) {
             let text = "this server is read-only: point the target at the primary";
             found.problems.push(text.into());
         }
         self.look_at_passwords(&rows, found);
-        look_at_limits(&rows, found);
+        server::look_at_limits(&rows, found);
         let prepared = words(&rows, "data");
         if !prepared.is_empty() {
             found.warnings.push(format!(
@@ -130,13 +105,18 @@ impl MariadbIssuer {
                 "connections to this target are in clear; that is accepted on this machine only";
             found.warnings.push(text.into());
         }
+        for grant in grants(&rows, true) {
+            found.problems.push(format!(
+                "every account has it, and leases would too ({grant}): REVOKE it FROM PUBLIC"
+            ));
+        }
         let mut expected = BTreeSet::from(["GRANT USAGE ON *.*".to_owned()]);
         for procedure in self.procedures(lists)? {
             if procedure.for_broker {
                 expected.insert(self.execute_on(&procedure));
             }
         }
-        for grant in grants(&rows) {
+        for grant in grants(&rows, false) {
             if expected.contains(&grant) {
                 continue;
             }
@@ -186,6 +166,9 @@ impl MariadbIssuer {
     fn barred(&self, trouble: &Trouble) -> String {
         let broker = &self.names.broker;
         let mend = match trouble {
+            Trouble::Barred { code: 4150, .. } => {
+                "FLUSH PRIVILEGES, and SET GLOBAL max_password_errors = 4294967295".to_owned()
+            }
             Trouble::Barred { code: 4151, .. } => format!("ALTER USER {broker} ACCOUNT UNLOCK"),
             Trouble::Barred { code: 1045, .. } => format!(
                 "run what `countersign target init-sql {}` prints if there is no such account yet, then SET PASSWORD FOR {broker} and put the same into password_file; an account without a name catches such logins: DROP USER ''@'localhost'",
@@ -314,7 +297,7 @@ impl MariadbIssuer {
             places.insert(place.to_string());
         }
         let mut lacking = BTreeSet::from(GLOBAL);
-        for grant in grants(rows) {
+        for grant in grants(rows, false) {
             let (what, place) = grant.split_once(" ON ").unwrap_or((grant.as_str(), ""));
             let mut excess = !places.contains(place);
             if place == "*.*" {
@@ -382,32 +365,6 @@ impl MariadbIssuer {
     }
 }
 
-/// What cuts work short and stands in no scope, and what an end cannot see.
-fn look_at_limits(rows: &[MySqlRow], found: &mut Rehearsal) {
-    for limit in [
-        "wait_timeout",
-        "idle_transaction_timeout",
-        "idle_readonly_transaction_timeout",
-        "idle_write_transaction_timeout",
-    ] {
-        let seconds = number(rows, limit).filter(|seconds| (1..SHORT_SECONDS).contains(seconds));
-        if let Some(seconds) = seconds {
-            found.warnings.push(format!(
-                "the server closes sessions of leases after {seconds} idle seconds ({limit}); no scope says so"
-            ));
-        }
-    }
-    if number(rows, "shows_threads") == Some(0) {
-        let text = "performance_schema is off: while a trigger or a function runs with its maker's rights, MariaDB lists the session under that name, and an end finds it only afterwards; set performance_schema = ON";
-        found.warnings.push(text.into());
-    }
-    for engine in words(rows, "other_xa") {
-        found.warnings.push(format!(
-            "engine {engine} takes part in XA transactions, and what a lease leaves prepared in it alone is not found"
-        ));
-    }
-}
-
 /// The answer to `SHOW CREATE USER`.
 fn created(rows: &[MySqlRow]) -> String {
     use sqlx::{Column as _, Row as _};
@@ -417,43 +374,4 @@ fn created(rows: &[MySqlRow]) -> String {
         column.starts_with("CREATE USER for ").then_some(text)
     };
     rows.iter().find_map(line).unwrap_or_default()
-}
-
-fn look_at_version(version: &str, found: &mut Rehearsal) {
-    found.target = format!("MariaDB {}", version.split('-').next().unwrap_or(version));
-    if !version.contains("MariaDB") {
-        found.target = format!("MySQL {version}");
-        let text = "this is MySQL, whose procedures and accounts differ; use MariaDB (docs/targets/mariadb.md says what is missing)";
-        found.problems.push(text.into());
-    } else if numbers(version) < OLDEST {
-        found.problems.push(format!(
-            "MariaDB {version} is too old: use {}.{} or newer",
-            OLDEST.0, OLDEST.1
-        ));
-    } else if numbers(version) != NEWEST_TESTED {
-        found.warnings.push(format!(
-            "MariaDB {version} was not tested; {}.{} was",
-            NEWEST_TESTED.0, NEWEST_TESTED.1
-        ));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_are_known_by_their_version() {
-        for (version, problems, warnings) in [
-            ("10.11.19-MariaDB-0+deb12u1", 0, 0),
-            ("11.4.2-MariaDB", 0, 1),
-            ("10.4.1-MariaDB", 1, 0),
-            ("8.4.0", 1, 0),
-        ] {
-            let mut found = Rehearsal::default();
-            look_at_version(version, &mut found);
-            assert_eq!(found.problems.len(), problems, "{version}");
-            assert_eq!(found.warnings.len(), warnings, "{version}");
-        }
-    }
 }

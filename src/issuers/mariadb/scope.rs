@@ -90,6 +90,11 @@ impl Grant {
         sql.text(" ON ").path(&self.database, &self.table)
     }
 
+    /// Whether rows may be added.
+    pub fn inserts(&self) -> bool {
+        self.privileges.contains(&Privilege::Insert)
+    }
+
     /// In words.
     pub fn words(&self) -> String {
         let privileges: Vec<_> = self.privileges.iter().map(|one| one.word()).collect();

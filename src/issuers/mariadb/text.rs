@@ -28,6 +28,9 @@ pub struct Making<'a> {
     pub agent: &'a str,
 }
 
+/// Most names of prepared transactions that are kept: a lease can prepare any number of them.
+const MOST_NAMES: usize = 1000;
+
 /// What is prepared at the server, whoever did it, written as statements take it.
 const XA_RECOVER: &str = "XA RECOVER FORMAT = 'SQL'";
 
@@ -80,14 +83,15 @@ impl Place<'_> {
             .text(")"))
     }
 
-    /// Records what was prepared before an account was of use to anybody.
+    /// Records what was prepared before an account was of use to anybody. The names serve advice only, so some are enough.
     pub fn note(&self, handle: &str, xids: &[String]) -> Sql {
+        let some = xids.get(..MOST_NAMES).unwrap_or(xids);
         call(self.database, "lease_note(")
             .literal(self.deployment)
             .text(", ")
             .literal(handle)
             .text(", ")
-            .literal(&xids.join("\n"))
+            .literal(&some.join("\n"))
             .text(")")
     }
 
@@ -127,4 +131,26 @@ pub fn server(database: &Ident) -> Sql {
 /// What the DBA has prepared.
 pub fn prepared(database: &Ident) -> Sql {
     call(database, "lease_prepared()")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_that_prepares_thousands_of_transactions_does_not_make_messages_too_long() {
+        let database = Ident::new("countersign").unwrap();
+        let place = Place {
+            database: &database,
+            deployment: "0123456789abcdef",
+            server: None,
+        };
+        let xids: Vec<_> = (0..50_000)
+            .map(|number| format!("X'{number:0256x}'"))
+            .collect();
+        for (count, noted) in [(2, 2), (50_000, MOST_NAMES)] {
+            let note = place.note("jit_", &xids[..count]);
+            assert_eq!(note.as_str().matches("X''").count(), noted);
+        }
+    }
 }
