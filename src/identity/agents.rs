@@ -222,7 +222,7 @@ impl Agents {
                 .map(Principal::Agent),
             TokenKind::AccessToken => {
                 let now = self.ports.clock.now();
-                let held = self.ports.store.recall(&held_key(&digest), now).await?;
+                let held = self.ports.shelf.recall(&held_key(&digest), now).await?;
                 let held = held.ok_or(Refused::Nobody)?;
                 let held: Held = serde_json::from_slice(&held).map_err(|_| Refused::Nobody)?;
                 self.only(&|agent| {
@@ -316,7 +316,7 @@ impl Agents {
         let key = bytes::store_key("used-token", &format!("{issuer}\0{id}"));
         let until = claims.replayable_until();
         let now = self.ports.clock.now();
-        match self.ports.store.remember(&key, &[], until, now).await? {
+        match self.ports.shelf.remember(&key, &[], until, now).await? {
             true => Ok(()),
             false => Err(Flaw::Replayed.into()),
         }
@@ -333,7 +333,7 @@ impl Agents {
         let now = self.ports.clock.now();
         let until = now.plus(ACCESS_TOKEN_LIFE);
         let key = held_key(&digest);
-        match self.ports.store.remember(&key, &held, until, now).await? {
+        match self.ports.shelf.remember(&key, &held, until, now).await? {
             true => Ok(AccessToken {
                 token,
                 expires_in: ACCESS_TOKEN_LIFE,

@@ -28,7 +28,7 @@ pub use sessions::{Cookie, Session, Sessions};
 #[derive(Clone)]
 pub struct Ports {
     /// Where sessions, sign-in states and used tokens are remembered, by their hashes.
-    pub store: std::sync::Arc<dyn crate::store::Store>,
+    pub shelf: crate::store::Shelf,
     /// The time.
     pub clock: std::sync::Arc<dyn crate::system::Clock>,
     /// Randomness.

@@ -240,7 +240,7 @@ impl Reviewers {
         let now = self.ports.clock.now();
         let until = now.plus(SIGN_IN_LIFE);
         let key = bytes::store_key("sign-in", &state);
-        if !self.ports.store.remember(&key, &value, until, now).await? {
+        if !self.ports.shelf.remember(&key, &value, until, now).await? {
             return Err(SignInError::Unavailable);
         }
         let cookie_name = self.sessions.sign_in_cookie_name();
@@ -267,7 +267,7 @@ impl Reviewers {
         };
         let now = self.ports.clock.now();
         let key = bytes::store_key("sign-in", &state);
-        let under_way = self.ports.store.take(&key, now).await?;
+        let under_way = self.ports.shelf.take(&key, now).await?;
         let under_way = under_way.ok_or(SignInError::Refused)?;
         let under_way: UnderWay =
             serde_json::from_slice(&under_way).map_err(|_| SignInError::Refused)?;

@@ -128,7 +128,7 @@ impl Sessions {
         let key = session_key(&id);
         let fresh = self
             .ports
-            .store
+            .shelf
             .remember(&key, &value, session.expires, now);
         if !fresh.await? {
             let problem = "begin a session: its random id is taken; check the source of randomness";
@@ -146,7 +146,7 @@ impl Sessions {
             return Ok(None);
         }
         let now = self.ports.clock.now();
-        let found = self.ports.store.recall(&session_key(cookie), now).await?;
+        let found = self.ports.shelf.recall(&session_key(cookie), now).await?;
         let session = found.and_then(|value| serde_json::from_slice::<Session>(&value).ok());
         Ok(session.filter(|session| {
             let issuer = self.issuers.get(&session.provider);
@@ -163,7 +163,7 @@ impl Sessions {
             return Ok(None);
         }
         let now = self.ports.clock.now();
-        let taken = self.ports.store.take(&session_key(cookie), now).await?;
+        let taken = self.ports.shelf.take(&session_key(cookie), now).await?;
         Ok(taken.and_then(|value| serde_json::from_slice(&value).ok()))
     }
 

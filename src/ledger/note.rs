@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use aws_lc_rs::hkdf;
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -263,6 +264,18 @@ impl SigningKey {
         } else {
             Err(NoteError::SigningKey)
         }
+    }
+
+    /// A secret of its own for `purpose`, from which nobody can tell the key (HKDF, RFC 5869).
+    pub fn derive(&self, purpose: &str) -> Zeroizing<[u8; 32]> {
+        let mut secret = Zeroizing::new([0; 32]);
+        let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &[]).extract(self.seed.as_ref());
+        let info = [purpose.as_bytes()];
+        // Fails for more than 255 hashes only.
+        if let Ok(expanded) = extracted.expand(&info, hkdf::HKDF_SHA256) {
+            let _ = expanded.fill(secret.as_mut());
+        }
+        secret
     }
 
     /// The public half, to be published.

@@ -7,7 +7,7 @@
 //! * [`PostgresStore`] — one database, any number of brokers
 //! * [`MemoryStore`] — forgets at exit, and fails on request; for simulation
 //!
-//! Outside of it a broker keeps the newest head it knows: [`KnownHead`].
+//! [`Shelf`] is what identity sees of it: it remembers, and cannot append. Outside of it a broker keeps the newest head it knows: [`KnownHead`].
 //!
 //! What the adapters promise beside the trait: entries cannot be changed or deleted even by somebody with
 //! the database in hand (triggers refuse), the head only grows, and an answer that got lost is
@@ -21,12 +21,14 @@ mod find;
 mod known;
 mod memory;
 mod postgres;
+mod shelf;
 mod sql;
 mod sqlite;
 
 pub use known::{FileHead, KnownHead, MemoryHead};
 pub use memory::{Contents, Fault, FaultHook, MemoryStore, Operation};
 pub use postgres::PostgresStore;
+pub use shelf::Shelf;
 pub use sqlite::SqliteStore;
 
 /// The most entries [`Store::find`] answers with.

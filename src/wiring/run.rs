@@ -23,7 +23,7 @@ use crate::identity::{self, Agents, Reviewers, dev_idp};
 use crate::issuers::{Issuer, IssuerSet};
 use crate::ledger::{NoteError, SigningKey, VerifyingKey};
 use crate::policy::Bundle;
-use crate::store::{FileHead, KnownHead, Store};
+use crate::store::{FileHead, KnownHead, Shelf, Store};
 use crate::web::auth::SignIn;
 use crate::web::{self, Pages};
 
@@ -140,8 +140,9 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let store = setup.store().await?;
     let known_head = FileHead::open(&setup.state_dir().join("ledger.head"))?;
     signed_with(key.verifying_key(), store.as_ref(), &known_head).await?;
+    let shelf = Shelf::new(Arc::clone(&store), &key);
     let identity = identity::Ports {
-        store: Arc::clone(&store),
+        shelf: shelf.clone(),
         clock: Arc::clone(&setup.clock),
         entropy: Arc::clone(&setup.entropy),
     };
@@ -162,7 +163,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;
-    background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
+    background.spawn(tidy(shelf, Arc::clone(&setup.clock)));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);
     let api = Api::new(
@@ -277,10 +278,10 @@ fn doors(
     ))
 }
 
-async fn tidy(store: Arc<dyn Store>, clock: Arc<dyn crate::system::Clock>) {
+async fn tidy(shelf: Shelf, clock: Arc<dyn crate::system::Clock>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        if let Err(error) = store.sweep_remembered(clock.now()).await {
+        if let Err(error) = shelf.sweep(clock.now()).await {
             tracing::warn!(%error, "sessions that are over could not be removed");
         }
     }

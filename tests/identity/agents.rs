@@ -321,7 +321,7 @@ async fn without_the_store_or_the_keys_nothing_is_exchanged() {
     assert!(present(&agents, &scene.token()).await.is_ok());
     scene
         .world
-        .shelf
+        .remembered
         .broken
         .store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(present(&agents, &scene.token()).await, Err(Unavailable));

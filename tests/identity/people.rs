@@ -152,7 +152,7 @@ async fn case_033_pkce_is_s256_always() {
         &gone.asked["state"],
         &gone.asked["nonce"],
     ] {
-        assert!(!scene.world.shelf.dump().contains(secret.as_str()));
+        assert!(!scene.world.remembered.dump().contains(secret.as_str()));
     }
 }
 
@@ -374,7 +374,7 @@ async fn case_049_without_the_provider_nobody_new_and_nobody_is_thrown_out() {
     assert!(fresh.begin("corp", "/", None).await.is_ok());
     scene
         .world
-        .shelf
+        .remembered
         .broken
         .store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(

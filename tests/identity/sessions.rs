@@ -38,7 +38,7 @@ async fn case_036_a_sign_in_always_begins_a_new_session() {
         "it cannot be printed"
     );
     assert!(
-        !scene.world.shelf.dump().contains(id(&second)),
+        !scene.world.remembered.dump().contains(id(&second)),
         "it is not at rest"
     );
 }
@@ -120,7 +120,13 @@ async fn case_043_forms_carry_a_token_of_their_session() {
     ] {
         assert!(!sessions.csrf_token_holds(id(&ana), wrong));
     }
-    assert!(!scene.world.shelf.dump().contains(token.expose_secret()));
+    assert!(
+        !scene
+            .world
+            .remembered
+            .dump()
+            .contains(token.expose_secret())
+    );
 }
 
 #[test]

@@ -153,7 +153,7 @@ async fn case_071_an_assertion_is_good_once_and_its_access_token_ten_minutes() {
         .is_ok()
     );
     assert!(
-        !world.shelf.dump().contains(&token[4..]),
+        !world.remembered.dump().contains(&token[4..]),
         "only hashes are at rest"
     );
     world.clock.advance(Seconds(599));
@@ -368,7 +368,7 @@ async fn case_079_no_token_is_logged_or_part_of_an_error() {
     let mut said = format!("{:?}", assert_self(&agents, &bad).await);
     said += &format!("{:?}", agents.authenticate(&token[..50]).await);
     world
-        .shelf
+        .remembered
         .broken
         .store(true, std::sync::atomic::Ordering::SeqCst);
     assert_eq!(agents.authenticate(&token).await, Err(Unavailable));

@@ -22,7 +22,10 @@ use countersign::config::WorkloadConfig;
 use countersign::domain::agent::AgentOrigin;
 use countersign::domain::{Agent, AgentProof, Digest, Party, Time};
 use countersign::identity::{AgentDirectory, Agents, AuthError, Grant, Ports};
-use countersign::store::{Batch, Blob, Head, Query, Snapshot, Store, StoreError, StoredEntry};
+use countersign::ledger::SigningKey;
+use countersign::store::{
+    Batch, Blob, Head, Query, Shelf, Snapshot, Store, StoreError, StoredEntry,
+};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -34,12 +37,12 @@ pub const BROKER: &str = "https://broker.example";
 
 /// Remembers in memory, and nothing else; fails when told to.
 #[derive(Default)]
-pub struct Shelf {
+pub struct Remembered {
     pub kept: Mutex<HashMap<String, (Vec<u8>, Time)>>,
     pub broken: AtomicBool,
 }
 
-impl Shelf {
+impl Remembered {
     fn check(&self) -> Result<(), StoreError> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(StoreError::Damaged("the test broke it".into()));
@@ -57,7 +60,7 @@ impl Shelf {
 }
 
 #[async_trait]
-impl Store for Shelf {
+impl Store for Remembered {
     async fn remember(
         &self,
         key: &str,
@@ -301,7 +304,7 @@ async fn serve_discovery(State(server): State<Arc<KeyServer>>) -> Response {
 /// Everything agents need, with handles on all of it.
 pub struct World {
     pub clock: Arc<ManualClock>,
-    pub shelf: Arc<Shelf>,
+    pub remembered: Arc<Remembered>,
     pub directory: Arc<Directory>,
     pub ports: Ports,
 }
@@ -313,15 +316,16 @@ impl World {
 
     pub fn at(now: Time) -> Self {
         let clock = Arc::new(ManualClock::at(now));
-        let shelf = Arc::new(Shelf::default());
+        let remembered = Arc::new(Remembered::default());
+        let key = SigningKey::generate("countersign.example", |seed| seed.fill(7)).unwrap();
         let ports = Ports {
-            store: shelf.clone(),
+            shelf: Shelf::new(remembered.clone(), &key),
             clock: clock.clone(),
             entropy: Arc::new(SeededEntropy::new(7)),
         };
         Self {
             clock,
-            shelf,
+            remembered,
             directory: Arc::default(),
             ports,
         }

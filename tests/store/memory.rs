@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use countersign::domain::Time;
-use countersign::store::{Fault, Head, MemoryStore, Operation, Store, StoreError};
+use countersign::ledger::SigningKey;
+use countersign::store::{Fault, Head, MemoryStore, Operation, Shelf, Store, StoreError};
 use futures::FutureExt;
 
 use super::{batch, head_at};
@@ -93,4 +94,44 @@ async fn an_append_wakes_who_waits_and_waiting_ends_by_itself() {
     store.append(batch(0, 1, "x")).await.unwrap();
     assert!(waiting.now_or_never().is_some());
     store.changed().await;
+}
+
+/// A forged row, one under another key, and one made to live longer sign nobody in.
+#[tokio::test]
+async fn finding_b17_what_no_broker_remembered_is_not_recalled() {
+    let store = Arc::new(MemoryStore::new());
+    let key = |seed: u8| SigningKey::generate("log.example", |bytes| bytes.fill(seed)).unwrap();
+    let shelf = Shelf::new(store.clone(), &key(1));
+    let other = Shelf::new(store.clone(), &key(2));
+    let at = Time::from_millis;
+    let (now, end) = (at(1), at(1000));
+    assert!(shelf.remember("session a", b"ana", end, now).await.unwrap());
+    assert_eq!(
+        shelf.recall("session a", now).await.unwrap().unwrap(),
+        b"ana"
+    );
+    assert_eq!(other.recall("session a", now).await.unwrap(), None);
+    store.tamper(|contents| {
+        let row = contents.remembered["session a"].clone();
+        contents.remembered.insert("session b".into(), row.clone());
+        let mut changed = row.clone();
+        *changed.0.last_mut().unwrap() ^= 1;
+        contents.remembered.insert("session c".into(), changed);
+        contents
+            .remembered
+            .insert("session d".into(), (b"ana".to_vec(), end));
+        contents
+            .remembered
+            .insert("session a".into(), (row.0, at(9000)));
+    });
+    for forged in ["session b", "session c", "session d"] {
+        assert_eq!(shelf.recall(forged, now).await.unwrap(), None, "{forged}");
+        assert_eq!(shelf.take(forged, now).await.unwrap(), None, "{forged}");
+    }
+    assert!(shelf.recall("session a", at(999)).await.unwrap().is_some());
+    assert_eq!(
+        shelf.recall("session a", end).await.unwrap(),
+        None,
+        "over when it was to be over"
+    );
 }
