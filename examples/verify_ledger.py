@@ -12,6 +12,11 @@ import json
 import sys
 
 
+def members(pairs):
+    require(len(dict(pairs)) == len(pairs), "a line says a member twice")
+    return dict(pairs)
+
+
 def require(condition, otherwise):  # not `assert`, which `python -O` leaves out
     if not condition:
         raise ValueError(otherwise)
@@ -61,13 +66,14 @@ def verify(export, key, remembered):
     try:
         require(json.loads(export.readline())["countersign_ledger"] == 1, "not an export")
         for raw in export:
-            line, at = json.loads(raw), len(signatures)
+            line, at = json.loads(raw, object_pairs_hook=members), len(signatures)
             require(raw.endswith(b"\n") and size is None, "broken line, or something after the checkpoint")
-            if "checkpoint" in line:
+            if set(line) == {"checkpoint"}:
                 size, root = key.open(line["checkpoint"])
                 require(size == at, "%d entries, but the checkpoint covers %d" % (at, size))
                 require(root == roots[at], "the entries do not have the signed root")
                 continue
+            require(set(line) - {"sig"} == {"seq", "entry", "leaf"}, "a line with other members than an entry's")
             leaf = sha256(b"\0", line["entry"].encode())
             require(line["seq"] == json.loads(line["entry"])["seq"] == at, "an entry at another's place")
             require(line["leaf"] == leaf.hex(), "text and leaf hash differ")

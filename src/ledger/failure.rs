@@ -86,6 +86,11 @@ pub enum Problem {
     /// The signature was changed, the entry was not.
     #[error("the entry is proven, but the signature beside it was changed")]
     SpoiltSignature,
+    /// The signature that the last entry of each append has is missing.
+    #[error(
+        "no entry from here on has a signature, and the last of each append has one: signatures were removed"
+    )]
+    Unsigned,
     /// The store cannot give the entry.
     #[error("{0}")]
     Store(String),

@@ -57,6 +57,8 @@ pub struct Verifier<'a> {
     suspect: Option<(u64, u64)>,
     /// Whether every signature is checked, and what is wrong with one is a failure.
     strict: bool,
+    /// Entries up to the last right signature that was checked at once.
+    signed: u64,
     /// The first entry that was proven by a later signature and not by its own.
     spoilt: Option<u64>,
     /// The first entry that something is wrong with beside its bytes, and what.
@@ -87,6 +89,7 @@ impl<'a> Verifier<'a> {
             window: Vec::new(),
             suspect: None,
             strict: false,
+            signed: 0,
             spoilt: None,
             objection: None,
             lost: false,
@@ -96,7 +99,7 @@ impl<'a> Verifier<'a> {
     }
 
     /// From here on checks every signature. A changed one is then a failure, too, although the entry beside it
-    /// is proven by the others: for a store, in which nothing is ever changed.
+    /// is proven by the others, and so is a missing one at the end: for a store, in which nothing is ever changed.
     #[must_use]
     pub fn strict(self) -> Self {
         Self {
@@ -155,6 +158,7 @@ impl<'a> Verifier<'a> {
         let size = self.reader.tree().size();
         if self.reader.signed(signature) {
             self.proven = size;
+            self.signed = size;
             let own = self.suspect.take().map(|(_, last)| last);
             self.spoilt = self.spoilt.or(own);
         } else if self.suspect.is_none() {
@@ -298,6 +302,8 @@ impl<'a> Verifier<'a> {
         let own = self.suspect.map(|(_, last)| last);
         let spoilt = self.spoilt.or(own).filter(|_| self.strict);
         let spoilt = spoilt.map(|seq| (seq, Problem::SpoiltSignature));
+        let unsigned = self.strict && self.signed < size;
+        let spoilt = spoilt.or(unsigned.then(|| (self.signed, Problem::Unsigned)));
         if let Some((seq, problem)) = self.objection.or(spoilt) {
             return Err(Failure {
                 first_bad: seq,

@@ -3,6 +3,7 @@
 mod blobs;
 mod entries;
 mod exports;
+mod independent;
 mod notes;
 mod samples;
 mod tamper;
