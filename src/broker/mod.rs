@@ -10,6 +10,7 @@ mod calls;
 mod collect;
 mod draft;
 mod guards;
+mod people;
 mod read;
 mod sequencer;
 mod shared;
@@ -34,12 +35,11 @@ use self::shared::Shared;
 use self::targets::TargetWatch;
 use self::worker::Worker;
 use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
-use crate::domain::decide::{may_review, may_revoke};
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
-    Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time, World,
+    Request, RequestId, Reviewer, Seconds, TargetName, Time,
 };
 pub use crate::issuers::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::store::Blob;
@@ -181,17 +181,6 @@ impl Broker {
     /// The bundle in force.
     pub fn policy(&self) -> Arc<dyn Policy> {
         self.calls.shared.policy()
-    }
-
-    fn with_rules<R>(&self, look: impl FnOnce(&World, &Rules<'_>) -> R) -> R {
-        let policy = self.policy();
-        let shared = &self.calls.shared;
-        let rules = Rules {
-            policy: policy.as_ref(),
-            targets: shared.targets.as_ref(),
-            limits: shared.limits,
-        };
-        shared.world(|world| look(world, &rules))
     }
 
     /// A text to be kept beside the ledger, and the reference to it.
@@ -391,15 +380,6 @@ impl Broker {
         }
     }
 
-    /// What `review` would say to this person, without recording anything.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn may_review(&self, reviewer: &Reviewer, request: &Request) -> Result<(), Box<Refusal>> {
-        let now = self.now();
-        self.with_rules(|world, rules| may_review(world, reviewer, request, rules, now).map(drop))
-    }
-
     /// Ends a lease early, or stops a request that has none yet.
     ///
     /// # Errors
@@ -410,12 +390,6 @@ impl Broker {
             request: id.clone(),
         };
         self.settled(id, self.calls.send(command).await).await
-    }
-
-    /// Whether policy lets this person revoke it.
-    pub fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
-        let now = self.now();
-        self.with_rules(|world, rules| may_revoke(world, reviewer, request, rules, now))
     }
 
     /// Adds an agent outside the bundle.
@@ -436,18 +410,6 @@ impl Broker {
     pub async fn disable_agent(&self, agent: &AgentName) -> Result<(), BrokerError> {
         let command = Command::DisableAgent {
             agent: agent.clone(),
-        };
-        self.calls.send(command).await.map(drop).map_err(Into::into)
-    }
-
-    /// Records that a person signed in or out.
-    ///
-    /// # Errors
-    /// When the ledger is unavailable.
-    pub async fn note_session(&self, person: &Person, signed_in: bool) -> Result<(), BrokerError> {
-        let command = Command::NoteSession {
-            person: person.clone(),
-            signed_in,
         };
         self.calls.send(command).await.map(drop).map_err(Into::into)
     }

@@ -13,10 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
 use super::shared::Shared;
-use crate::domain::command::Revoker;
 use crate::domain::event::BlobRef;
 use crate::domain::{
-    Command, Digest, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
+    Command, Digest, Entry, Event, Policy, Refusal, Request, Rules, Time, World, decide,
 };
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
@@ -216,7 +215,7 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Result<Reply, SequenceError> {
         let now = self.shared.clock.now().max(self.world.time);
-        if !self.policy_in_force(&envelope.command) {
+        if envelope.command.asks_policy() && !self.policy_in_force() {
             tracing::error!("the bundle in force is not the one this broker has loaded");
             return Err(SequenceError::Unavailable);
         }
@@ -229,7 +228,7 @@ impl Sequencer {
             Ok(events) => (events, None),
             Err(mut refusal) => (std::mem::take(&mut refusal.record), Some(refusal)),
         };
-        let subject = subject(&self.world, &envelope.command);
+        let subject = envelope.command.subject(&self.world).cloned();
         let closed = self.fold(&envelope.command, &events, now, draft)?;
         if !events.is_empty() && refusal.is_none() {
             draft.blobs.extend(envelope.blobs.iter().cloned());
@@ -255,7 +254,7 @@ impl Sequencer {
         let mut entries = Vec::with_capacity(events.len());
         for (event, seq) in events.iter().zip(self.world.size..) {
             let entry = Entry {
-                v: 1,
+                v: entry::VERSION,
                 seq,
                 time: now,
                 actor: command.actor(),
@@ -379,33 +378,9 @@ impl Sequencer {
         Ok(())
     }
 
-    /// Decisions are made under the bundle in force and no other. What asks no policy, and above all what ends
-    /// access, goes on without it.
-    fn policy_in_force(&self, command: &Command) -> bool {
-        let free = matches!(
-            command,
-            Command::Open { .. }
-                | Command::ApplyBundle { .. }
-                | Command::Lapse { .. }
-                | Command::ClaimEnd { .. }
-                | Command::RecordEnd { .. }
-                | Command::RecordMint { .. }
-                | Command::LoseAnswer { .. }
-                | Command::Finish { .. }
-                | Command::Withdraw { .. }
-                | Command::DisableAgent { .. }
-                | Command::SetFreeze { .. }
-                | Command::NoteSession { .. }
-                | Command::FindOrphan { .. }
-                | Command::RecordOrphanEnd { .. }
-        ) || matches!(
-            command,
-            Command::Revoke {
-                by: Revoker::Agent(_) | Revoker::Operator,
-                ..
-            }
-        );
-        free || self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
+    /// Decisions are made under the bundle in force and no other.
+    fn policy_in_force(&self) -> bool {
+        self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
     }
 
     /// Loads the bundle another broker put in force.
@@ -460,20 +435,4 @@ async fn write_snapshot(shared: &Shared, world: World) -> anyhow::Result<()> {
             .await?;
     }
     Ok(())
-}
-
-/// The request a command is about, for the reply when the command has no events.
-fn subject(world: &World, command: &Command) -> Option<RequestId> {
-    match command {
-        Command::Submit(submit) => {
-            let recent = world.recent(&submit.agent, submit.idempotency_key.as_ref()?)?;
-            Some(recent.request.clone())
-        }
-        Command::Withdraw { request, .. }
-        | Command::Collect { request, .. }
-        | Command::Finish { request, .. }
-        | Command::Revoke { request, .. }
-        | Command::Lapse { request } => Some(request.clone()),
-        _ => None,
-    }
 }

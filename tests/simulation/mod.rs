@@ -265,7 +265,7 @@ fn judge(house: &House) {
             "L3, L4: nothing is left at the target"
         );
         let entries = house.entries().await;
-        check_laws(&entries, &house.policy);
+        check_laws(&entries);
         let mut world = World::default();
         for entry in &entries {
             world.apply(entry).unwrap();

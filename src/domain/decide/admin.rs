@@ -7,7 +7,6 @@ use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
 use super::super::ids::{AgentName, GuardName, ServerId, TargetName};
 use super::super::lease::EndCause;
-use super::super::person::Person;
 use super::super::request::{Outcome, Request};
 use super::super::rules::Rules;
 use super::super::time::Time;
@@ -180,13 +179,4 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     let mut requests: Vec<_> = world.requests.values().cloned().collect();
     requests.sort_by(|a, b| a.id().cmp(b.id()));
     requests
-}
-
-pub(super) fn session_event(person: &Person, signed_in: bool) -> Event {
-    let person = person.clone();
-    if signed_in {
-        Event::PersonSignedIn { person }
-    } else {
-        Event::PersonSignedOut { person }
-    }
 }
