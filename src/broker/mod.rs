@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 pub use self::guards::GuardShut;
-pub use self::shared::{BundleLoader, Ports};
+pub use self::shared::{BundleLoader, Loaded, Ports};
 pub use self::targets::{Seen, Standing};
 
 use self::calls::Calls;
@@ -118,10 +118,9 @@ impl Broker {
     /// # Errors
     /// When the store does not serve, the bundle is refused, or a live lease is at a target that is not configured.
     pub async fn start(ports: Ports) -> anyhow::Result<Self> {
-        let policy = Arc::clone(&ports.policy);
         let (shared, bundle) = Shared::new(ports);
         let bundle = Blob::new([0; 16], bundle);
-        let sequencer = Sequencer::start(Arc::clone(&shared), policy, bundle).await?;
+        let sequencer = Sequencer::start(Arc::clone(&shared), bundle).await?;
         let missing = shared.world(|world| {
             let targets = world.leases.values().map(|lease| &lease.target);
             targets
@@ -180,7 +179,7 @@ impl Broker {
 
     /// The bundle in force.
     pub fn policy(&self) -> Arc<dyn Policy> {
-        self.calls.shared.policy()
+        self.calls.shared.bundle().policy
     }
 
     /// A text to be kept beside the ledger, and the reference to it.
@@ -417,7 +416,7 @@ impl Broker {
     /// The request's scope explained for a reviewer.
     pub fn explain(&self, request: &Request) -> Explanation {
         let sealed = request.sealed();
-        let targets = &self.calls.shared.targets;
+        let targets = self.calls.shared.bundle().targets;
         targets.explain(&sealed.target, &sealed.scope, sealed.ttl_seconds)
     }
 

@@ -6,14 +6,9 @@ use crate::domain::{Command, Person, Refusal, Request, Reviewer, Rules, World};
 
 impl Broker {
     fn with_rules<R>(&self, look: impl FnOnce(&World, &Rules<'_>) -> R) -> R {
-        let policy = self.policy();
         let shared = &self.calls.shared;
-        let rules = Rules {
-            policy: policy.as_ref(),
-            targets: shared.targets.as_ref(),
-            limits: shared.limits,
-        };
-        shared.world(|world| look(world, &rules))
+        let bundle = shared.bundle();
+        shared.world(|world| look(world, &bundle.rules()))
     }
 
     /// What `review` would say to this person, without recording anything.

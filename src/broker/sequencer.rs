@@ -12,11 +12,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
-use super::shared::Shared;
+use super::shared::{Loaded, Shared};
 use crate::domain::event::BlobRef;
-use crate::domain::{
-    Command, Digest, Entry, Event, Policy, Refusal, Request, Rules, Time, World, decide,
-};
+use crate::domain::{Command, Digest, Entry, Event, Refusal, Request, Time, World, decide};
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
 use crate::store::{Batch, Blob, Head, Snapshot, StoreError, StoredEntry};
@@ -36,7 +34,7 @@ pub(super) struct Sequencer {
     shared: Arc<Shared>,
     world: World,
     tree: Tree,
-    policy: Arc<dyn Policy>,
+    bundle: Loaded,
     snapshot_size: u64,
     /// The world may differ from the store and must be read again before anything is decided.
     stale: bool,
@@ -49,23 +47,20 @@ impl Sequencer {
     ///
     /// # Errors
     /// When the store cannot be read or written, or the ledger does not let the bundle in.
-    pub(super) async fn start(
-        shared: Arc<Shared>,
-        policy: Arc<dyn Policy>,
-        bundle: Blob,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn start(shared: Arc<Shared>, content: Blob) -> anyhow::Result<Self> {
+        let bundle = shared.bundle();
         let mut sequencer = Self {
             shared,
             world: World::default(),
             tree: Tree::default(),
-            policy,
+            bundle,
             snapshot_size: 0,
             stale: true,
             following: false,
         };
         let origin = sequencer.shared.key.verifying_key().name().to_owned();
-        let content = BlobRef {
-            sha256: bundle.sha256,
+        let blob = BlobRef {
+            sha256: content.sha256,
         };
         let (reply, opened) = oneshot::channel();
         let open = Envelope {
@@ -75,8 +70,8 @@ impl Sequencer {
         };
         let (reply, applied) = oneshot::channel();
         let apply = Envelope {
-            command: Command::ApplyBundle { content },
-            blobs: vec![bundle],
+            command: Command::ApplyBundle { content: blob },
+            blobs: vec![content],
             reply,
         };
         sequencer.reload().await?;
@@ -219,12 +214,8 @@ impl Sequencer {
             tracing::error!("the bundle in force is not the one this broker has loaded");
             return Err(SequenceError::Unavailable);
         }
-        let rules = Rules {
-            policy: self.policy.as_ref(),
-            targets: self.shared.targets.as_ref(),
-            limits: self.shared.limits,
-        };
-        let (events, refusal) = match decide(&self.world, &envelope.command, &rules, now) {
+        let decided = decide(&self.world, &envelope.command, &self.bundle.rules(), now);
+        let (events, refusal) = match decided {
             Ok(events) => (events, None),
             Err(mut refusal) => (std::mem::take(&mut refusal.record), Some(refusal)),
         };
@@ -380,7 +371,7 @@ impl Sequencer {
 
     /// Decisions are made under the bundle in force and no other.
     fn policy_in_force(&self) -> bool {
-        self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
+        self.world.bundle.map(|(bundle, _)| bundle) == Some(self.bundle.policy.bundle())
     }
 
     /// Loads the bundle another broker put in force.
@@ -388,14 +379,14 @@ impl Sequencer {
         let Some((bundle, content)) = self
             .world
             .bundle
-            .filter(|(bundle, _)| *bundle != self.policy.bundle())
+            .filter(|(bundle, _)| *bundle != self.bundle.policy.bundle())
         else {
             return;
         };
         match self.shared.load_bundle(&bundle, &content).await {
-            Ok(policy) => {
-                self.policy = Arc::clone(&policy);
-                self.shared.set_policy(policy);
+            Ok(loaded) => {
+                self.bundle = loaded.clone();
+                self.shared.set_bundle(loaded);
             }
             Err(error) => tracing::error!(%error, "the bundle in force cannot be loaded"),
         }

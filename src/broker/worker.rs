@@ -364,7 +364,7 @@ impl Worker {
         issuer: &dyn Issuer,
         batch: &[Known],
     ) -> Vec<Result<Proof, EndError>> {
-        let claim = self.calls.shared.limits.claim_window;
+        let claim = self.calls.shared.bundle().policy.limits().claim_window;
         let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
             let cuts = batch

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::mistake::{Findings, Mistake};
+use crate::domain::TargetName;
 use crate::domain::canonical;
 use crate::domain::rules::Limits;
-use crate::domain::TargetName;
 
 /// What a bundle is made of. Two brokers whose documents differ in anything have different bundles.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -31,9 +31,8 @@ impl Document {
     /// When the bytes are no document, or spell one in another way.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Vec<Mistake>> {
         let read = serde_json::from_slice::<Self>(bytes).ok();
-        let canonical = read.filter(|document| {
-            canonical::to_vec(document).is_ok_and(|again| again == bytes)
-        });
+        let canonical =
+            read.filter(|document| canonical::to_vec(document).is_ok_and(|again| again == bytes));
         canonical.ok_or_else(|| {
             let mut findings = Findings::default();
             let message = "the stored bytes are not a bundle in canonical form";

@@ -88,11 +88,12 @@ fn checked(
         }
         return Ok(None);
     }
-    let mut people = setup.people();
+    let mut document = setup.document()?;
+    let people = &mut document.people;
     people
         .entry("dev".into())
         .or_insert_with(|| DEV_ISSUER.into());
-    let report = policy::check(&files::bundle_texts(dir)?, &targets, &people);
+    let report = policy::check(&document, &targets);
     findings.extend(
         report
             .mistakes

@@ -4,7 +4,6 @@ use countersign::domain::command::MintResult;
 use countersign::domain::command::{GiveReview, RefusalCode, Submit};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
-use countersign::domain::rules::Limits;
 use countersign::domain::{
     Command, Digest, Duty, Entry, Event, LeaseId, OrphanKey, Policy, Proof, Request, RequestId,
     Rules, Seconds, ServerId, Time, World, decide, due,
@@ -61,11 +60,9 @@ impl Desk {
 
     /// Decides, appends and folds. A refusal's record is folded too.
     pub fn tell(&mut self, command: &Command) -> Result<Vec<Event>, RefusalCode> {
-        let limits = Limits::default();
         let rules = Rules {
             policy: &self.policy,
             targets: &self.targets,
-            limits,
         };
         let decision = decide(&self.world, command, &rules, self.now);
         let (events, refusal) = match decision {

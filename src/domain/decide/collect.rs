@@ -103,7 +103,7 @@ fn intend(
         server: sealed.server.clone(),
         scope: sealed.scope.clone(),
         ttl_seconds: sealed.ttl_seconds,
-        mint_until: now.plus(rules.limits.mint_window),
+        mint_until: now.plus(rules.policy.limits().mint_window),
         expires: now.plus(sealed.ttl_seconds),
         collect_key: *collect.key,
         bundle: rules.policy.bundle(),

@@ -184,7 +184,7 @@ pub(super) fn claim(
                 request: lease.request.clone(),
                 lease: id.clone(),
                 broker: broker.into(),
-                until: now.plus(rules.limits.claim_window),
+                until: now.plus(rules.policy.limits().claim_window),
             }])
         }
         _ => Err(stale_claim()),

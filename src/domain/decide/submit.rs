@@ -16,10 +16,11 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
     if replayed(world, submit)? {
         return Ok(Vec::new());
     }
-    if world.open_requests_of(&agent.name) >= rules.limits.open_requests_per_agent {
+    let most = rules.policy.limits().open_requests_per_agent;
+    if world.open_requests_of(&agent.name) >= most {
         return Err(Refusal::new(
             RefusalCode::TooManyOpen,
-            format!("{} requests are open", rules.limits.open_requests_per_agent),
+            format!("{most} requests are open"),
             "Finish or withdraw some of them, or wait until they end.",
         ));
     }
