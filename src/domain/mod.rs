@@ -9,6 +9,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod audit;
 pub mod canonical;
 pub mod command;
 pub mod decide;
@@ -19,6 +20,7 @@ pub mod lease;
 pub mod orphan;
 pub mod person;
 pub mod quorum;
+pub mod replay;
 pub mod request;
 pub mod rules;
 pub mod time;

@@ -11,8 +11,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request as Call, StatusCode, header};
 use countersign::broker::{Broker, Loaded, NewRequest, Ports};
 use countersign::domain::{
-    Digest, Explanation, ParameterKind, Policy, Request, RequestId, Seconds, ServerId, TargetName,
-    Targets, Time,
+    Digest, Explanation, ParameterKind, Request, RequestId, Seconds, ServerId, TargetName, Targets,
+    Time,
 };
 use countersign::issuers::{
     Credential, EndError, Ending, Found, Issuer, MintError, MintOrder, PostgresCredential, Proof,

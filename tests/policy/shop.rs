@@ -7,8 +7,7 @@ use countersign::policy::{check, render};
 use serde_json::json;
 
 use super::{
-    FakeTargets, action, ask, compile, directory, document, none, now, parameters, people, person,
-    reviewer,
+    FakeTargets, action, ask, compile, directory, document, none, now, parameters, person, reviewer,
 };
 
 fn named<'b>(bundle: &'b dyn Policy, name: &str) -> &'b Agent {

@@ -220,7 +220,7 @@ pub(super) fn record_end(
         return Err(stale_claim());
     }
     let (request, lease_id) = (lease.request.clone(), id.clone());
-    let outcome = outcome_of(world, lease, *cause, now);
+    let outcome = outcome_when_ended(world, lease, *cause, now);
     let failed = |code: &str, detail: &str, retry_in| Event::LeaseEndFailed {
         request: request.clone(),
         lease: lease_id.clone(),
@@ -253,7 +253,12 @@ pub(super) fn record_end(
 
 /// How the request comes out; `None` hands the grant back for the same collect to be repeated, or leaves a request
 /// alone that has its grant back already.
-fn outcome_of(world: &World, lease: &Lease, cause: EndCause, now: Time) -> Option<Outcome> {
+pub(in crate::domain) fn outcome_when_ended(
+    world: &World,
+    lease: &Lease,
+    cause: EndCause,
+    now: Time,
+) -> Option<Outcome> {
     if world.is_alone(lease) {
         return None;
     }

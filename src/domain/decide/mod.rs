@@ -8,6 +8,7 @@ mod review;
 mod submit;
 
 pub use end::may_revoke;
+pub(super) use end::outcome_when_ended;
 pub use review::{may_deny, may_review};
 
 use super::action::Action;
