@@ -6,6 +6,7 @@
 //! * [`decide`] — what a command leads to
 //! * [`World::apply`] — the fold of the ledger into what is open now
 //! * [`due`] — what the broker owes at an instant
+//! * [`audit`] and [`replay`] — for whoever does not trust the broker that wrote an entry
 
 pub mod action;
 pub mod agent;
