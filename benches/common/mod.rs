@@ -9,9 +9,7 @@ use anyhow::anyhow;
 use countersign::broker::{Broker, Loaded, NewRequest, Ports};
 use countersign::config::Config;
 use countersign::domain::rules::Limits;
-use countersign::domain::{
-    Digest, Explanation, Policy, Proof, Seconds, ServerId, TargetName, Targets,
-};
+use countersign::domain::{Digest, Explanation, Proof, Seconds, ServerId, TargetName, Targets};
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{
     Credential, Deployment, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder,

@@ -181,13 +181,8 @@ fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
     }
 }
 
-/// B9: whatever ends access or records what happened is decided without the bundle in force.
-#[test]
-fn finding_b09_what_ends_access_asks_no_policy() {
-    let (request, lease) = (
-        RequestId::draw(Desk::new().now, 1),
-        LeaseId::draw(Desk::new().now, 2),
-    );
+/// Commands that end access, or record what happened.
+fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
     let target: TargetName = "shop".parse().unwrap();
     let (broker, handle) = ("b".to_owned(), "h".to_owned());
     let failure = || EndFailure {
@@ -195,7 +190,7 @@ fn finding_b09_what_ends_access_asks_no_policy() {
         detail: String::new(),
         retry_in: Seconds(1),
     };
-    let free = [
+    vec![
         Command::ShutGuard {
             guard: "orders".parse().unwrap(),
         },
@@ -246,8 +241,17 @@ fn finding_b09_what_ends_access_asks_no_policy() {
             to: "another server".parse().unwrap(),
             reason: None,
         },
-    ];
-    for command in free {
+    ]
+}
+
+/// B9: whatever ends access or records what happened is decided without the bundle in force.
+#[test]
+fn finding_b09_what_ends_access_asks_no_policy() {
+    let (request, lease) = (
+        RequestId::draw(Desk::new().now, 1),
+        LeaseId::draw(Desk::new().now, 2),
+    );
+    for command in ending_access(&request, &lease) {
         assert!(!command.asks_policy(), "{command:?}");
     }
     let asks = [

@@ -1,12 +1,14 @@
 //! The ledger, the bundle, agents, freezes, sessions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
-use super::super::ids::{AgentName, GuardName, ServerId, TargetName};
+use super::super::ids::{AgentName, GroupName, GuardName, ServerId, TargetName};
 use super::super::lease::EndCause;
+use super::super::person::Person;
 use super::super::request::{Outcome, Request};
 use super::super::rules::Rules;
 use super::super::time::Time;
@@ -179,4 +181,17 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     let mut requests: Vec<_> = world.requests.values().cloned().collect();
     requests.sort_by(|a, b| a.id().cmp(b.id()));
     requests
+}
+
+pub(super) fn sign_in(person: &Person, groups: &BTreeSet<GroupName>) -> Vec<Event> {
+    vec![Event::PersonSignedIn {
+        person: person.clone(),
+        groups: groups.clone(),
+    }]
+}
+
+pub(super) fn sign_out(person: &Person) -> Vec<Event> {
+    vec![Event::PersonSignedOut {
+        person: person.clone(),
+    }]
 }

@@ -46,13 +46,8 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             to,
             reason,
         } => admin::move_target(world, target, (from, to), *reason),
-        Command::NoteSignIn { person, groups } => Ok(vec![Event::PersonSignedIn {
-            person: person.clone(),
-            groups: groups.clone(),
-        }]),
-        Command::NoteSignOut { person } => Ok(vec![Event::PersonSignedOut {
-            person: person.clone(),
-        }]),
+        Command::NoteSignIn { person, groups } => Ok(admin::sign_in(person, groups)),
+        Command::NoteSignOut { person } => Ok(admin::sign_out(person)),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),
         Command::Withdraw { agent, request } => end::withdraw(world, agent, request),
