@@ -156,7 +156,7 @@ impl Pair {
 fn text_of(stored: &StoredEntry) -> anyhow::Result<Option<countersign::domain::Digest>> {
     Ok(match entry::decode(&stored.bytes)?.event {
         Event::BundleApplied { content, .. } => Some(content.sha256),
-        Event::RequestSubmitted { submission } => submission.context.map(|text| text.sha256),
+        Event::RequestSubmitted { submission, .. } => submission.context.map(|text| text.sha256),
         _ => None,
     })
 }

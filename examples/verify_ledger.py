@@ -75,7 +75,9 @@ def verify(export, key, remembered):
                 continue
             require(set(line) - {"sig"} == {"seq", "entry", "leaf"}, "a line with other members than an entry's")
             leaf = sha256(b"\0", line["entry"].encode())
-            require(line["seq"] == json.loads(line["entry"])["seq"] == at, "an entry at another's place")
+            entry = json.loads(line["entry"])
+            require(line["seq"] == entry["seq"] == at, "an entry at another's place")
+            require(entry["v"] == 2, "an entry of another format version")
             require(line["leaf"] == leaf.hex(), "text and leaf hash differ")
             size_before = at
             while size_before & 1:  # one subtree merges for each trailing 1 bit

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::domain::{GuardName, TargetName};
@@ -214,7 +214,7 @@ pub struct MariadbTarget {
 }
 
 /// How a MariaDB server checks leases' passwords.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MariadbAuthentication {
     /// `mysql_native_password`: every client speaks it.

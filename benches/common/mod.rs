@@ -6,19 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use countersign::broker::{Broker, NewRequest, Ports};
+use countersign::broker::{Broker, Loaded, NewRequest, Ports};
 use countersign::config::Config;
 use countersign::domain::rules::Limits;
-use countersign::domain::{
-    Digest, Explanation, Policy, Proof, Seconds, ServerId, TargetName, Targets,
-};
+use countersign::domain::{Digest, Explanation, Proof, Seconds, ServerId, TargetName, Targets};
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{
     Credential, Deployment, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder,
     Rehearsal,
 };
 use countersign::ledger::SigningKey;
-use countersign::policy::{Bundle, is_bundle_file};
+use countersign::policy::{Bundle, Document, is_bundle_file};
 use countersign::store::{KnownHead, Store};
 use countersign::system::{Entropy, SystemClock, SystemEntropy};
 use serde_json::{Map, Value, json};
@@ -173,8 +171,17 @@ pub fn ports(
     let people = BTreeMap::from([("dev".to_owned(), "https://people.example".to_owned())]);
     let targets = targets()?;
     let mut files = shop_files()?;
-    let compile = |files: &_| {
-        Bundle::compile(files, targets.as_ref(), &people)
+    let compile = |files: &BTreeMap<String, String>| {
+        let document = Document {
+            files: files.clone(),
+            people: people.clone(),
+            targets: BTreeMap::new(),
+            limits: Limits {
+                open_requests_per_agent: 1_000_000_000,
+                ..Limits::default()
+            },
+        };
+        Bundle::compile(&document, targets.as_ref())
             .map_err(|mistakes| anyhow!("the bundle has mistakes: {mistakes:#?}"))
     };
     let mut bundle = compile(&files)?;
@@ -187,23 +194,21 @@ pub fn ports(
     }
     let count = bundle.policy_count();
     let bundle_bytes = bundle.bytes().to_vec();
-    let policy: Arc<dyn Policy> = Arc::new(bundle);
-    let loaded = Arc::clone(&policy);
+    let bundle = Loaded {
+        policy: Arc::new(bundle),
+        targets: Arc::clone(&targets) as Arc<dyn Targets>,
+    };
+    let loaded = bundle.clone();
     let ports = Ports {
         store,
         known_head,
-        policy,
+        bundle,
         bundle_bytes,
-        load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),
+        load_bundle: Arc::new(move |_| Ok(loaded.clone())),
         issuers: BTreeMap::from([("shop".parse()?, Arc::new(Silent) as Arc<dyn Issuer>)]),
-        targets,
         clock: Arc::new(SystemClock::start()),
         entropy: Arc::new(SystemEntropy),
         key: key()?,
-        limits: Limits {
-            open_requests_per_agent: usize::MAX,
-            ..Limits::default()
-        },
         name: "bench".into(),
     };
     Ok((ports, count))

@@ -10,6 +10,7 @@ mod calls;
 mod collect;
 mod draft;
 mod guards;
+mod people;
 mod read;
 mod reading;
 mod sequencer;
@@ -25,7 +26,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 pub use self::guards::GuardShut;
-pub use self::shared::{BundleLoader, Ports};
+pub use self::shared::{BundleLoader, Loaded, Ports};
 pub use self::targets::{Seen, Standing};
 
 use self::calls::Calls;
@@ -36,12 +37,11 @@ use self::shared::Shared;
 use self::targets::TargetWatch;
 use self::worker::Worker;
 use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
-use crate::domain::decide::{may_review, may_revoke};
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
-    Request, RequestId, Reviewer, Rules, Seconds, TargetName, Time, World,
+    Request, RequestId, Reviewer, Seconds, TargetName, Time,
 };
 pub use crate::issuers::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::store::Blob;
@@ -120,10 +120,9 @@ impl Broker {
     /// # Errors
     /// When the store does not serve, the bundle is refused, or a live lease is at a target that is not configured.
     pub async fn start(ports: Ports) -> anyhow::Result<Self> {
-        let policy = Arc::clone(&ports.policy);
         let (shared, bundle) = Shared::new(ports);
         let bundle = Blob::new([0; 16], bundle);
-        let sequencer = Sequencer::start(Arc::clone(&shared), policy, bundle).await?;
+        let sequencer = Sequencer::start(Arc::clone(&shared), bundle).await?;
         let missing = shared.world(|world| {
             let targets = world.leases.values().map(|lease| &lease.target);
             targets
@@ -182,18 +181,7 @@ impl Broker {
 
     /// The bundle in force.
     pub fn policy(&self) -> Arc<dyn Policy> {
-        self.calls.shared.policy()
-    }
-
-    fn with_rules<R>(&self, look: impl FnOnce(&World, &Rules<'_>) -> R) -> R {
-        let policy = self.policy();
-        let shared = &self.calls.shared;
-        let rules = Rules {
-            policy: policy.as_ref(),
-            targets: shared.targets.as_ref(),
-            limits: shared.limits,
-        };
-        shared.world(|world| look(world, &rules))
+        self.calls.shared.bundle().policy
     }
 
     /// A text to be kept beside the ledger, and the reference to it.
@@ -393,15 +381,6 @@ impl Broker {
         }
     }
 
-    /// What `review` would say to this person, without recording anything.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn may_review(&self, reviewer: &Reviewer, request: &Request) -> Result<(), Box<Refusal>> {
-        let now = self.now();
-        self.with_rules(|world, rules| may_review(world, reviewer, request, rules, now).map(drop))
-    }
-
     /// Ends a lease early, or stops a request that has none yet.
     ///
     /// # Errors
@@ -412,12 +391,6 @@ impl Broker {
             request: id.clone(),
         };
         self.settled(id, self.calls.send(command).await).await
-    }
-
-    /// Whether policy lets this person revoke it.
-    pub fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
-        let now = self.now();
-        self.with_rules(|world, rules| may_revoke(world, reviewer, request, rules, now))
     }
 
     /// Adds an agent outside the bundle.
@@ -442,22 +415,10 @@ impl Broker {
         self.calls.send(command).await.map(drop).map_err(Into::into)
     }
 
-    /// Records that a person signed in or out.
-    ///
-    /// # Errors
-    /// When the ledger is unavailable.
-    pub async fn note_session(&self, person: &Person, signed_in: bool) -> Result<(), BrokerError> {
-        let command = Command::NoteSession {
-            person: person.clone(),
-            signed_in,
-        };
-        self.calls.send(command).await.map(drop).map_err(Into::into)
-    }
-
     /// The request's scope explained for a reviewer.
     pub fn explain(&self, request: &Request) -> Explanation {
         let sealed = request.sealed();
-        let targets = &self.calls.shared.targets;
+        let targets = self.calls.shared.bundle().targets;
         targets.explain(&sealed.target, &sealed.scope, sealed.ttl_seconds)
     }
 

@@ -13,12 +13,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
-use super::shared::Shared;
-use crate::domain::command::Revoker;
+use super::shared::{Loaded, Shared};
 use crate::domain::event::BlobRef;
-use crate::domain::{
-    Command, Entry, Event, Policy, Refusal, Request, RequestId, Rules, Time, World, decide,
-};
+use crate::domain::{Command, Entry, Event, Refusal, Request, Time, World, decide};
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Tree, entry};
 use crate::store::{Batch, Blob, Head, StoreError, StoredEntry};
@@ -39,7 +36,7 @@ pub(super) struct Sequencer {
     pub(super) known: Option<Tree>,
     /// The newest durable head, being kept outside the store.
     keeping: Option<JoinHandle<()>>,
-    policy: Arc<dyn Policy>,
+    bundle: Loaded,
     pub(super) snapshot_size: u64,
     /// The world may differ from the store and must be read again before anything is decided.
     pub(super) stale: bool,
@@ -53,11 +50,8 @@ impl Sequencer {
     ///
     /// # Errors
     /// When the store cannot be read or written, or the ledger does not let the bundle in.
-    pub(super) async fn start(
-        shared: Arc<Shared>,
-        policy: Arc<dyn Policy>,
-        bundle: Blob,
-    ) -> anyhow::Result<Self> {
+    pub(super) async fn start(shared: Arc<Shared>, content: Blob) -> anyhow::Result<Self> {
+        let bundle = shared.bundle();
         let mut sequencer = Self {
             shared,
             world: World::default(),
@@ -65,7 +59,7 @@ impl Sequencer {
             published: Tree::default(),
             known: None,
             keeping: None,
-            policy,
+            bundle,
             snapshot_size: 0,
             stale: true,
             following: false,
@@ -73,7 +67,7 @@ impl Sequencer {
         let read = sequencer.first_reading().await;
         sequencer.shared.note_reading(&read);
         match read {
-            Ok(()) => sequencer.open(bundle).await?,
+            Ok(()) => sequencer.open(content).await?,
             Err(StoreError::Damaged(_)) => sequencer.salvage().await,
             Err(error) => return Err(error.into()),
         }
@@ -81,10 +75,10 @@ impl Sequencer {
     }
 
     /// Opens the ledger if it is new, and puts the bundle in force.
-    async fn open(&mut self, bundle: Blob) -> anyhow::Result<()> {
+    async fn open(&mut self, content: Blob) -> anyhow::Result<()> {
         let origin = self.shared.key.verifying_key().name().to_owned();
-        let content = BlobRef {
-            sha256: bundle.sha256,
+        let blob = BlobRef {
+            sha256: content.sha256,
         };
         let (reply, opened) = oneshot::channel();
         let open = Envelope {
@@ -94,8 +88,8 @@ impl Sequencer {
         };
         let (reply, applied) = oneshot::channel();
         let apply = Envelope {
-            command: Command::ApplyBundle { content },
-            blobs: vec![bundle],
+            command: Command::ApplyBundle { content: blob },
+            blobs: vec![content],
             reply,
         };
         let mut draft = Draft::default();
@@ -263,20 +257,16 @@ impl Sequencer {
         draft: &mut Draft,
     ) -> Result<Reply, SequenceError> {
         let now = self.shared.clock.now().max(self.world.time);
-        if !self.policy_in_force(&envelope.command) {
+        if envelope.command.asks_policy() && !self.policy_in_force() {
             tracing::error!("the bundle in force is not the one this broker has loaded");
             return Err(SequenceError::Unavailable);
         }
-        let rules = Rules {
-            policy: self.policy.as_ref(),
-            targets: self.shared.targets.as_ref(),
-            limits: self.shared.limits,
-        };
-        let (events, refusal) = match decide(&self.world, &envelope.command, &rules, now) {
+        let decided = decide(&self.world, &envelope.command, &self.bundle.rules(), now);
+        let (events, refusal) = match decided {
             Ok(events) => (events, None),
             Err(mut refusal) => (std::mem::take(&mut refusal.record), Some(refusal)),
         };
-        let subject = subject(&self.world, &envelope.command);
+        let subject = envelope.command.subject(&self.world).cloned();
         let closed = self.fold(&envelope.command, &events, now, draft)?;
         if !events.is_empty() && refusal.is_none() {
             draft.blobs.extend(envelope.blobs.iter().cloned());
@@ -302,7 +292,7 @@ impl Sequencer {
         let mut entries = Vec::with_capacity(events.len());
         for (event, seq) in events.iter().zip(self.world.size..) {
             let entry = Entry {
-                v: 1,
+                v: entry::VERSION,
                 seq,
                 time: now,
                 actor: command.actor(),
@@ -341,33 +331,9 @@ impl Sequencer {
         Ok(closed)
     }
 
-    /// Decisions are made under the bundle in force and no other. What asks no policy, and above all what ends
-    /// access, goes on without it.
-    fn policy_in_force(&self, command: &Command) -> bool {
-        let free = matches!(
-            command,
-            Command::Open { .. }
-                | Command::ApplyBundle { .. }
-                | Command::Lapse { .. }
-                | Command::ClaimEnd { .. }
-                | Command::RecordEnd { .. }
-                | Command::RecordMint { .. }
-                | Command::LoseAnswer { .. }
-                | Command::Finish { .. }
-                | Command::Withdraw { .. }
-                | Command::DisableAgent { .. }
-                | Command::SetFreeze { .. }
-                | Command::NoteSession { .. }
-                | Command::FindOrphan { .. }
-                | Command::RecordOrphanEnd { .. }
-        ) || matches!(
-            command,
-            Command::Revoke {
-                by: Revoker::Agent(_) | Revoker::Operator,
-                ..
-            }
-        );
-        free || self.world.bundle.map(|(bundle, _)| bundle) == Some(self.policy.bundle())
+    /// Decisions are made under the bundle in force and no other.
+    fn policy_in_force(&self) -> bool {
+        self.world.bundle.map(|(bundle, _)| bundle) == Some(self.bundle.policy.bundle())
     }
 
     /// Loads the bundle another broker put in force.
@@ -375,32 +341,16 @@ impl Sequencer {
         let Some((bundle, content)) = self
             .world
             .bundle
-            .filter(|(bundle, _)| *bundle != self.policy.bundle())
+            .filter(|(bundle, _)| *bundle != self.bundle.policy.bundle())
         else {
             return;
         };
         match self.shared.load_bundle(&bundle, &content).await {
-            Ok(policy) => {
-                self.policy = Arc::clone(&policy);
-                self.shared.set_policy(policy);
+            Ok(loaded) => {
+                self.bundle = loaded.clone();
+                self.shared.set_bundle(loaded);
             }
             Err(error) => tracing::error!(%error, "the bundle in force cannot be loaded"),
         }
-    }
-}
-
-/// The request a command is about, for the reply when the command has no events.
-fn subject(world: &World, command: &Command) -> Option<RequestId> {
-    match command {
-        Command::Submit(submit) => {
-            let recent = world.recent(&submit.agent, submit.idempotency_key.as_ref()?)?;
-            Some(recent.request.clone())
-        }
-        Command::Withdraw { request, .. }
-        | Command::Collect { request, .. }
-        | Command::Finish { request, .. }
-        | Command::Revoke { request, .. }
-        | Command::Lapse { request } => Some(request.clone()),
-        _ => None,
     }
 }

@@ -9,8 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::domain::event::BlobRef;
-use crate::domain::rules::Limits;
-use crate::domain::{Digest, Entry, Policy, TargetName, Targets, World};
+use crate::domain::{Digest, Entry, Policy, Rules, TargetName, Targets, World};
 use crate::issuers::Issuer;
 use crate::ledger::SigningKey;
 use crate::store::{KnownHead, Store, StoreError};
@@ -19,8 +18,27 @@ use crate::system::{Clock, Entropy};
 /// Longest wait for the published world to reach the ledger's head.
 const CATCH_UP: Duration = Duration::from_secs(3);
 
+/// A bundle and the targets it speaks of, as the rules ask them.
+#[derive(Clone)]
+pub struct Loaded {
+    /// The bundle.
+    pub policy: Arc<dyn Policy>,
+    /// Its targets.
+    pub targets: Arc<dyn Targets>,
+}
+
+impl Loaded {
+    /// What `decide` needs beside the world.
+    pub(super) fn rules(&self) -> Rules<'_> {
+        Rules {
+            policy: self.policy.as_ref(),
+            targets: self.targets.as_ref(),
+        }
+    }
+}
+
 /// Restores a bundle from the bytes kept beside the ledger.
-pub type BundleLoader = Arc<dyn Fn(&[u8]) -> Result<Arc<dyn Policy>, String> + Send + Sync>;
+pub type BundleLoader = Arc<dyn Fn(&[u8]) -> Result<Loaded, String> + Send + Sync>;
 
 /// What a broker is made of. Built in `wiring`.
 pub struct Ports {
@@ -28,24 +46,20 @@ pub struct Ports {
     pub store: Arc<dyn Store>,
     /// Where the newest known head is kept, out of reach of whoever has the store.
     pub known_head: Arc<dyn KnownHead>,
-    /// The bundle to put in force at start, and its bytes.
-    pub policy: Arc<dyn Policy>,
+    /// The bundle to put in force at start.
+    pub bundle: Loaded,
     /// The bytes of that bundle.
     pub bundle_bytes: Vec<u8>,
     /// Restores the bundle another broker put in force.
     pub load_bundle: BundleLoader,
     /// The issuers, by target.
     pub issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
-    /// The same targets, as the rules see them.
-    pub targets: Arc<dyn Targets>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
     /// Signs checkpoints; its name is the log's origin.
     pub key: SigningKey,
-    /// The bounds.
-    pub limits: Limits,
     /// This broker's name in claims; unique for each start.
     pub name: String,
 }
@@ -55,15 +69,13 @@ pub(super) struct Shared {
     pub(super) known_head: Arc<dyn KnownHead>,
     pub(super) load: BundleLoader,
     pub(super) issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
-    pub(super) targets: Arc<dyn Targets>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) entropy: Arc<dyn Entropy>,
     pub(super) key: SigningKey,
-    pub(super) limits: Limits,
     pub(super) name: String,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
-    policy: RwLock<Arc<dyn Policy>>,
+    bundle: RwLock<Loaded>,
     world: RwLock<World>,
     doubt: RwLock<Option<String>>,
     unkept: RwLock<Option<String>>,
@@ -78,15 +90,13 @@ impl Shared {
             known_head: ports.known_head,
             load: ports.load_bundle,
             issuers: ports.issuers,
-            targets: ports.targets,
             clock: ports.clock,
             entropy: ports.entropy,
             key: ports.key,
-            limits: ports.limits,
             name: ports.name,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
-            policy: RwLock::new(ports.policy),
+            bundle: RwLock::new(ports.bundle),
             world: RwLock::new(World::default()),
             doubt: RwLock::new(None),
             unkept: RwLock::new(None),
@@ -174,27 +184,31 @@ impl Shared {
         self.size.subscribe()
     }
 
-    pub(super) fn policy(&self) -> Arc<dyn Policy> {
-        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    /// The bundle that decisions are made under, as far as it could be loaded.
+    pub(super) fn bundle(&self) -> Loaded {
+        self.bundle
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    pub(super) fn set_policy(&self, policy: Arc<dyn Policy>) {
-        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = policy;
+    pub(super) fn set_bundle(&self, bundle: Loaded) {
+        *self.bundle.write().unwrap_or_else(PoisonError::into_inner) = bundle;
     }
 
     pub(super) async fn load_bundle(
         &self,
         bundle: &Digest,
         content: &BlobRef,
-    ) -> anyhow::Result<Arc<dyn Policy>> {
+    ) -> anyhow::Result<Loaded> {
         let blob = self.store.blob(&content.sha256).await?;
         let blob = blob.ok_or_else(|| anyhow::anyhow!("bundle {bundle} is not in the store"))?;
-        let policy = (self.load)(&blob.bytes).map_err(anyhow::Error::msg)?;
+        let loaded = (self.load)(&blob.bytes).map_err(anyhow::Error::msg)?;
         anyhow::ensure!(
-            policy.bundle() == *bundle,
+            loaded.policy.bundle() == *bundle,
             "bundle {bundle} was altered in the store"
         );
-        Ok(policy)
+        Ok(loaded)
     }
 
     /// Waits until the published world reflects every entry that was durable when this was called.

@@ -364,7 +364,7 @@ impl Worker {
     /// Ends credentials, looks whether they are gone, within the time a claim leaves for it, and records what is claimed:
     /// each as soon as it is known. How many ended.
     async fn end_and_record(&self, issuer: &dyn Issuer, batch: &[Known]) -> usize {
-        let claim = self.calls.shared.limits.claim_window;
+        let claim = self.calls.shared.bundle().policy.limits().claim_window;
         let until = Instant::now() + Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
             let cuts = batch

@@ -25,14 +25,7 @@ pub(crate) fn of_request(request: &RequestView) -> Vec<(&'static str, String)> {
     {
         add("can", words.clone());
     }
-    add(
-        "lifetime",
-        if request.ttl_seconds > 0 {
-            spell(request.ttl_seconds)
-        } else {
-            String::new()
-        },
-    );
+    add("lifetime", lifetime(request));
     add("digest", short_digest(request));
     add("needs", needs(request));
     for review in &request.reviews {
@@ -90,6 +83,16 @@ fn waiting(request: &RequestView) -> Vec<(&'static str, String)> {
         .into_iter()
         .filter(|(_, value)| !value.is_empty())
         .collect()
+}
+
+/// `15m`, or `15m, cut from 1h`.
+fn lifetime(request: &RequestView) -> String {
+    let given = request.ttl_seconds;
+    match request.asked_ttl_seconds {
+        _ if given == 0 => String::new(),
+        Some(asked) if asked > given => format!("{}, cut from {}", spell(given), spell(asked)),
+        _ => spell(given),
+    }
 }
 
 /// `closed, denied`.

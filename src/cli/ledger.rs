@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::connect::Global;
 use super::exit::{Exit, Failure};
-use super::local::{VerifyLedger, verify_ledger};
+use super::local::{VerifiedLedger, VerifyLedger, verify_ledger};
 
 /// `countersign ledger`.
 #[derive(Subcommand, Debug)]
@@ -96,8 +96,18 @@ impl Verify {
             let text = format!("{erased} erased, all others as they were written");
             ("texts", text)
         }));
+        facts.push(("decisions", decisions(&verified)));
         output.facts(&facts)?;
         Ok(Exit::Ok)
+    }
+}
+
+/// `12 decided again alike`, and how many were not decided again and why.
+fn decisions(verified: &VerifiedLedger) -> String {
+    let alike = format!("{} decided again alike", verified.decisions_replayed);
+    match (verified.decisions_not_replayed, &verified.why_not_replayed) {
+        (0, _) | (_, None) => alike,
+        (left, Some(why)) => format!("{alike}, {left} not decided again: {why}"),
     }
 }
 

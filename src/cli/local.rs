@@ -66,6 +66,13 @@ pub struct VerifiedLedger {
     /// How many texts that entries refer to were erased; only a store can tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub texts_erased: Option<u64>,
+    /// Decisions of policy that were decided again under their bundle, with the same entries.
+    pub decisions_replayed: u64,
+    /// Decisions that were not: their bundle is not at hand or cannot be loaded.
+    pub decisions_not_replayed: u64,
+    /// Why not, for the first of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why_not_replayed: Option<String>,
 }
 
 /// `countersign serve`.

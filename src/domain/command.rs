@@ -1,5 +1,8 @@
 //! What can be asked of the broker, and how it says no.
 
+mod about;
+
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -7,7 +10,7 @@ use serde_json::{Map, Value};
 use super::agent::Agent;
 use super::event::{Actor, BlobRef, Event, Freeze};
 use super::ids::{
-    ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName,
+    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
 };
 use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
@@ -167,12 +170,17 @@ pub enum Command {
         /// The lease.
         lease: LeaseId,
     },
-    /// A person signed in or out.
-    NoteSession {
+    /// A person signed in.
+    NoteSignIn {
         /// Who.
         person: Person,
-        /// In or out.
-        signed_in: bool,
+        /// The groups their provider named.
+        groups: BTreeSet<GroupName>,
+    },
+    /// A person signed out.
+    NoteSignOut {
+        /// Who.
+        person: Person,
     },
 }
 
@@ -385,48 +393,6 @@ impl RefusalCode {
             RefusalCode::TargetRefused => "target_refused",
             // Anything else that does not fit.
             RefusalCode::Invalid => "invalid_request",
-        }
-    }
-}
-
-impl Command {
-    /// Who the entries of this command name as their cause.
-    pub fn actor(&self) -> Actor {
-        match self {
-            Command::Submit(submit) => Actor::Agent {
-                name: submit.agent.clone(),
-            },
-            Command::Withdraw { agent, .. }
-            | Command::Collect { agent, .. }
-            | Command::Finish { agent, .. }
-            | Command::Revoke {
-                by: Revoker::Agent(agent),
-                ..
-            } => Actor::Agent {
-                name: agent.clone(),
-            },
-            Command::Review(review) => Actor::Person {
-                person: review.reviewer.person.clone(),
-            },
-            Command::Revoke {
-                by: Revoker::Person(reviewer),
-                ..
-            } => Actor::Person {
-                person: reviewer.person.clone(),
-            },
-            Command::NoteSession { person, .. } => Actor::Person {
-                person: person.clone(),
-            },
-            Command::EnrollAgent { .. }
-            | Command::DisableAgent { .. }
-            | Command::MoveTarget { .. }
-            | Command::ShutGuard { .. }
-            | Command::Revoke {
-                by: Revoker::Operator,
-                ..
-            } => Actor::Operator,
-            Command::SetFreeze { by, .. } => by.clone(),
-            _ => Actor::Broker,
         }
     }
 }

@@ -1,22 +1,24 @@
 //! What the ledger can say. This is the frozen log format: a kind or a member, once written, keeps its meaning.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agent::Agent;
 use super::ids::{
-    ActionName, AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName,
+    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
 };
 use super::lease::EndCause;
 use super::person::Person;
-use super::request::{Ground, Outcome, Review, Submission, Verdict};
+use super::request::{Outcome, Review, Submission, Verdict};
 use super::time::{Seconds, Time};
 
 /// One record of the ledger.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// Format version: 1.
+    /// Format version: 2.
     pub v: u8,
     /// Its index, from 0.
     pub seq: u64,
@@ -107,18 +109,12 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<BlobRef>,
     },
-    /// A request was made.
+    /// A request was made and policy spoke: routine ones are approved by this entry, refused ones closed by it.
     #[serde(rename = "request.submitted")]
     RequestSubmitted {
         /// What was asked.
         submission: Box<Submission>,
-    },
-    /// Policy spoke.
-    #[serde(rename = "verdict.given")]
-    VerdictGiven {
-        /// On which request.
-        request: RequestId,
-        /// What it said.
+        /// What policy said.
         verdict: Verdict,
     },
     /// A person approved or denied.
@@ -139,15 +135,15 @@ pub enum Event {
         /// The stable code of the refusal.
         code: String,
     },
-    /// The request may be minted.
+    /// A quorum is reached: the request may be minted.
     #[serde(rename = "grant.made")]
     GrantMade {
         /// Which request.
         request: RequestId,
         /// The digest that may be minted.
         digest: Digest,
-        /// Why.
-        ground: Ground,
+        /// The people who were counted, one for each required place.
+        people: Vec<Person>,
         /// Until when it may be collected.
         collect_until: Time,
     },
@@ -360,6 +356,8 @@ pub enum Event {
     PersonSignedIn {
         /// Who.
         person: Person,
+        /// The groups their provider named.
+        groups: BTreeSet<GroupName>,
     },
     /// A person signed out.
     #[serde(rename = "person.signed_out")]
@@ -406,7 +404,6 @@ impl Event {
             Event::TargetIdentified { .. } => "target.identified",
             Event::TargetMoved { .. } => "target.moved",
             Event::RequestSubmitted { .. } => "request.submitted",
-            Event::VerdictGiven { .. } => "verdict.given",
             Event::ReviewGiven { .. } => "review.given",
             Event::ReviewRefused { .. } => "review.refused",
             Event::GrantMade { .. } => "grant.made",
@@ -434,9 +431,8 @@ impl Event {
     /// The request it belongs to, when it names one.
     pub fn request(&self) -> Option<&RequestId> {
         match self {
-            Event::RequestSubmitted { submission } => Some(&submission.request),
-            Event::VerdictGiven { request, .. }
-            | Event::ReviewGiven { request, .. }
+            Event::RequestSubmitted { submission, .. } => Some(&submission.request),
+            Event::ReviewGiven { request, .. }
             | Event::ReviewRefused { request, .. }
             | Event::GrantMade { request, .. }
             | Event::RequestClosed { request, .. }
@@ -456,7 +452,7 @@ impl Event {
     pub fn text(&self) -> Option<&BlobRef> {
         match self {
             Event::BundleApplied { content, .. } => Some(content),
-            Event::RequestSubmitted { submission } => submission.context.as_ref(),
+            Event::RequestSubmitted { submission, .. } => submission.context.as_ref(),
             Event::ReviewGiven { review, .. } => review.comment.as_ref(),
             Event::TargetMoved { reason, .. } => reason.as_ref(),
             _ => None,

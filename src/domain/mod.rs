@@ -6,9 +6,11 @@
 //! * [`decide`] — what a command leads to
 //! * [`World::apply`] — the fold of the ledger into what is open now
 //! * [`due`] — what the broker owes at an instant
+//! * [`audit`] and [`replay`] — for whoever does not trust the broker that wrote an entry
 
 pub mod action;
 pub mod agent;
+pub mod audit;
 pub mod canonical;
 pub mod command;
 pub mod decide;
@@ -19,6 +21,7 @@ pub mod lease;
 pub mod orphan;
 pub mod person;
 pub mod quorum;
+pub mod replay;
 pub mod request;
 pub mod rules;
 pub mod time;

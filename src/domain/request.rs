@@ -1,12 +1,15 @@
 //! A request and the states it goes through.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::event::BlobRef;
-use super::ids::{ActionName, AgentName, Digest, LeaseId, RequestId, ServerId, TargetName};
+use super::ids::{
+    ActionName, AgentName, Digest, GroupName, LeaseId, RequestId, ServerId, TargetName,
+};
 use super::lease::EndCause;
 use super::person::{Party, Person, Reviewer};
 use super::time::{Seconds, Time};
@@ -34,6 +37,12 @@ pub struct Submission {
     pub idempotency_key: Option<Digest>,
     /// SHA-256 of the canonical request body.
     pub fingerprint: Digest,
+    /// The lifetime that was asked for, before it was cut to what is allowed; absent when the agent did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_ttl_seconds: Option<Seconds>,
+    /// How many distinct people of which group decide about it when it is not routine.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub reviewers: BTreeMap<GroupName, u32>,
     /// When it stops waiting for reviewers.
     pub pending_until: Time,
     /// How long it may wait to be collected once approved.
@@ -98,25 +107,10 @@ pub enum ReviewDecision {
     Deny,
 }
 
-/// Why a request may be minted.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Ground {
-    /// Policy calls it routine.
-    Routine,
-    /// These people, together a quorum, approved the digest.
-    Quorum {
-        /// The people who were counted, one per required place.
-        people: Vec<Person>,
-    },
-}
-
 /// Where a request stands.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case", deny_unknown_fields)]
 pub enum RequestState {
-    /// Recorded; policy has not spoken. Never seen outside one append.
-    Submitted,
     /// Waiting for reviewers until `pending_until`.
     Pending,
     /// May be collected until then.
@@ -209,11 +203,9 @@ pub struct Request {
     /// When it was asked.
     pub submitted_at: Time,
     /// What policy said.
-    pub verdict: Option<Verdict>,
+    pub verdict: Verdict,
     /// What people said, in order.
     pub reviews: Vec<Review>,
-    /// Why it may be minted, once it may.
-    pub ground: Option<Ground>,
     /// Where it stands.
     pub state: RequestState,
     /// The idempotency key of the collect in force, hashed.
@@ -251,15 +243,24 @@ pub enum VerdictAnswer {
 }
 
 impl Request {
-    /// One that was just made.
-    pub(super) fn submitted(submission: &Submission, at: Time) -> Self {
+    /// One that was just made: policy lets it through, leaves it to people, or closes it.
+    pub(super) fn submitted(submission: &Submission, verdict: &Verdict, at: Time) -> Self {
+        let state = match verdict.answer {
+            VerdictAnswer::Allow => RequestState::Approved {
+                collect_until: at.plus(submission.collect_window),
+            },
+            VerdictAnswer::Review => RequestState::Pending,
+            VerdictAnswer::Deny => RequestState::Closed {
+                outcome: Outcome::Refused,
+                at,
+            },
+        };
         Self {
             submission: Arc::new(submission.clone()),
             submitted_at: at,
-            verdict: None,
+            verdict: verdict.clone(),
             reviews: Vec::new(),
-            ground: None,
-            state: RequestState::Submitted,
+            state,
             collect_key: None,
             residue: Vec::new(),
         }
@@ -290,7 +291,6 @@ impl RequestState {
     /// The stable word for it, as in JSON.
     pub fn word(&self) -> &'static str {
         match self {
-            RequestState::Submitted => "submitted",
             RequestState::Pending => "pending",
             RequestState::Approved { .. } => "approved",
             RequestState::Issuing { .. } => "issuing",

@@ -1,4 +1,4 @@
-//! What `decide` asks of others, as two small traits, and the limits it keeps.
+//! What `decide` asks of others, as two small traits.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -23,6 +23,10 @@ pub trait Policy: Send + Sync {
     }
     /// Agents it declares.
     fn agents(&self) -> &[Agent];
+    /// The bounds it keeps.
+    fn limits(&self) -> Limits {
+        Limits::default()
+    }
     /// Asks one question. An evaluation error means no.
     fn ask(&self, question: &Question<'_>) -> Ruling;
 }
@@ -114,7 +118,8 @@ pub struct Explanation {
 }
 
 /// Bounds that keep one agent from burying the others.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Requests one agent may have open (pending to ending).
     pub open_requests_per_agent: usize,
@@ -122,8 +127,6 @@ pub struct Limits {
     pub mint_window: Seconds,
     /// How long a broker's claim on an ending lease holds.
     pub claim_window: Seconds,
-    /// How long an idempotency key is remembered.
-    pub idempotency_window: Seconds,
 }
 
 impl Default for Limits {
@@ -132,7 +135,6 @@ impl Default for Limits {
             open_requests_per_agent: 100,
             mint_window: Seconds(15),
             claim_window: Seconds(30),
-            idempotency_window: Seconds(24 * 3600),
         }
     }
 }
@@ -142,10 +144,8 @@ impl Default for Limits {
 pub struct Rules<'a> {
     /// The bundle in force.
     pub policy: &'a dyn Policy,
-    /// The configured targets.
+    /// Its targets.
     pub targets: &'a dyn Targets,
-    /// The bounds.
-    pub limits: Limits,
 }
 
 /// Whether `reviewer` stands on the requester's side: the person acted for, the owner, or one of an owning group.

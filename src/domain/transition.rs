@@ -2,14 +2,14 @@
 
 use super::event::Event;
 use super::lease::{EndCause, Lease, LeaseState};
-use super::request::{Request, RequestState, VerdictAnswer};
+use super::request::{Request, RequestState};
 use super::time::Time;
 
 /// The states of [`RequestState`] and [`LeaseState`] together, and what may follow:
 ///
 /// ```text
-/// submitted -verdict-> pending | submitted(allowed) | submitted(refused)
-/// submitted, pending -grant-> approved            submitted, pending, approved -close-> closed
+/// (submitted) pending | approved | closed, as policy said
+/// pending -grant-> approved                       pending, approved -close-> closed
 /// approved -intend-> issuing -live-> live         issuing -failed-> approved | closed
 /// issuing, live, ending -ending-> ending          ending -claimed, end_failed-> ending
 /// ending -cut_off-> ending | approved, its lease alone    ending -ended-> approved | closed
@@ -24,14 +24,6 @@ pub(super) fn step(
     at: Time,
 ) -> Result<Option<Lease>, ()> {
     match event {
-        Event::VerdictGiven { verdict, .. } => {
-            require(request.state == RequestState::Submitted && request.verdict.is_none())?;
-            if verdict.answer == VerdictAnswer::Review {
-                request.state = RequestState::Pending;
-            }
-            request.verdict = Some(verdict.clone());
-            Ok(None)
-        }
         Event::ReviewGiven { review, .. } => {
             require(request.state == RequestState::Pending)?;
             require(review.digest == request.submission.digest)?;
@@ -40,17 +32,11 @@ pub(super) fn step(
         }
         Event::GrantMade {
             digest,
-            ground,
             collect_until,
             ..
         } => {
-            let answer = request.verdict.as_ref().map(|verdict| verdict.answer);
-            require(matches!(
-                (&request.state, answer),
-                (RequestState::Submitted, Some(VerdictAnswer::Allow)) | (RequestState::Pending, _)
-            ))?;
+            require(request.state == RequestState::Pending)?;
             require(*digest == request.submission.digest)?;
-            request.ground = Some(ground.clone());
             request.state = RequestState::Approved {
                 collect_until: *collect_until,
             };
@@ -59,7 +45,7 @@ pub(super) fn step(
         Event::RequestClosed { outcome, .. } => {
             require(matches!(
                 request.state,
-                RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. }
+                RequestState::Pending | RequestState::Approved { .. }
             ))?;
             request.state = RequestState::Closed {
                 outcome: *outcome,
@@ -98,7 +84,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
         return Err(());
     };
     let sealed = request.sealed();
-    require(lease.is_none() && request.ground.is_some())?;
+    require(lease.is_none())?;
     require(*digest == request.submission.digest)?;
     require(agent == &sealed.agent && target == &sealed.target && scope == &sealed.scope)?;
     require(server == &sealed.server)?;

@@ -8,9 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
 use super::event::{BlobRef, Entry, Event, Freeze};
-use super::ids::{AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName};
+use super::ids::{
+    AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
+};
 use super::lease::{Lease, LeaseState};
 use super::orphan::{Orphan, OrphanKey};
+use super::person::Person;
 use super::request::{Request, RequestState, Submission};
 use super::time::{Seconds, Time};
 use super::transition::{step, step_ending};
@@ -42,6 +45,9 @@ pub struct World {
     pub servers: BTreeMap<TargetName, ServerId>,
     /// Kill switches: sessions of a guard's targets issued before then are denied.
     pub shut: BTreeMap<GuardName, Time>,
+    /// The groups of each person as of their newest sign-in.
+    #[serde(with = "pairs")]
+    pub groups: BTreeMap<Person, BTreeSet<GroupName>>,
     /// Idempotency keys of late, by agent.
     pub recent: HashMap<AgentName, HashMap<Digest, Recent>>,
     recent_order: VecDeque<(Time, AgentName, Digest)>,
@@ -95,7 +101,7 @@ const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
 impl World {
     /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
     /// The number changes whenever `World`, or anything in it, or the fold does.
-    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 2");
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 3");
 
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
@@ -129,12 +135,15 @@ impl World {
                 Some((_, disabled @ None)) => *disabled = Some(entry.time),
                 _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
             },
-            Event::RequestSubmitted { submission } => {
+            Event::RequestSubmitted {
+                submission,
+                verdict,
+            } => {
                 if self.requests.contains_key(&submission.request) {
                     return Err(illegal(entry, "a request with this id"));
                 }
                 self.remember_key(entry.time, submission);
-                self.put(Request::submitted(submission, entry.time));
+                return Ok(self.put(Request::submitted(submission, verdict, entry.time)));
             }
             Event::GuardShut {
                 guard,
@@ -168,9 +177,10 @@ impl World {
             | Event::OrphanEnded { target, handle, .. } => {
                 self.apply_to_orphan(entry, (target.clone(), handle.clone()))?;
             }
-            Event::ReviewRefused { .. }
-            | Event::PersonSignedIn { .. }
-            | Event::PersonSignedOut { .. } => {}
+            Event::PersonSignedIn { person, groups } => {
+                self.groups.insert(person.clone(), groups.clone());
+            }
+            Event::ReviewRefused { .. } | Event::PersonSignedOut { .. } => {}
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
@@ -280,8 +290,9 @@ impl World {
         self.set_deadline(Waiting::Request(id.clone()), request_deadline(&request));
         let request = Arc::new(request);
         if let RequestState::Closed { .. } = request.state {
-            self.requests.remove(&id);
-            if let Some(count) = self.open_by_agent.get_mut(&agent) {
+            let was_open = self.requests.remove(&id).is_some();
+            let count = self.open_by_agent.get_mut(&agent);
+            if let Some(count) = count.filter(|_| was_open) {
                 *count -= 1;
                 if *count == 0 {
                     self.open_by_agent.remove(&agent);

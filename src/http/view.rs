@@ -83,7 +83,7 @@ pub struct ExplanationView {
 #[schema(example = json!({
     "id": "req_01kb0m4v9s1a2b3c4d5e6f7g8h", "state": "pending", "outcome": null,
     "agent": "billing-bot", "action": "orders.export", "parameters": {"country": "de"},
-    "ttl_seconds": 900, "target": "shop", "server": "postgresql 7423116822334455667 timeline 1", "scope": {"roles": ["orders_read"]},
+    "ttl_seconds": 900, "asked_ttl_seconds": null, "target": "shop", "server": "postgresql 7423116822334455667 timeline 1", "scope": {"roles": ["orders_read"]},
     "digest": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     "on_behalf_of": null,
     "verdict": {"answer": "review", "policies": ["orders-need-a-person"], "bundle": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"},
@@ -109,6 +109,8 @@ pub struct RequestView {
     pub parameters: Map<String, Value>,
     /// For how long, from mint.
     pub ttl_seconds: u64,
+    /// The lifetime that was asked for, before it was cut to what is allowed; null when the agent did not say.
+    pub asked_ttl_seconds: Option<u64>,
     /// Where.
     pub target: String,
     /// The server the target stands for: the credential is minted, ended and proven there.
@@ -121,7 +123,7 @@ pub struct RequestView {
     /// The person the agent says it acts for.
     pub on_behalf_of: Option<PersonView>,
     /// What policy said.
-    pub verdict: Option<VerdictView>,
+    pub verdict: VerdictView,
     /// What people said, in order.
     pub reviews: Vec<ReviewView>,
     /// While pending: how many more people of which group it takes.
@@ -149,6 +151,7 @@ impl RequestView {
     /// How `request` looks now.
     pub fn of(api: &Api, request: &Request) -> Self {
         let (sealed, submission) = (request.sealed(), &request.submission);
+        let verdict = &request.verdict;
         let explained = api.broker.explain(request);
         Self {
             id: request.id().to_string(),
@@ -158,18 +161,19 @@ impl RequestView {
             action: sealed.action.to_string(),
             parameters: sealed.parameters.clone(),
             ttl_seconds: sealed.ttl_seconds.0,
+            asked_ttl_seconds: submission.asked_ttl_seconds.map(|ttl| ttl.0),
             target: sealed.target.to_string(),
             server: sealed.server.to_string(),
             scope: sealed.scope.clone(),
             digest: submission.digest.to_string(),
             on_behalf_of: submission.on_behalf_of.as_ref().map(PersonView::from),
-            verdict: request.verdict.as_ref().map(|verdict| VerdictView {
+            verdict: VerdictView {
                 answer: answer_word(verdict.answer),
                 policies: verdict.policies.clone(),
                 bundle: verdict.bundle.to_string(),
-            }),
+            },
             reviews: request.reviews.iter().map(review).collect(),
-            needs: needs(api, request),
+            needs: needs(request),
             submitted_at: request.submitted_at,
             pending_until: submission.pending_until,
             collect_until: collect_until(&request.state),
@@ -199,20 +203,18 @@ fn collect_until(state: &RequestState) -> Option<Time> {
         | RequestState::Issuing { collect_until, .. }
         | RequestState::Live { collect_until, .. }
         | RequestState::Ending { collect_until, .. } => Some(*collect_until),
-        RequestState::Submitted | RequestState::Pending | RequestState::Closed { .. } => None,
+        RequestState::Pending | RequestState::Closed { .. } => None,
     }
 }
 
-fn needs(api: &Api, request: &Request) -> BTreeMap<String, u32> {
-    let policy = api.broker.policy();
-    let action = policy.action(&request.sealed().action);
-    let (RequestState::Pending, Some(action)) = (&request.state, action) else {
+fn needs(request: &Request) -> BTreeMap<String, u32> {
+    if request.state != RequestState::Pending {
         return BTreeMap::new();
-    };
+    }
     let approved = request.reviews.iter();
     let approved = approved.filter(|review| review.decision == ReviewDecision::Approve);
     let approvers: Vec<&Reviewer> = approved.map(|review| &review.reviewer).collect();
-    let missing = missing(&action.review.groups, &approvers);
+    let missing = missing(&request.submission.reviewers, &approvers);
     missing
         .iter()
         .map(|(group, n)| (group.to_string(), *n))

@@ -6,6 +6,7 @@
 //! * `prove` looks, it never believes.
 
 pub mod aws_sts;
+mod declared;
 pub mod mariadb;
 mod password;
 pub mod postgres;
@@ -20,6 +21,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
 
+pub use self::declared::{DeclaredTargets, declare};
 pub use crate::domain::Proof;
 use crate::domain::{
     Digest, Explanation, GuardRoom, LeaseId, RequestId, Seconds, ServerId, TargetName, Targets,

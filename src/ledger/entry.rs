@@ -3,7 +3,7 @@
 //! What is written here is the frozen log format. An entry has exactly one spelling: bytes that say
 //! the same in another way, or say more than this version knows, are refused.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::stored::EntryIndex;
@@ -15,7 +15,7 @@ use crate::domain::{Actor, Entry, Event};
 pub const LONGEST_ENTRY: usize = 32 * 1024;
 
 /// The format version this code writes, and the only one it reads.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// How many objects and arrays may be inside one another: half of what common readers of JSON bear.
 const DEEPEST_ENTRY: usize = 64;
@@ -30,7 +30,8 @@ pub enum EntryError {
     TooLong(usize),
     /// Another version of the format.
     #[error(
-        "entry format version {0} is unknown; use the version of countersign that wrote the ledger"
+        "an entry of format version {0}, and this countersign reads version {VERSION} only: begin a new ledger in an \
+         empty state directory or database, and keep the old one with the countersign that wrote it"
     )]
     Version(u8),
     /// A number that canonical JSON would change.
@@ -83,7 +84,8 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
     if bytes.len() > LONGEST_ENTRY {
         return Err(EntryError::TooLong(bytes.len()));
     }
-    let entry: Entry = serde_json::from_slice(bytes)?;
+    let entry: Entry =
+        serde_json::from_slice(bytes).map_err(|error| of_other_version(bytes, error))?;
     if entry.v != VERSION {
         return Err(EntryError::Version(entry.v));
     }
@@ -91,6 +93,18 @@ pub fn decode(bytes: &[u8]) -> Result<Entry, EntryError> {
         return Err(EntryError::NotCanonical);
     }
     Ok(entry)
+}
+
+/// What another version says need not read as an entry of ours.
+fn of_other_version(bytes: &[u8], error: serde_json::Error) -> EntryError {
+    #[derive(Deserialize)]
+    struct Versioned {
+        v: u8,
+    }
+    match serde_json::from_slice(bytes) {
+        Ok(Versioned { v }) if v != VERSION => EntryError::Version(v),
+        _ => EntryError::Malformed(error),
+    }
 }
 
 /// The columns an entry can be found by.
@@ -112,7 +126,7 @@ fn agent_of(entry: &Entry) -> Option<String> {
     let named = match &entry.event {
         Event::AgentEnrolled { agent } => Some(&agent.name),
         Event::AgentDisabled { agent } | Event::LeaseIntended { agent, .. } => Some(agent),
-        Event::RequestSubmitted { submission } => Some(&submission.sealed.agent),
+        Event::RequestSubmitted { submission, .. } => Some(&submission.sealed.agent),
         Event::FreezeSet { freeze } | Event::FreezeLifted { freeze } => match freeze {
             Freeze::Agent(name) => Some(name),
             Freeze::Everything | Freeze::Action(_) | Freeze::Target(_) => None,
@@ -128,7 +142,7 @@ fn agent_of(entry: &Entry) -> Option<String> {
 
 fn action_of(event: &Event) -> Option<String> {
     match event {
-        Event::RequestSubmitted { submission } => Some(submission.sealed.action.to_string()),
+        Event::RequestSubmitted { submission, .. } => Some(submission.sealed.action.to_string()),
         Event::FreezeSet {
             freeze: Freeze::Action(name),
         }
@@ -159,7 +173,7 @@ fn outcome_of(event: &Event) -> Option<String> {
             outcome: Some(outcome),
             ..
         } => Some(outcome.word().to_owned()),
-        Event::VerdictGiven { verdict, .. } => word(&verdict.answer),
+        Event::RequestSubmitted { verdict, .. } => word(&verdict.answer),
         Event::ReviewGiven { review, .. } => word(&review.decision),
         Event::LeaseEnding { cause, .. } => word(cause),
         Event::ReviewRefused { code, .. }

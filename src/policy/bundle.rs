@@ -7,6 +7,7 @@ use toml::de::DeValue;
 
 use super::agents::{self, Agents};
 use super::catalog::{self, Actions};
+use super::document::Document;
 use super::facts::Facts;
 use super::fields::{self, show};
 use super::index::Index;
@@ -16,7 +17,7 @@ use super::policies::{self, Written};
 use super::schema::schema_text;
 use super::{LARGEST_BUNDLE, LARGEST_FILE};
 use crate::domain::canonical;
-use crate::domain::rules::Question;
+use crate::domain::rules::{Limits, Question};
 use crate::domain::{Action, ActionName, Agent, Digest, Policy, Ruling, Seconds, Targets};
 
 /// Where the policy tests are.
@@ -26,6 +27,7 @@ pub(super) const TESTS: &str = "policies/tests.toml";
 pub struct Bundle {
     bytes: Vec<u8>,
     digest: Digest,
+    limits: Limits,
     schema: String,
     /// Each with the hash of its definition.
     actions: BTreeMap<ActionName, (Action, Digest)>,
@@ -56,51 +58,18 @@ pub fn is_bundle_file(path: &str) -> bool {
 }
 
 impl Bundle {
-    /// Compiles the texts of a bundle, by their paths relative to its directory. `people` maps the names of
-    /// identity providers to their issuers.
+    /// Compiles a bundle whose targets are `targets`.
     ///
     /// # Errors
     /// Every mistake in it, sorted by place. A bundle with a mistake is not loaded.
-    pub fn compile(
-        files: &BTreeMap<String, String>,
-        targets: &dyn Targets,
-        people: &BTreeMap<String, String>,
-    ) -> Result<Self, Vec<Mistake>> {
+    pub fn compile(document: &Document, targets: &dyn Targets) -> Result<Self, Vec<Mistake>> {
         let mut findings = Findings::default();
-        let bundle = build(files, targets, people, &mut findings);
+        let bundle = build(document, targets, &mut findings);
         findings.sort();
         bundle.ok_or(findings.mistakes)
     }
 
-    /// Restores a bundle from [`Bundle::bytes`].
-    ///
-    /// # Errors
-    /// As [`Bundle::compile`]; also when the bytes are no bundle.
-    pub fn from_bytes(
-        bytes: &[u8],
-        targets: &dyn Targets,
-        people: &BTreeMap<String, String>,
-    ) -> Result<Self, Vec<Mistake>> {
-        let files = serde_json::from_slice::<BTreeMap<String, String>>(bytes);
-        let canonical = files
-            .as_ref()
-            .is_ok_and(|files| canonical::to_vec(files).is_ok_and(|again| again == bytes));
-        match files {
-            Ok(files) if canonical => Self::compile(&files, targets, people),
-            _ => {
-                let mut findings = Findings::default();
-                let message = "the stored bytes are not a bundle in canonical form";
-                findings.mistake_in(
-                    "bundle",
-                    message,
-                    "the bundle, applied again from its files",
-                );
-                Err(findings.mistakes)
-            }
-        }
-    }
-
-    /// The whole bundle as canonical JSON (RFC 8785), path to text. Its SHA-256 is the bundle's digest.
+    /// The bundle's document as canonical JSON (RFC 8785). Its SHA-256 is the bundle's digest.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -140,6 +109,10 @@ impl Policy for Bundle {
         &self.agents
     }
 
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
     fn ask(&self, question: &Question<'_>) -> Ruling {
         let stated = match self.facts.state(question) {
             Ok(stated) => stated,
@@ -163,11 +136,11 @@ impl Policy for Bundle {
 
 /// Compiles what it can and reports all there is to report. `Some` exactly when there is no mistake.
 pub(super) fn build(
-    files: &BTreeMap<String, String>,
+    document: &Document,
     targets: &dyn Targets,
-    people: &BTreeMap<String, String>,
     findings: &mut Findings,
 ) -> Option<Bundle> {
+    let Document { files, people, .. } = document;
     if !is_of_bearable_size(files, findings) {
         return None;
     }
@@ -201,7 +174,10 @@ pub(super) fn build(
     if !findings.mistakes.is_empty() {
         return None;
     }
-    let bytes = canonical::to_vec(files).ok()?;
+    let bytes = canonical::to_vec(document);
+    let bytes =
+        bytes.map_err(|error| findings.mistake_in("bundle", error.to_string(), "other numbers"));
+    let bytes = bytes.ok()?;
     let facts = Facts::new(schema, catalog.clone(), people);
     let facts =
         facts.map_err(|error| findings.mistake_in("catalog", error.to_string(), "other names"));
@@ -212,6 +188,7 @@ pub(super) fn build(
     Some(Bundle {
         digest: Digest::of(&bytes),
         bytes,
+        limits: document.limits,
         schema: schema_text,
         actions: catalog
             .map(|action| (action.name.clone(), (action.clone(), action.definition())))

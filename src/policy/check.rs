@@ -1,9 +1,9 @@
 //! `check`: everything that can be said of a bundle without putting it in force.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::bundle::{Bundle, TESTS, build};
+use super::document::Document;
 use super::mistake::{Findings, Mistake};
 use super::trial;
 use crate::domain::{Policy, Targets};
@@ -30,20 +30,16 @@ pub struct Trial {
     pub mistakes: usize,
 }
 
-/// Checks the texts of a bundle and runs its policy tests. `people` maps the names of identity providers to
-/// their issuers.
-pub fn check(
-    files: &BTreeMap<String, String>,
-    targets: &dyn Targets,
-    people: &BTreeMap<String, String>,
-) -> Report {
+/// Checks a bundle whose targets are `targets` and runs its policy tests.
+pub fn check(document: &Document, targets: &dyn Targets) -> Report {
     let mut findings = Findings::default();
-    let bundle = build(files, targets, people, &mut findings);
+    let bundle = build(document, targets, &mut findings);
     let trial = bundle.as_ref().map(|bundle| {
         let before = findings.mistakes.len();
-        let ran = files
-            .get(TESTS)
-            .map_or(0, |text| trial::run(text, bundle, people, &mut findings));
+        let text = document.files.get(TESTS);
+        let ran = text.map_or(0, |text| {
+            trial::run(text, bundle, &document.people, &mut findings)
+        });
         Trial {
             ran,
             mistakes: findings.mistakes.len() - before,

@@ -9,6 +9,7 @@ mod agents;
 mod bundle;
 mod catalog;
 mod check;
+mod document;
 mod duration;
 mod facts;
 mod fields;
@@ -23,6 +24,7 @@ mod trial;
 
 pub use bundle::{Bundle, is_bundle_file};
 pub use check::{Report, Trial, check, render};
+pub use document::Document;
 pub use mistake::Mistake;
 pub use schema::schema_text;
 

@@ -22,7 +22,10 @@ pub(super) fn panel(sheet: &Sheet, session: &WebSession) -> Markup {
             @if sheet.request.state == RequestState::Pending {
                 @match &sheet.may_review {
                     Ok(()) => (form(sheet, session)),
-                    Err(refusal) => (barred(sheet, session, refusal)),
+                    Err(refusal) => {
+                        (barred(sheet, session, refusal))
+                        @if sheet.may_deny { (form(sheet, session)) }
+                    }
                 }
             }
             @if sheet.may_revoke { (revoke(sheet, session)) }
@@ -36,7 +39,7 @@ fn standing(sheet: &Sheet) -> Markup {
     let until = |time| text::when(time, now);
     html! {
         @match &sheet.request.state {
-            RequestState::Submitted | RequestState::Pending => {
+            RequestState::Pending => {
                 h2 #decision { "Decision" }
                 p.note { "Lapses " (until(sheet.request.submission.pending_until)) " if nobody decides." }
             }
@@ -129,7 +132,7 @@ fn people(n: u32) -> String {
     }
 }
 
-/// The form. It carries the digest on this page: a decision counts for nothing else.
+/// The form, with what this person may decide. It carries the digest on this page: a decision counts for nothing else.
 fn form(sheet: &Sheet, session: &WebSession) -> Markup {
     let id = sheet.request.id();
     let digest = &sheet.request.submission.digest;
@@ -141,7 +144,9 @@ fn form(sheet: &Sheet, session: &WebSession) -> Markup {
             textarea #comment name="comment" rows="3" maxlength=(COMMENT_CHARS_MAX) {}
             p.note.sealed { "You decide about exactly these facts: digest " code { (digest.short()) } }
             div.choices {
-                button.approve type="submit" name="decision" value="approve" data-guard { "Approve" }
+                @if sheet.may_review.is_ok() {
+                    button.approve type="submit" name="decision" value="approve" data-guard { "Approve" }
+                }
                 button.deny type="submit" name="decision" value="deny" data-guard { "Deny" }
             }
         }

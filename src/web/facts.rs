@@ -134,7 +134,7 @@ pub(super) fn proof(sheet: &Sheet) -> Markup {
         section.card aria-labelledby="proof" {
             h2 #proof { "What is on record" }
             dl.facts {
-                @if let Some(verdict) = &sheet.request.verdict { (verdict_row(verdict)) }
+                (verdict_row(&sheet.request.verdict))
                 div { dt { "Digest" } dd {
                     code.hash { (submission.digest) }
                     p.note { "SHA-256 over the agent, action, parameters, scope, target and lifetime above. An approval counts for this digest and nothing else." }

@@ -76,7 +76,6 @@ pub(super) fn badge(request: &Request) -> Markup {
 /// The tone and the word for a state.
 pub(super) fn standing(state: &RequestState) -> (&'static str, &'static str) {
     match state {
-        RequestState::Submitted => ("waiting", "Submitted"),
         RequestState::Pending => ("waiting", "Waiting"),
         RequestState::Approved { .. } => ("ready", "Approved"),
         RequestState::Issuing { .. } => ("ready", "Issuing"),

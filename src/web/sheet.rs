@@ -37,6 +37,8 @@ pub(super) struct Sheet {
     pub(super) cut_off: Option<(Time, Time)>,
     /// What reviewing it now would say.
     pub(super) may_review: Result<(), Box<Refusal>>,
+    /// Whether it can be denied now, also where it cannot be approved.
+    pub(super) may_deny: bool,
     pub(super) may_revoke: bool,
 }
 
@@ -58,7 +60,7 @@ impl Sheet {
         let action = sealed_action(broker, &request);
         Ok(Some(Self {
             now: broker.now(),
-            tally: tally(action.as_ref(), &request),
+            tally: tally(&request),
             action,
             explanation: broker.explain(&request),
             context,
@@ -67,6 +69,7 @@ impl Sheet {
             expires: ends_at(broker, &request),
             cut_off: cut_off(broker, &request),
             may_review: broker.may_review(&session.reviewer, &request),
+            may_deny: broker.may_deny(&session.reviewer, &request),
             may_revoke: matches!(request.state, RequestState::Live { .. })
                 && broker.may_revoke(&session.reviewer, &request),
             request,
@@ -111,7 +114,7 @@ async fn words(broker: &Broker, blob: Option<&BlobRef>) -> Result<Option<Words>,
     }
 }
 
-/// The people a request needs, as far as the catalog still says so.
+/// The people a request needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Tally {
     /// Places filled.
@@ -123,11 +126,10 @@ pub(super) struct Tally {
 }
 
 /// Counts the approvals of a request that people decide.
-pub(super) fn tally(action: Option<&Action>, request: &Request) -> Option<Tally> {
-    let verdict = request.verdict.as_ref()?;
-    let groups = &action?.review.groups;
+pub(super) fn tally(request: &Request) -> Option<Tally> {
+    let groups = &request.submission.reviewers;
     let wanted: u32 = groups.values().sum();
-    if verdict.answer != VerdictAnswer::Review || wanted == 0 {
+    if request.verdict.answer != VerdictAnswer::Review || wanted == 0 {
         return None;
     }
     let approvers: Vec<_> = request

@@ -87,10 +87,9 @@ pub(super) async fn callback(
         .finish(&query.unwrap_or_default(), &headers)
         .await
         .map_err(Problem::sign_in)?;
-    let person = &arrival.reviewer.person;
     pages
         .broker
-        .note_session(person, true)
+        .note_sign_in(&arrival.reviewer)
         .await
         .map_err(Problem::of)?;
     let landing = Landing::read(&arrival.return_to).path();
@@ -120,7 +119,7 @@ pub(super) async fn sign_out(
         .await
         .map_err(Problem::sign_in)?;
     let person = &signed_in.0.reviewer.person;
-    if let Err(error) = pages.broker.note_session(person, false).await {
+    if let Err(error) = pages.broker.note_sign_out(person).await {
         // The session is over all the same; only its record is missing.
         tracing::warn!(%error, "a sign-out could not be recorded");
     }

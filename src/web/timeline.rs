@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::sheet::Sheet;
 use super::text;
 use crate::domain::event::Actor;
-use crate::domain::request::{Ground, ReviewDecision, VerdictAnswer};
+use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{EndCause, Entry, Event, Outcome};
 
 /// The section with the whole story, oldest first.
@@ -33,6 +33,11 @@ pub(super) fn section(sheet: &Sheet) -> Markup {
 fn tone(event: &Event) -> &'static str {
     match event {
         Event::ReviewGiven { review, .. } if review.decision == ReviewDecision::Deny => "no",
+        Event::RequestSubmitted { verdict, .. } => match verdict.answer {
+            VerdictAnswer::Allow => "good",
+            VerdictAnswer::Review => "plain",
+            VerdictAnswer::Deny => "no",
+        },
         Event::ReviewGiven { .. } | Event::GrantMade { .. } | Event::LeaseEnded { .. } => "good",
         Event::LeaseLive { .. } => "live",
         Event::ReviewRefused { .. } | Event::LeaseFailed { .. } | Event::LeaseEndFailed { .. } => {
@@ -53,10 +58,11 @@ fn actor(actor: &Actor) -> Markup {
 
 fn sentence(entry: &Entry) -> Markup {
     match &entry.event {
-        Event::RequestSubmitted { submission } => html! {
-            (actor(&entry.actor)) " asked for " code { (submission.sealed.action) }
-        },
-        Event::VerdictGiven { verdict, .. } => html! {
+        Event::RequestSubmitted {
+            submission,
+            verdict,
+        } => html! {
+            (actor(&entry.actor)) " asked for " code { (submission.sealed.action) } ". "
             @match verdict.answer {
                 VerdictAnswer::Allow => "Policy: routine, no person needed",
                 VerdictAnswer::Review => "Policy: people decide",
@@ -74,14 +80,9 @@ fn sentence(entry: &Entry) -> Markup {
         Event::ReviewRefused { person, code, .. } => html! {
             (text::person(person)) " tried to decide and may not (" code { (text::line(code)) } ")"
         },
-        Event::GrantMade { ground, .. } => html! {
-            @match ground {
-                Ground::Routine => "Granted as routine",
-                Ground::Quorum { people } => {
-                    "Granted on the word of "
-                    (text::listed(&people.iter().map(text::person).collect::<Vec<_>>()))
-                }
-            }
+        Event::GrantMade { people, .. } => html! {
+            "Granted on the word of "
+            (text::listed(&people.iter().map(text::person).collect::<Vec<_>>()))
         },
         Event::RequestClosed { outcome, .. } => html! { (closed(*outcome)) },
         other => lease_sentence(other),

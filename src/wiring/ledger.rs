@@ -11,11 +11,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
 
+use super::audit::{Audit, Decisions};
 use super::files;
 use super::setup::Setup;
 use crate::cli::local::{VerifiedLedger, VerifyLedger};
 use crate::config::StoreConfig;
-use crate::domain::{Entry, World};
+use crate::domain::{Entry, Event};
 use crate::ledger::export::{ExportReader, ExportedEntry};
 use crate::ledger::{Problem, SigningKey, Tree, Verified, Verifier, VerifyingKey, entry, verify};
 use crate::store::{SqliteStore, Store, StoreError, StoredEntry};
@@ -52,11 +53,13 @@ pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger>
         None => None,
     };
     let key_given = given.is_some();
-    let (verified, texts_erased) = if what.source.is_dir() {
-        let (verified, erased) = verify_directory(&what.source, given, since.as_deref()).await?;
-        (verified, Some(erased))
+    let (verified, decisions, texts_erased) = if what.source.is_dir() {
+        let (verified, decisions, erased) =
+            verify_directory(&what.source, given, since.as_deref()).await?;
+        (verified, decisions, Some(erased))
     } else {
-        (verify_file(&what.source, given, since.as_deref())?, None)
+        let (verified, decisions) = verify_file(&what.source, given, since.as_deref())?;
+        (verified, decisions, None)
     };
     Ok(VerifiedLedger {
         size: verified.checkpoint.size,
@@ -65,6 +68,9 @@ pub async fn verify_ledger(what: VerifyLedger) -> anyhow::Result<VerifiedLedger>
         key_given,
         since_size: verified.continues,
         texts_erased,
+        decisions_replayed: decisions.replayed,
+        decisions_not_replayed: decisions.not_replayed,
+        why_not_replayed: decisions.why_not,
     })
 }
 
@@ -72,7 +78,7 @@ fn verify_file(
     path: &Path,
     given: Option<VerifyingKey>,
     since: Option<&str>,
-) -> anyhow::Result<Verified> {
+) -> anyhow::Result<(Verified, Decisions)> {
     let file =
         fs::File::open(path).with_context(|| not_read(format!("open {}", path.display())))?;
     let reader = ExportReader::new(BufReader::new(file))
@@ -87,27 +93,19 @@ fn verify_file(
             .parse()
             .context("read the key the file names")?,
     };
-    let mut world = World::default();
-    Ok(verify(
-        BufReader::new(fs::File::open(path)?),
-        &key,
-        since,
-        |entry| follow(&mut world, entry),
-    )?)
+    // The audit is part of the proof: entries that are signed and claim what is not so are no history.
+    let mut audit = Audit::default();
+    let file = BufReader::new(fs::File::open(path)?);
+    let verified = verify(file, &key, since, |entry| audit.take(entry))?;
+    Ok((verified, audit.decisions))
 }
 
-/// The fold is part of the proof: entries that are signed but cannot follow each other are no history.
-fn follow(world: &mut World, entry: &Entry) -> Result<(), String> {
-    let followed = world.apply(entry).map(drop);
-    followed.map_err(|error| error.to_string())
-}
-
-/// Verifies the store of a directory. Also tells how many texts were erased.
+/// Verifies the store of a directory. Also tells what was decided again, and how many texts were erased.
 async fn verify_directory(
     dir: &Path,
     given: Option<VerifyingKey>,
     since: Option<&str>,
-) -> anyhow::Result<(Verified, u64)> {
+) -> anyhow::Result<(Verified, Decisions, u64)> {
     let (store, state_dir) = store_of(dir).await?;
     let key = match given {
         Some(key) => key,
@@ -124,7 +122,7 @@ async fn verify_directory(
     StoreAudit {
         store,
         verifier,
-        world: World::default(),
+        audit: Audit::default(),
         erased: 0,
     }
     .run()
@@ -163,12 +161,12 @@ async fn store_of(dir: &Path) -> anyhow::Result<(Arc<dyn Store>, PathBuf)> {
 struct StoreAudit<'a> {
     store: Arc<dyn Store>,
     verifier: Verifier<'a>,
-    world: World,
+    audit: Audit,
     erased: u64,
 }
 
 impl StoreAudit<'_> {
-    async fn run(mut self) -> anyhow::Result<(Verified, u64)> {
+    async fn run(mut self) -> anyhow::Result<(Verified, Decisions, u64)> {
         let head = match self.store.head().await {
             Err(StoreError::Damaged(text)) => {
                 return Err(self.verifier.fail(0, Problem::Store(text)).into());
@@ -207,10 +205,14 @@ impl StoreAudit<'_> {
             }
         }
         let size = self.verifier.tree().size();
+        if let Err(missing) = self.audit.finish() {
+            self.verifier.object(size, Problem::Refused(missing));
+        }
         if Tree::from_head(&head).ok().as_ref() != Some(self.verifier.tree()) {
             self.verifier.object(size, Problem::Head);
         }
-        Ok((self.verifier.finish(&head.checkpoint)?, self.erased))
+        let verified = self.verifier.finish(&head.checkpoint)?;
+        Ok((verified, self.audit.decisions, self.erased))
     }
 
     async fn entry(&mut self, stored: &StoredEntry) -> anyhow::Result<()> {
@@ -226,9 +228,10 @@ impl StoreAudit<'_> {
         if entry::index(&read) != stored.index {
             self.verifier.object(stored.seq, Problem::Columns);
         }
+        let mut kept = None;
         if let Some(text) = read.event.text() {
             match self.store.blob(&text.sha256).await {
-                Ok(Some(blob)) if blob.is_intact() => {}
+                Ok(Some(blob)) if blob.is_intact() => kept = Some(blob),
                 Ok(None) => self.erased += 1,
                 Ok(Some(_)) | Err(StoreError::Damaged(_)) => {
                     let problem = Problem::Text(text.sha256);
@@ -237,9 +240,18 @@ impl StoreAudit<'_> {
                 Err(error) => return Err(error).context(not_read("read a text of the ledger")),
             }
         }
-        if let Err(problem) = follow(&mut self.world, &read) {
+        let bytes = kept.as_ref().map(|blob| blob.bytes.as_slice());
+        if let Err(problem) = self.audited(&read, bytes) {
             self.verifier.object(stored.seq, Problem::Refused(problem));
         }
         Ok(())
+    }
+
+    /// Audits an entry, whose text is `kept` unless it was erased.
+    fn audited(&mut self, entry: &Entry, kept: Option<&[u8]>) -> Result<(), String> {
+        if let Event::BundleApplied { bundle, .. } = &entry.event {
+            self.audit.load(*bundle, kept)?;
+        }
+        self.audit.take(entry)
     }
 }

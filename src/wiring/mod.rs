@@ -2,6 +2,7 @@
 //!
 //! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
 
+mod audit;
 mod aws;
 mod files;
 mod gate;

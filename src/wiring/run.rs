@@ -12,17 +12,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate;
 use super::people::Doorkeeper;
-use super::setup::{Setup, gates};
+use super::setup::{Setup, compile, gates, in_words};
 use super::{aws, files};
-use crate::broker::{Broker, Ports};
+use crate::broker::{Broker, Loaded, Ports};
 use crate::config::{Config, StoreConfig};
-use crate::domain::{Policy, TargetName};
+use crate::domain::TargetName;
 use crate::http::gate::{Directory, Gate};
 use crate::http::{self, Api, Authenticator, Bounds};
 use crate::identity::{self, Agents, Reviewers, dev_idp};
-use crate::issuers::{Issuer, IssuerSet};
+use crate::issuers::{DeclaredTargets, Issuer, IssuerSet};
 use crate::ledger::{NoteError, SigningKey, VerifyingKey};
-use crate::policy::Bundle;
+use crate::policy::{Bundle, Document};
 use crate::store::{FileHead, KnownHead, Shelf, Store};
 use crate::web::auth::SignIn;
 use crate::web::{self, Pages};
@@ -135,7 +135,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let key = files::signing_key(&setup.state_dir(), &setup.origin(), setup.entropy.as_ref())?;
     let operator = files::operator(&setup.state_dir(), setup.entropy.as_ref())?;
     let issuers = setup.issuers()?;
-    let bundle = setup.bundle(&IssuerSet(issuers.clone()))?;
+    let (bundle, targets) = setup.bundle(IssuerSet(issuers.clone()))?;
     let gates = gates(issuers, &bundle);
     let store = setup.store().await?;
     let known_head = FileHead::open(&setup.state_dir().join("ledger.head"))?;
@@ -158,8 +158,8 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
         gates.into_values().partition(|gate| gate.guard().is_some());
     // Before the broker searches the targets: it would take a probe for a credential that no lease explains.
     open(others, &mut background).await;
-    let ports = ports(&setup, key, issuers, bundle, Arc::clone(&store), known_head);
-    let broker = Broker::start(ports).await?;
+    let stores = (Arc::clone(&store), known_head);
+    let broker = Broker::start(ports(&setup, key, issuers, (bundle, targets), stores)).await?;
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;
@@ -226,29 +226,32 @@ fn ports(
     setup: &Setup,
     key: SigningKey,
     issuers: BTreeMap<TargetName, Arc<dyn Issuer>>,
-    bundle: Bundle,
-    store: Arc<dyn Store>,
-    known_head: FileHead,
+    (bundle, targets): (Bundle, DeclaredTargets),
+    (store, known_head): (Arc<dyn Store>, FileHead),
 ) -> Ports {
-    let (for_loading, people) = (IssuerSet(issuers.clone()), setup.people());
+    let for_pages = issuers.clone();
     Ports {
         store,
         known_head: Arc::new(known_head),
         bundle_bytes: bundle.bytes().to_vec(),
-        policy: Arc::new(bundle),
+        bundle: loaded(bundle, targets),
         load_bundle: Arc::new(move |bytes| {
-            match Bundle::from_bytes(bytes, &for_loading, &people) {
-                Ok(bundle) => Ok(Arc::new(bundle) as Arc<dyn Policy>),
-                Err(mistakes) => Err(mistakes.iter().map(|m| format!("{m}\n")).collect()),
-            }
+            let document = Document::from_bytes(bytes).map_err(|wrong| in_words(&wrong))?;
+            let (bundle, targets) = compile(&document, IssuerSet(for_pages.clone()))?;
+            Ok(loaded(bundle, targets))
         }),
-        targets: Arc::new(IssuerSet(issuers.clone())),
         issuers,
         clock: Arc::clone(&setup.clock),
         entropy: Arc::clone(&setup.entropy),
         key,
-        limits: crate::domain::rules::Limits::default(),
         name: format!("{:032x}", setup.entropy.draw()),
+    }
+}
+
+fn loaded(bundle: Bundle, targets: DeclaredTargets) -> Loaded {
+    Loaded {
+        policy: Arc::new(bundle),
+        targets: Arc::new(targets),
     }
 }
 

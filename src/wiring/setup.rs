@@ -15,13 +15,14 @@ use super::gate::Gate;
 use crate::config::{
     AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
 };
+use crate::domain::rules::Limits;
 use crate::domain::{Policy, TargetName};
 use crate::identity::Provider;
 use crate::issuers::aws_sts::AwsStsIssuer;
 use crate::issuers::mariadb::MariadbIssuer;
 use crate::issuers::postgres::PostgresIssuer;
-use crate::issuers::{Deployment, Issuer, IssuerSet};
-use crate::policy::Bundle;
+use crate::issuers::{DeclaredTargets, Deployment, Issuer, IssuerSet, declare};
+use crate::policy::{Bundle, Document, Mistake};
 use crate::store::{PostgresStore, SqliteStore, Store};
 use crate::system::{Clock, Entropy, SystemClock, SystemEntropy};
 
@@ -253,18 +254,44 @@ impl Setup {
         Ok(providers)
     }
 
-    /// The bundle of the directory; every mistake in it when it cannot be loaded.
-    pub(super) fn bundle(&self, targets: &IssuerSet) -> anyhow::Result<Bundle> {
-        let texts = files::bundle_texts(&self.dir)?;
-        Bundle::compile(&texts, targets, &self.people()).map_err(|mistakes| {
-            let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
-            let dir = self.dir.display();
-            anyhow::anyhow!(
-                "the bundle in {dir} is not loaded:\n\n{}",
-                lines.join("\n\n")
-            )
+    /// What the bundle of the directory is made of: its files, and what else its verdicts depend on.
+    pub(super) fn document(&self) -> anyhow::Result<Document> {
+        Ok(Document {
+            files: files::bundle_texts(&self.dir)?,
+            people: self.people(),
+            targets: declare(&self.config).map_err(anyhow::Error::msg)?,
+            limits: Limits::default(),
         })
     }
+
+    /// The bundle of the directory and its targets; every mistake in it when it cannot be loaded. Pages ask `issuers`.
+    pub(super) fn bundle(&self, issuers: IssuerSet) -> anyhow::Result<(Bundle, DeclaredTargets)> {
+        compile(&self.document()?, issuers).map_err(|mistakes| {
+            let dir = self.dir.display();
+            anyhow::anyhow!("the bundle in {dir} is not loaded:\n\n{mistakes}")
+        })
+    }
+}
+
+/// A bundle and its targets, from its document.
+///
+/// # Errors
+/// Every mistake in it, for people.
+pub(super) fn compile(
+    document: &Document,
+    issuers: IssuerSet,
+) -> Result<(Bundle, DeclaredTargets), String> {
+    let targets = DeclaredTargets::read(&document.targets, issuers)?;
+    match Bundle::compile(document, &targets) {
+        Ok(bundle) => Ok((bundle, targets)),
+        Err(mistakes) => Err(in_words(&mistakes)),
+    }
+}
+
+/// Mistakes as a text for people.
+pub(super) fn in_words(mistakes: &[Mistake]) -> String {
+    let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    lines.join("\n\n")
 }
 
 /// What the catalog asks of a target: the scopes to rehearse there.

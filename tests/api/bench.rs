@@ -9,10 +9,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Method, Request, StatusCode};
-use countersign::broker::{Broker, Ports};
+use countersign::broker::{Broker, Loaded, Ports};
 use countersign::domain::agent::AgentOrigin;
 use countersign::domain::person::Evidence;
-use countersign::domain::rules::{Limits, Question};
+use countersign::domain::rules::Question;
 use countersign::domain::{
     Action, ActionName, Agent, AgentName, AgentProof, Digest, Explanation, Party, Person, Policy,
     Reviewer, Ruling, Seconds, ServerId, Time,
@@ -140,20 +140,21 @@ impl Bench {
         let target = Arc::new(Target::default());
         let issuer: Arc<dyn Issuer> = Arc::clone(&target) as _;
         let issuers = BTreeMap::from([("shop".parse().unwrap(), issuer)]);
-        let policy: Arc<dyn Policy> = Arc::new(Rulebook::new());
-        let again = Arc::clone(&policy);
+        let bundle = Loaded {
+            policy: Arc::new(Rulebook::new()),
+            targets: Arc::new(IssuerSet(issuers.clone())),
+        };
+        let again = bundle.clone();
         let ports = Ports {
             store: Arc::new(MemoryStore::new()),
             known_head: Arc::new(MemoryHead::default()),
-            policy,
+            bundle,
             bundle_bytes: b"the bundle".to_vec(),
-            load_bundle: Arc::new(move |_| Ok(Arc::clone(&again))),
-            targets: Arc::new(IssuerSet(issuers.clone())),
+            load_bundle: Arc::new(move |_| Ok(again.clone())),
             issuers,
             clock: Arc::clone(&clock) as _,
             entropy: Arc::clone(&entropy) as _,
             key: SigningKey::generate("countersign.example", |seed| seed.fill(7)).unwrap(),
-            limits: Limits::default(),
             name: "bench".into(),
         };
         let broker = Broker::start(ports).await.unwrap();

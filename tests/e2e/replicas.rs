@@ -143,7 +143,6 @@ async fn l12_case_137_two_brokers_serve_a_hundred_requests_and_act_once_on_each(
 fn once_each(ledger: &[String], done: &BTreeSet<String>) {
     for kind in [
         "request.submitted",
-        "grant.made",
         "lease.intended",
         "lease.live",
         "lease.ending",

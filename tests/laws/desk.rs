@@ -3,12 +3,12 @@
 use countersign::domain::command::MintResult;
 use countersign::domain::command::{GiveReview, RefusalCode, Submit};
 use countersign::domain::event::BlobRef;
-use countersign::domain::request::{Outcome, ReviewDecision};
-use countersign::domain::rules::Limits;
+use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
     Command, Digest, Duty, Entry, Event, LeaseId, OrphanKey, Policy, Proof, Request, RequestId,
     Rules, Seconds, ServerId, Time, World, decide, due,
 };
+use countersign::ledger::entry::VERSION;
 use serde_json::{Map, json};
 
 use crate::support::oracle::{check_fold, check_laws};
@@ -60,11 +60,9 @@ impl Desk {
 
     /// Decides, appends and folds. A refusal's record is folded too.
     pub fn tell(&mut self, command: &Command) -> Result<Vec<Event>, RefusalCode> {
-        let limits = Limits::default();
         let rules = Rules {
             policy: &self.policy,
             targets: &self.targets,
-            limits,
         };
         let decision = decide(&self.world, command, &rules, self.now);
         let (events, refusal) = match decision {
@@ -73,7 +71,7 @@ impl Desk {
         };
         for event in &events {
             let entry = Entry {
-                v: 1,
+                v: VERSION,
                 seq: self.world.size,
                 time: self.now,
                 actor: command.actor(),
@@ -227,6 +225,12 @@ impl Desk {
                     request: id,
                     outcome,
                 } if id == request => Some(*outcome),
+                Event::RequestSubmitted {
+                    submission,
+                    verdict,
+                } if &submission.request == request => {
+                    (verdict.answer == VerdictAnswer::Deny).then_some(Outcome::Refused)
+                }
                 Event::LeaseEnded {
                     request: id,
                     outcome,
@@ -242,7 +246,7 @@ impl Desk {
     }
 
     pub fn check(&self) {
-        check_laws(&self.entries, &self.policy);
+        check_laws(&self.entries);
         check_fold(&self.entries, &self.world);
     }
 }

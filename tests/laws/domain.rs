@@ -7,6 +7,7 @@ use countersign::domain::rules::Limits;
 use countersign::domain::{
     Actor, Command, Digest, Entry, Event, Proof, RequestId, RequestState, Seconds,
 };
+use countersign::ledger::entry::VERSION;
 use serde_json::{Map, json};
 
 use super::desk::{Desk, settle};
@@ -284,7 +285,7 @@ fn illegal_transitions_carry_both_sides() {
         outcome: Outcome::Denied,
     };
     let entry = Entry {
-        v: 1,
+        v: VERSION,
         seq: world.size,
         time: desk.now,
         actor: Actor::Broker,

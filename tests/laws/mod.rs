@@ -3,5 +3,6 @@
 mod desk;
 mod domain;
 mod guards;
+mod named;
 mod random;
 mod targets;

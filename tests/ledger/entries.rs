@@ -49,7 +49,7 @@ fn an_entry_has_one_spelling() {
         line.replace("\"seq\":0", "\"seq\":0.0"),
         line.replace("\"seq\":0", "\"seq\":-0"),
         line.replace("{\"actor\"", "{\"seq\":0,\"actor\""),
-        line.replace("\"v\":1", "\"v\":1,\"v\":1"),
+        line.replace("\"v\":2", "\"v\":2,\"v\":2"),
         line.replace(".000Z", "Z"),
         line.replace("Z\"", "+00:00\""),
     ];
@@ -64,7 +64,7 @@ fn an_entry_has_one_spelling() {
 fn unknown_members_kinds_and_versions_are_refused() {
     let line = GOLDEN.lines().next().unwrap();
     let foreign = [
-        line.replace("\"v\":1", "\"v\":1,\"w\":1"),
+        line.replace("\"v\":2", "\"v\":2,\"w\":1"),
         line.replace("\"origin\"", "\"note\":\"\",\"origin\""),
         line.replace("ledger.opened", "ledger.closed"),
         line.replace("\"kind\":\"broker\"", "\"kind\":\"broker\",\"name\":\"x\""),
@@ -73,11 +73,15 @@ fn unknown_members_kinds_and_versions_are_refused() {
         assert_ne!(text, line);
         assert!(decode(text.as_bytes()).is_err(), "{text}");
     }
-    let newer = line.replace("\"v\":1", "\"v\":2");
+    let newer = line.replace("\"v\":2", "\"v\":3");
     assert!(matches!(
         decode(newer.as_bytes()),
-        Err(EntryError::Version(2))
+        Err(EntryError::Version(3))
     ));
+    let first = r#"{"actor":{"kind":"agent","name":"reporter"},"event":{"kind":"verdict.given"},"seq":5,"time":"2026-11-22T10:30:01.250Z","v":1}"#;
+    let error = decode(first.as_bytes()).unwrap_err();
+    assert!(matches!(error, EntryError::Version(1)));
+    assert!(error.to_string().contains("begin a new ledger"), "{error}");
     for bytes in [&b""[..], b"null", b"[]", b"\xff", b"{}"] {
         assert!(decode(bytes).is_err());
     }
@@ -164,6 +168,7 @@ fn entries_are_found_by_what_they_are_about() {
         outcomes,
         [
             "review",
+            "allow",
             "deny",
             "approve",
             "deny",

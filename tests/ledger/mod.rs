@@ -1,6 +1,8 @@
 //! The ledger as a format: entries, tree, notes, tiles, export and verification.
 
+mod audit;
 mod blobs;
+mod book;
 mod entries;
 mod exports;
 mod independent;

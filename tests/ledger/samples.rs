@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use countersign::domain::agent::AgentOrigin;
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::person::Evidence;
-use countersign::domain::request::{
-    Ground, Review, ReviewDecision, Sealed, Verdict, VerdictAnswer,
-};
+use countersign::domain::request::{Review, ReviewDecision, Sealed, Verdict, VerdictAnswer};
 use countersign::domain::{
     Actor, Agent, AgentProof, Digest, EndCause, Entry, Event, LeaseId, Outcome, Party, Person,
     RequestId, Reviewer, Seconds, ServerId, Submission, Time,
 };
+use countersign::ledger::entry::VERSION;
 use serde_json::json;
 
 use super::ORIGIN;
@@ -54,7 +53,7 @@ fn server() -> ServerId {
     "postgresql 7423116822334455667 timeline 1".parse().unwrap()
 }
 
-fn submission(full: bool) -> Event {
+fn submission(full: bool, answer: VerdictAnswer) -> Event {
     let sealed = Sealed {
         agent: "reporter".parse().unwrap(),
         action: "orders.report".parse().unwrap(),
@@ -80,9 +79,26 @@ fn submission(full: bool) -> Event {
             }),
             idempotency_key: full.then(|| digest("key")),
             fingerprint: digest("body"),
+            asked_ttl_seconds: full.then_some(Seconds(7200)),
+            reviewers: match answer {
+                VerdictAnswer::Allow => BTreeMap::new(),
+                _ => [("dba".parse().unwrap(), 1), ("oncall".parse().unwrap(), 2)].into(),
+            },
             pending_until: at(3_600_000),
             collect_window: Seconds(900),
         }),
+        verdict: Verdict {
+            answer,
+            bundle: digest("bundle"),
+            policies: match answer {
+                VerdictAnswer::Deny => vec![],
+                _ => vec!["may-ask".into()],
+            },
+            errors: match answer {
+                VerdictAnswer::Deny => vec!["attribute `region` not found".into()],
+                _ => vec![],
+            },
+        },
     }
 }
 
@@ -151,26 +167,9 @@ fn enrolments() -> Vec<Event> {
 
 fn decisions() -> Vec<Event> {
     vec![
-        submission(true),
-        submission(false),
-        Event::VerdictGiven {
-            request: request(),
-            verdict: Verdict {
-                answer: VerdictAnswer::Review,
-                bundle: digest("bundle"),
-                policies: vec!["may-ask".into()],
-                errors: vec![],
-            },
-        },
-        Event::VerdictGiven {
-            request: request(),
-            verdict: Verdict {
-                answer: VerdictAnswer::Deny,
-                bundle: digest("bundle"),
-                policies: vec![],
-                errors: vec!["attribute `region` not found".into()],
-            },
-        },
+        submission(true, VerdictAnswer::Review),
+        submission(false, VerdictAnswer::Allow),
+        submission(false, VerdictAnswer::Deny),
         review(ReviewDecision::Approve, true),
         review(ReviewDecision::Deny, false),
         Event::ReviewRefused {
@@ -181,15 +180,7 @@ fn decisions() -> Vec<Event> {
         Event::GrantMade {
             request: request(),
             digest: digest("sealed"),
-            ground: Ground::Quorum {
-                people: vec![person("grace"), person("linus")],
-            },
-            collect_until: at(905_000),
-        },
-        Event::GrantMade {
-            request: request(),
-            digest: digest("sealed"),
-            ground: Ground::Routine,
+            people: vec![person("grace"), person("linus")],
             collect_until: at(905_000),
         },
         Event::RequestClosed {
@@ -385,11 +376,15 @@ pub(crate) fn every_event() -> Vec<Event> {
         });
         events.push(Event::FreezeLifted { freeze });
     }
-    let person = person("grace");
-    events.push(Event::PersonSignedIn {
-        person: person.clone(),
+    for groups in [vec![], vec!["dba", "oncall"]] {
+        events.push(Event::PersonSignedIn {
+            person: person("grace"),
+            groups: groups.iter().map(|group| group.parse().unwrap()).collect(),
+        });
+    }
+    events.push(Event::PersonSignedOut {
+        person: person("grace"),
     });
-    events.push(Event::PersonSignedOut { person });
     events.extend(guards());
     events
 }
@@ -403,35 +398,34 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::AgentEnrolled { .. } => 2,
         Event::AgentDisabled { .. } => 3,
         Event::RequestSubmitted { .. } => 4,
-        Event::VerdictGiven { .. } => 5,
-        Event::ReviewGiven { .. } => 6,
-        Event::ReviewRefused { .. } => 7,
-        Event::GrantMade { .. } => 8,
-        Event::RequestClosed { .. } => 9,
-        Event::LeaseIntended { .. } => 10,
-        Event::LeaseLive { .. } => 11,
-        Event::LeaseFailed { .. } => 12,
-        Event::LeaseEnding { .. } => 13,
-        Event::LeaseEndClaimed { .. } => 14,
-        Event::LeaseEndFailed { .. } => 15,
-        Event::LeaseEnded { .. } => 16,
-        Event::OrphanFound { .. } => 17,
-        Event::OrphanEnded { .. } => 18,
-        Event::FreezeSet { .. } => 19,
-        Event::FreezeLifted { .. } => 20,
-        Event::PersonSignedIn { .. } => 21,
-        Event::PersonSignedOut { .. } => 22,
-        Event::LeaseCutOff { .. } => 23,
-        Event::GuardShut { .. } => 24,
-        Event::TargetIdentified { .. } => 25,
-        Event::TargetMoved { .. } => 26,
-        Event::OrphanEndClaimed { .. } => 27,
-        Event::OrphanEndFailed { .. } => 28,
+        Event::ReviewGiven { .. } => 5,
+        Event::ReviewRefused { .. } => 6,
+        Event::GrantMade { .. } => 7,
+        Event::RequestClosed { .. } => 8,
+        Event::LeaseIntended { .. } => 9,
+        Event::LeaseLive { .. } => 10,
+        Event::LeaseFailed { .. } => 11,
+        Event::LeaseEnding { .. } => 12,
+        Event::LeaseEndClaimed { .. } => 13,
+        Event::LeaseEndFailed { .. } => 14,
+        Event::LeaseEnded { .. } => 15,
+        Event::OrphanFound { .. } => 16,
+        Event::OrphanEnded { .. } => 17,
+        Event::FreezeSet { .. } => 18,
+        Event::FreezeLifted { .. } => 19,
+        Event::PersonSignedIn { .. } => 20,
+        Event::PersonSignedOut { .. } => 21,
+        Event::LeaseCutOff { .. } => 22,
+        Event::GuardShut { .. } => 23,
+        Event::TargetIdentified { .. } => 24,
+        Event::TargetMoved { .. } => 25,
+        Event::OrphanEndClaimed { .. } => 26,
+        Event::OrphanEndFailed { .. } => 27,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 29;
+pub(crate) const KINDS: usize = 28;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {
@@ -446,7 +440,7 @@ pub(crate) fn entry(seq: u64, event: Event) -> Entry {
         },
     ];
     Entry {
-        v: 1,
+        v: VERSION,
         seq,
         time: at(i64::try_from(seq).unwrap() * 250),
         actor: actors[usize::try_from(seq).unwrap() % actors.len()].clone(),

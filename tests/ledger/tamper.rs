@@ -290,11 +290,11 @@ fn case_150_a_wrong_entry_with_valid_proofs_is_refused() {
         ("not canonical", format!(" {text}").into_bytes()),
         (
             "unknown member",
-            text.replace("\"v\":1", "\"v\":1,\"w\":1").into_bytes(),
+            text.replace("\"v\":2", "\"v\":2,\"w\":1").into_bytes(),
         ),
         (
             "unknown version",
-            text.replace("\"v\":1", "\"v\":2").into_bytes(),
+            text.replace("\"v\":2", "\"v\":3").into_bytes(),
         ),
         ("another place", good[3].clone()),
         (

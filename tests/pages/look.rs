@@ -203,7 +203,6 @@ async fn the_whole_life_of_a_request_is_told_in_words() {
         "Completed; the credential is proven gone",
         "asked for",
         "Policy: routine, no person needed",
-        "Granted as routine",
         "The agent collects",
         "Credential issued, good until",
         "The agent is done",

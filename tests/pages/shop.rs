@@ -9,11 +9,10 @@ use async_trait::async_trait;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request as Call, StatusCode, header};
-use countersign::broker::{Broker, NewRequest, Ports};
-use countersign::domain::rules::Limits;
+use countersign::broker::{Broker, Loaded, NewRequest, Ports};
 use countersign::domain::{
-    Digest, Explanation, ParameterKind, Policy, Request, RequestId, Seconds, ServerId, TargetName,
-    Targets, Time,
+    Digest, Explanation, ParameterKind, Request, RequestId, Seconds, ServerId, TargetName, Targets,
+    Time,
 };
 use countersign::issuers::{
     Credential, EndError, Ending, Found, Issuer, MintError, MintOrder, PostgresCredential, Proof,
@@ -70,7 +69,11 @@ impl Shop {
     pub async fn open() -> Self {
         let clock = Arc::new(ManualClock::at(Time::from_millis(1_795_343_400_000)));
         let policy = Arc::new(catalog());
-        let loaded: Arc<dyn Policy> = policy.clone();
+        let bundle = Loaded {
+            policy: policy.clone(),
+            targets: Arc::new(ShopTargets),
+        };
+        let loaded = bundle.clone();
         let seed = Arc::new(SeededEntropy::new(7));
         let key = SigningKey::generate("sign.example", |bytes| bytes.fill(9)).unwrap();
         let target: Arc<dyn Issuer> = Arc::new(Obliging);
@@ -78,14 +81,12 @@ impl Shop {
             store: Arc::new(MemoryStore::new()),
             known_head: Arc::new(MemoryHead::default()),
             bundle_bytes: policy.bytes(),
-            policy,
-            load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),
+            bundle,
+            load_bundle: Arc::new(move |_| Ok(loaded.clone())),
             issuers: BTreeMap::from([("shop".parse().unwrap(), target)]),
-            targets: Arc::new(ShopTargets),
             clock: clock.clone(),
             entropy: seed,
             key,
-            limits: Limits::default(),
             name: "broker-1".into(),
         };
         Self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use countersign::policy::{check, render};
 
-use super::{FakeTargets, people};
+use super::{FakeTargets, document};
 
 /// The code blocks of a page, by language.
 fn blocks(page: &str, language: &str) -> Vec<String> {
@@ -34,7 +34,7 @@ fn the_examples_of_the_documentation_check() {
         "policies/tests.toml".into(),
         blocks("policy.md", "toml").concat(),
     );
-    let report = check(&files, &FakeTargets, &people());
+    let report = check(&document(&files), &FakeTargets);
     let text = render(&report);
     assert!(
         report.mistakes.is_empty() && report.warnings.is_empty(),

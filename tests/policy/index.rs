@@ -180,7 +180,7 @@ fn compile_policies(policies: &[String]) -> Option<(Bundle, PolicySet, Schema)> 
         ("catalog/a.toml".to_owned(), catalog()),
         ("policies/a.cedar".to_owned(), named.join("\n")),
     ]);
-    let bundle = Bundle::compile(&files, &super::FakeTargets, &super::people()).ok()?;
+    let bundle = Bundle::compile(&super::document(&files), &super::FakeTargets).ok()?;
     let schema = Schema::from_cedarschema_str(bundle.schema()).unwrap().0;
     let parsed = (0..).zip(policies).map(|(n, text): (usize, _)| {
         cedar_policy::Policy::parse(Some(PolicyId::new(format!("p{n}"))), text).unwrap()

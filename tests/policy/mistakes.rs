@@ -1,8 +1,8 @@
 //! A directory full of mistakes: each kind is found, in one go, with its place and what to write instead.
 
-use countersign::policy::{check, render};
+use countersign::policy::{Bundle, Document, check, render};
 
-use super::{FakeTargets, compile, directory, files, people, refused};
+use super::{FakeTargets, compile, directory, document, files, refused};
 
 /// Compares with a file of this repository; `BLESS=1` writes it.
 pub fn golden(path: &str, text: &str) {
@@ -26,14 +26,14 @@ pub fn golden(path: &str, text: &str) {
 
 #[test]
 fn every_mistake_of_a_bad_bundle_is_told_with_its_place_and_its_remedy() {
-    let report = check(&directory("tests/policy/bad"), &FakeTargets, &people());
+    let report = check(&document(&directory("tests/policy/bad")), &FakeTargets);
     assert!(report.bundle.is_none() && report.trial.is_none());
     golden("tests/policy/golden/bad.txt", &render(&report));
 }
 
 #[test]
 fn failed_policy_tests_say_what_decided() {
-    let report = check(&directory("tests/policy/unmet"), &FakeTargets, &people());
+    let report = check(&document(&directory("tests/policy/unmet")), &FakeTargets);
     assert!(report.bundle.is_none());
     golden("tests/policy/golden/unmet.txt", &render(&report));
 }
@@ -47,7 +47,7 @@ fn case_081_a_half_written_bundle_is_not_loaded() {
         for back in [1, 2, 5, 9] {
             let mut cut = shop.clone();
             cut.insert(path.clone(), text[..end - back].to_owned());
-            let report = check(&cut, &FakeTargets, &people());
+            let report = check(&document(&cut), &FakeTargets);
             assert!(!report.mistakes.is_empty(), "{path} cut by {back}");
             assert!(report.bundle.is_none());
         }
@@ -143,8 +143,8 @@ fn a_bundle_is_the_same_from_its_bytes() {
     use countersign::domain::{Digest, Policy};
     let bundle = compile(&directory("examples/shop"));
     assert_eq!(bundle.bundle(), Digest::of(bundle.bytes()));
-    let again =
-        countersign::policy::Bundle::from_bytes(bundle.bytes(), &FakeTargets, &people()).unwrap();
+    let document = Document::from_bytes(bundle.bytes()).unwrap();
+    let again = Bundle::compile(&document, &FakeTargets).unwrap();
     assert_eq!(again.bundle(), bundle.bundle());
     let mut spaced = b" ".to_vec();
     spaced.extend_from_slice(bundle.bytes());
@@ -155,6 +155,6 @@ fn a_bundle_is_the_same_from_its_bytes() {
         &spaced,
         &bundle.bytes()[1..],
     ] {
-        assert!(countersign::policy::Bundle::from_bytes(bytes, &FakeTargets, &people()).is_err());
+        assert!(Document::from_bytes(bytes).is_err());
     }
 }

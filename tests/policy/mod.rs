@@ -1,6 +1,7 @@
 //! Bundles: what is refused and how it is told, what the verdicts are, and that the index changes none.
 
 mod docs;
+mod document;
 mod index;
 mod mistakes;
 mod shop;
@@ -15,7 +16,7 @@ use countersign::domain::{
     Action, Agent, AgentProof, Digest, Explanation, Party, Person, Policy, Reviewer, Seconds,
     TargetName, Targets, Time,
 };
-use countersign::policy::Bundle;
+use countersign::policy::{Bundle, Document};
 use serde_json::{Map, Value, json};
 
 /// One target, `shop`, that grants roles whose names do not start with `pg_`.
@@ -80,9 +81,18 @@ pub fn directory(path: &str) -> BTreeMap<String, String> {
     files
 }
 
+/// The document of a bundle with these files.
+pub fn document(files: &BTreeMap<String, String>) -> Document {
+    Document {
+        files: files.clone(),
+        people: people(),
+        ..Document::default()
+    }
+}
+
 /// Compiles, and prints the mistakes when it cannot.
 pub fn compile(files: &BTreeMap<String, String>) -> Bundle {
-    Bundle::compile(files, &FakeTargets, &people()).unwrap_or_else(|mistakes| {
+    Bundle::compile(&document(files), &FakeTargets).unwrap_or_else(|mistakes| {
         let mistakes: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
         panic!("{}", mistakes.join("\n"))
     })
@@ -90,7 +100,7 @@ pub fn compile(files: &BTreeMap<String, String>) -> Bundle {
 
 /// The messages of a bundle that does not compile, one a line.
 pub fn refused(files: &BTreeMap<String, String>) -> String {
-    let mistakes = Bundle::compile(files, &FakeTargets, &people()).unwrap_err();
+    let mistakes = Bundle::compile(&document(files), &FakeTargets).unwrap_err();
     let lines: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
     lines.join("\n")
 }

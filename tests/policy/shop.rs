@@ -7,7 +7,7 @@ use countersign::policy::{check, render};
 use serde_json::json;
 
 use super::{
-    FakeTargets, action, ask, compile, directory, none, now, parameters, people, person, reviewer,
+    FakeTargets, action, ask, compile, directory, document, none, now, parameters, person, reviewer,
 };
 
 fn named<'b>(bundle: &'b dyn Policy, name: &str) -> &'b Agent {
@@ -17,7 +17,7 @@ fn named<'b>(bundle: &'b dyn Policy, name: &str) -> &'b Agent {
 
 #[test]
 fn the_shop_checks_without_a_word_of_blame() {
-    let report = check(&directory("examples/shop"), &FakeTargets, &people());
+    let report = check(&document(&directory("examples/shop")), &FakeTargets);
     let text = render(&report);
     assert!(
         report.mistakes.is_empty() && report.warnings.is_empty(),

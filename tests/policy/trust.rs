@@ -197,7 +197,7 @@ fn case_084_deep_and_long_policies_are_refused_or_deny() {
         );
         let files = files(&[("catalog/a.toml", CATALOG), ("policies/a.cedar", &policy)]);
         // Parsing must come back with an answer; when it loads, so must asking.
-        match countersign::policy::Bundle::compile(&files, &super::FakeTargets, &super::people()) {
+        match countersign::policy::Bundle::compile(&super::document(&files), &super::FakeTargets) {
             Err(mistakes) => assert!(!mistakes.is_empty()),
             Ok(bundle) => {
                 let (bot, fits) = (bot(), parameters(json!({"n": 2})));

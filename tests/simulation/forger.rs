@@ -4,7 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use countersign::domain::command::GiveReview;
 use countersign::domain::request::ReviewDecision;
-use countersign::domain::rules::Limits;
 use countersign::domain::{Command, Digest, Entry, RequestId, Rules, Seconds, World, decide};
 use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{SigningKey, Tree, entry};
@@ -40,8 +39,7 @@ pub(super) fn forge(house: &House, commands: &[Command], how: Forged) {
     let (ports, clock) = house.ports();
     let rules = Rules {
         policy: &house.policy,
-        targets: ports.targets.as_ref(),
-        limits: Limits::default(),
+        targets: ports.bundle.targets.as_ref(),
     };
     house.store.tamper(|contents| {
         let mut world = world_of(contents);

@@ -6,6 +6,7 @@
 //!
 //! `COUNTERSIGN_SEEDS=N` sets how many seeds are run, `COUNTERSIGN_SEED=S` runs one and prints what happens.
 
+mod bundles;
 mod doctored;
 mod forger;
 mod scenes;
@@ -267,7 +268,7 @@ fn judge(house: &House) {
             "L3, L4: nothing is left at the target"
         );
         let entries = house.entries().await;
-        check_laws(&entries, &house.policy);
+        check_laws(&entries);
         let mut world = World::default();
         for entry in &entries {
             world.apply(entry).unwrap();

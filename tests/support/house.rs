@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use countersign::broker::{Broker, Ports};
-use countersign::domain::rules::Limits;
-use countersign::domain::{Entry, Policy, TargetName, Time};
+use countersign::broker::{Broker, Loaded, Ports};
+use countersign::domain::{Entry, TargetName, Time};
 use countersign::issuers::{Issuer, IssuerSet};
 use countersign::ledger::{SigningKey, entry};
 use countersign::store::{KnownHead, MemoryHead, MemoryStore, Store};
@@ -79,21 +78,22 @@ impl House {
         let issuer: Arc<dyn Issuer> = Arc::new(self.target.clone());
         let issuers = BTreeMap::from([(target, issuer)]);
         let name = format!("broker-{}", self.starts.fetch_add(1, Ordering::SeqCst));
-        let policy: Arc<dyn Policy> = Arc::new(self.policy.clone());
-        let loaded = Arc::clone(&policy);
+        let bundle = Loaded {
+            policy: Arc::new(self.policy.clone()),
+            targets: Arc::new(IssuerSet(issuers.clone())),
+        };
+        let loaded = bundle.clone();
         let key = SigningKey::generate("countersign.example", |seed| seed.fill(7)).unwrap();
         let ports = Ports {
             store: Arc::clone(&self.store) as Arc<dyn Store>,
             known_head: Arc::clone(&self.known_head) as Arc<dyn KnownHead>,
             bundle_bytes: self.policy.bytes(),
-            policy,
-            load_bundle: Arc::new(move |_| Ok(Arc::clone(&loaded))),
-            targets: Arc::new(IssuerSet(issuers.clone())),
+            bundle,
+            load_bundle: Arc::new(move |_| Ok(loaded.clone())),
             issuers,
             clock: Arc::clone(&clock) as Arc<dyn Clock>,
             entropy: Arc::clone(&self.entropy) as Arc<dyn Entropy>,
             key,
-            limits: Limits::default(),
             name,
         };
         (ports, clock)

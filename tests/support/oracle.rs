@@ -4,10 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::domain::event::{Actor, Entry, Event};
-use countersign::domain::request::{Ground, ReviewDecision, Submission, VerdictAnswer};
-use countersign::domain::{LeaseId, Policy, Request, RequestId, RequestState, Time, World};
-
-use super::rules::ShopPolicy;
+use countersign::domain::request::{ReviewDecision, Submission, VerdictAnswer};
+use countersign::domain::{LeaseId, Request, RequestId, Time, World};
 
 /// What the entries say of one request.
 #[derive(Default)]
@@ -25,7 +23,7 @@ struct Seen {
 }
 
 /// Panics with the first law that `entries` break.
-pub fn check_laws(entries: &[Entry], policy: &ShopPolicy) {
+pub fn check_laws(entries: &[Entry]) {
     let mut requests: BTreeMap<RequestId, Seen> = BTreeMap::new();
     let mut ended: BTreeSet<LeaseId> = BTreeSet::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -45,13 +43,16 @@ pub fn check_laws(entries: &[Entry], policy: &ShopPolicy) {
                 entry.event
             );
         }
-        check_entry(entry, seen, &mut ended, policy);
+        check_entry(entry, seen, &mut ended);
     }
 }
 
-fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>, policy: &ShopPolicy) {
+fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
     match &entry.event {
-        Event::RequestSubmitted { submission } => {
+        Event::RequestSubmitted {
+            submission,
+            verdict,
+        } => {
             assert!(seen.submission.is_none(), "submitted once");
             assert_eq!(
                 submission.digest,
@@ -63,8 +64,10 @@ fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>, po
             };
             assert_eq!(entry.actor, actor, "only the agent itself asks");
             seen.submission = Some((**submission).clone());
+            seen.answer = Some(verdict.answer);
+            seen.granted = verdict.answer == VerdictAnswer::Allow;
+            seen.closed = verdict.answer == VerdictAnswer::Deny;
         }
-        Event::VerdictGiven { verdict, .. } => seen.answer = Some(verdict.answer),
         Event::ReviewGiven { review, .. } => {
             let submission = seen.submission.as_ref().unwrap();
             assert_eq!(
@@ -90,16 +93,14 @@ fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>, po
                 seen.approvals.push(review.reviewer.clone());
             }
         }
-        Event::GrantMade { digest, ground, .. } => {
+        Event::GrantMade { digest, people, .. } => {
             let submission = seen.submission.as_ref().unwrap();
             assert_eq!(
                 *digest, submission.digest,
                 "L1: the grant is for this digest"
             );
-            match ground {
-                Ground::Routine => assert_eq!(seen.answer, Some(VerdictAnswer::Allow), "L1"),
-                Ground::Quorum { people } => check_quorum(seen, people, policy),
-            }
+            assert_eq!(seen.answer, Some(VerdictAnswer::Review), "L1");
+            check_quorum(seen, people);
             seen.granted = true;
         }
         _ => check_lease(entry, seen, ended),
@@ -179,19 +180,15 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
 }
 
 /// L13: distinct people, all of whom approved, enough of every group, one place each.
-fn check_quorum(seen: &Seen, people: &[countersign::domain::Person], policy: &ShopPolicy) {
+fn check_quorum(seen: &Seen, people: &[countersign::domain::Person]) {
     let distinct: BTreeSet<_> = people.iter().collect();
     assert_eq!(
         distinct.len(),
         people.len(),
         "L13: a quorum counts distinct people"
     );
-    let action = policy
-        .action(&seen.submission.as_ref().unwrap().sealed.action)
-        .unwrap();
-    let places: Vec<_> = action
-        .review
-        .groups
+    let named = &seen.submission.as_ref().unwrap().reviewers;
+    let places: Vec<_> = named
         .iter()
         .flat_map(|(group, count)| std::iter::repeat_n(group, *count as usize))
         .collect();
@@ -226,9 +223,9 @@ pub fn check_fold(entries: &[Entry], live: &World) {
 
 /// Requests that are open in `world` though the ledger owes nobody anything: none may be stuck.
 pub fn stuck(world: &World) -> Vec<Request> {
-    let open = world.requests.values().filter(|request| {
-        matches!(request.state, RequestState::Submitted)
-            || (request.lease().is_some() && world.next_deadline().is_none())
-    });
+    let open = world
+        .requests
+        .values()
+        .filter(|_| world.next_deadline().is_none());
     open.map(|request| Request::clone(request)).collect()
 }

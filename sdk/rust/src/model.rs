@@ -126,6 +126,9 @@ pub struct RequestView {
     /// For how long from mint.
     #[serde(default)]
     pub ttl_seconds: u64,
+    /// The lifetime that was asked for, before it was cut to what is allowed.
+    #[serde(default)]
+    pub asked_ttl_seconds: Option<u64>,
     /// Where.
     #[serde(default)]
     pub target: String,

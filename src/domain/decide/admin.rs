@@ -1,11 +1,12 @@
 //! The ledger, the bundle, agents, freezes, sessions.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
-use super::super::ids::{AgentName, GuardName, ServerId, TargetName};
+use super::super::ids::{AgentName, GroupName, GuardName, ServerId, TargetName};
 use super::super::lease::EndCause;
 use super::super::person::Person;
 use super::super::request::{Outcome, Request};
@@ -182,11 +183,15 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     requests
 }
 
-pub(super) fn session_event(person: &Person, signed_in: bool) -> Event {
-    let person = person.clone();
-    if signed_in {
-        Event::PersonSignedIn { person }
-    } else {
-        Event::PersonSignedOut { person }
-    }
+pub(super) fn sign_in(person: &Person, groups: &BTreeSet<GroupName>) -> Vec<Event> {
+    vec![Event::PersonSignedIn {
+        person: person.clone(),
+        groups: groups.clone(),
+    }]
+}
+
+pub(super) fn sign_out(person: &Person) -> Vec<Event> {
+    vec![Event::PersonSignedOut {
+        person: person.clone(),
+    }]
 }

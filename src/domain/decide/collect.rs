@@ -5,7 +5,9 @@ use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
 use super::super::lease::{EndCause, Lease, LeaseState};
-use super::super::request::{Ground, Outcome, Request, RequestState};
+use super::super::person::Reviewer;
+use super::super::quorum::quorum;
+use super::super::request::{Outcome, Request, RequestState, VerdictAnswer};
 use super::super::rules::{Question, Rules};
 use super::super::time::Time;
 use super::super::world::World;
@@ -38,7 +40,7 @@ pub(super) fn collect(
             "the request was approved but not collected in time",
             "Ask again.",
         )),
-        RequestState::Submitted | RequestState::Pending => Err(Refusal::new(
+        RequestState::Pending => Err(Refusal::new(
             RefusalCode::NotApproved,
             "the request still waits for its reviewers",
             "Wait with `Prefer: wait` on the request, then collect.",
@@ -101,7 +103,7 @@ fn intend(
         server: sealed.server.clone(),
         scope: sealed.scope.clone(),
         ttl_seconds: sealed.ttl_seconds,
-        mint_until: now.plus(rules.limits.mint_window),
+        mint_until: now.plus(rules.policy.limits().mint_window),
         expires: now.plus(sealed.ttl_seconds),
         collect_key: *collect.key,
         bundle: rules.policy.bundle(),
@@ -204,18 +206,40 @@ fn still_granted(
     if !holds(Question::Request(ask())) {
         return Err(denied());
     }
-    let routine = matches!(request.ground, Some(Ground::Routine));
+    let routine = request.verdict.answer == VerdictAnswer::Allow;
     if routine && !holds(Question::Routine(ask())) {
         return Err(denied());
     }
-    let recheck = !routine && action.review.recheck_at_collect;
-    if recheck && !approvers(request).all(|reviewer| holds(Question::Review(reviewer, ask()))) {
+    if routine || !action.review.recheck_at_collect {
+        return Ok(());
+    }
+    let approvers: Vec<_> = approvers(request)
+        .map(|it| as_known_now(world, it))
+        .collect();
+    let places = quorum(
+        &request.submission.reviewers,
+        &approvers.iter().collect::<Vec<_>>(),
+    );
+    if places.is_none()
+        || !approvers
+            .iter()
+            .all(|it| holds(Question::Review(it, ask())))
+    {
         return Err(stale(
             RefusalCode::PolicyDenied,
             "a reviewer is no longer eligible",
         ));
     }
     Ok(())
+}
+
+/// A reviewer in the groups that their newest sign-in named.
+fn as_known_now(world: &World, reviewer: &Reviewer) -> Reviewer {
+    let known = world.groups.get(&reviewer.person);
+    Reviewer {
+        groups: known.unwrap_or(&reviewer.groups).clone(),
+        ..reviewer.clone()
+    }
 }
 
 pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now: Time) -> Decision {

@@ -11,7 +11,7 @@ use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
 use super::super::time::{Seconds, Time};
 use super::super::world::World;
-use super::{Decision, ask_of, no_such_request, own_request};
+use super::{Decision, ask_of, no_such_request, own_request, was_named};
 
 /// How soon a credential is looked at again that should have run out by our clock.
 pub(super) const NOT_RUN_OUT: Seconds = Seconds(2);
@@ -19,12 +19,10 @@ pub(super) const NOT_RUN_OUT: Seconds = Seconds(2);
 pub(super) fn withdraw(world: &World, agent: &AgentName, id: &RequestId) -> Decision {
     let request = own_request(world, agent, id)?;
     match request.state {
-        RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. } => {
-            Ok(vec![Event::RequestClosed {
-                request: id.clone(),
-                outcome: Outcome::Withdrawn,
-            }])
-        }
+        RequestState::Pending | RequestState::Approved { .. } => Ok(vec![Event::RequestClosed {
+            request: id.clone(),
+            outcome: Outcome::Withdrawn,
+        }]),
         _ => Err(Refusal::new(
             RefusalCode::Gone,
             "the credential of this request was handed out already",
@@ -86,7 +84,8 @@ pub(super) fn revoke(
         .collect())
 }
 
-/// Whether `reviewer` may end this: the agent's owner always, others as policy says.
+/// Whether `reviewer` may end this: the agent's owner always, others as policy says; once its action has left the
+/// bundle, those who were to review it.
 pub fn may_revoke(
     world: &World,
     reviewer: &Reviewer,
@@ -102,19 +101,21 @@ pub fn may_revoke(
         let ask = ask_of(agent, action, request, now);
         rules.policy.ask(&Question::Revoke(reviewer, ask)).permitted
     };
-    agent.owner.includes(reviewer) || rules.policy.action(&sealed.action).is_some_and(permitted)
+    agent.owner.includes(reviewer)
+        || match rules.policy.action(&sealed.action) {
+            Some(action) => permitted(action),
+            None => was_named(request, reviewer),
+        }
 }
 
 /// The entry that stops `request` for good, wherever it stands; none when it is ending for good already.
 pub(super) fn stop(request: &Request, outcome: Outcome, cause: EndCause) -> Option<Event> {
     let id = request.id().clone();
     match &request.state {
-        RequestState::Submitted | RequestState::Pending | RequestState::Approved { .. } => {
-            Some(Event::RequestClosed {
-                request: id,
-                outcome,
-            })
-        }
+        RequestState::Pending | RequestState::Approved { .. } => Some(Event::RequestClosed {
+            request: id,
+            outcome,
+        }),
         RequestState::Issuing { lease, .. }
         | RequestState::Live { lease, .. }
         | RequestState::Ending {
@@ -183,7 +184,7 @@ pub(super) fn claim(
                 request: lease.request.clone(),
                 lease: id.clone(),
                 broker: broker.into(),
-                until: now.plus(rules.limits.claim_window),
+                until: now.plus(rules.policy.limits().claim_window),
             }])
         }
         _ => Err(stale_claim()),
@@ -219,7 +220,7 @@ pub(super) fn record_end(
         return Err(stale_claim());
     }
     let (request, lease_id) = (lease.request.clone(), id.clone());
-    let outcome = outcome_of(world, lease, *cause, now);
+    let outcome = outcome_when_ended(world, lease, *cause, now);
     let failed = |code: &str, detail: &str, retry_in| Event::LeaseEndFailed {
         request: request.clone(),
         lease: lease_id.clone(),
@@ -252,7 +253,12 @@ pub(super) fn record_end(
 
 /// How the request comes out; `None` hands the grant back for the same collect to be repeated, or leaves a request
 /// alone that has its grant back already.
-fn outcome_of(world: &World, lease: &Lease, cause: EndCause, now: Time) -> Option<Outcome> {
+pub(in crate::domain) fn outcome_when_ended(
+    world: &World,
+    lease: &Lease,
+    cause: EndCause,
+    now: Time,
+) -> Option<Outcome> {
     if world.is_alone(lease) {
         return None;
     }

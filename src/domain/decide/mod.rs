@@ -8,13 +8,15 @@ mod review;
 mod submit;
 
 pub use end::may_revoke;
-pub use review::may_review;
+pub(super) use end::outcome_when_ended;
+pub use review::{may_deny, may_review};
 
 use super::action::Action;
 use super::agent::Agent;
 use super::command::{Command, Refusal, RefusalCode};
 use super::event::Event;
 use super::ids::{AgentName, RequestId};
+use super::person::Reviewer;
 use super::request::{Request, Sealed};
 use super::rules::{Ask, Rules};
 use super::time::Time;
@@ -44,9 +46,8 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             to,
             reason,
         } => admin::move_target(world, target, (from, to), *reason),
-        Command::NoteSession { person, signed_in } => {
-            Ok(vec![admin::session_event(person, *signed_in)])
-        }
+        Command::NoteSignIn { person, groups } => Ok(admin::sign_in(person, groups)),
+        Command::NoteSignOut { person } => Ok(admin::sign_out(person)),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),
         Command::Withdraw { agent, request } => end::withdraw(world, agent, request),
@@ -152,6 +153,14 @@ fn ask_of<'a>(agent: &'a Agent, action: &'a Action, request: &'a Request, now: T
         ttl: request.sealed().ttl_seconds,
         now,
     }
+}
+
+/// Whether `reviewer` is in a group that was to decide about the request when it was made: what counts once the
+/// action it was made under is no longer in force, for saying no and for ending access.
+fn was_named(request: &Request, reviewer: &Reviewer) -> bool {
+    let named = &request.submission.reviewers;
+    let mut groups = reviewer.groups.iter();
+    groups.any(|group| named.contains_key(group))
 }
 
 /// What the request would be sealed as under the definitions in force now; `None` when its action is gone.

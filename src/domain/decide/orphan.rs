@@ -41,7 +41,7 @@ pub(super) fn claim(
         target,
         handle,
         broker: broker.into(),
-        until: now.plus(rules.limits.claim_window),
+        until: now.plus(rules.policy.limits().claim_window),
     }])
 }
 

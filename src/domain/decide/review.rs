@@ -1,24 +1,29 @@
 //! A person approves or denies. Self-approval is refused here, before policy is asked, and cannot be permitted.
 
 use super::super::action::Action;
+use super::super::agent::Agent;
 use super::super::command::{GiveReview, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::person::Reviewer;
 use super::super::quorum::quorum;
-use super::super::request::{Ground, Outcome, Request, RequestState, Review, ReviewDecision};
+use super::super::request::{Outcome, Request, RequestState, Review, ReviewDecision};
 use super::super::rules::{Ask, Question, Rules, is_requesters_side};
 use super::super::time::Time;
 use super::super::world::World;
-use super::{Decision, ask_of, no_such_request, sealed_now};
+use super::{Decision, ask_of, no_such_request, sealed_now, was_named};
 
 pub(super) fn review(world: &World, given: &GiveReview, rules: &Rules<'_>, now: Time) -> Decision {
     let request = world
         .requests
         .get(&given.request)
         .ok_or_else(no_such_request)?;
-    let allowed = may_review(world, &given.reviewer, request, rules, now).and_then(|ok| {
+    let may = match given.decision {
+        ReviewDecision::Approve => may_review(world, &given.reviewer, request, rules, now),
+        ReviewDecision::Deny => may_deny(world, &given.reviewer, request, rules, now),
+    };
+    let allowed = may.and_then(|policies| {
         if given.digest == request.submission.digest {
-            return Ok(ok);
+            return Ok(policies);
         }
         Err(Refusal::new(
             RefusalCode::DigestMismatch,
@@ -26,7 +31,7 @@ pub(super) fn review(world: &World, given: &GiveReview, rules: &Rules<'_>, now: 
             "Load the request again and look at it once more.",
         ))
     });
-    let (action, policies) = allowed.map_err(|mut refusal| {
+    let policies = allowed.map_err(|mut refusal| {
         refusal.record.push(Event::ReviewRefused {
             request: given.request.clone(),
             person: given.reviewer.person.clone(),
@@ -53,11 +58,11 @@ pub(super) fn review(world: &World, given: &GiveReview, rules: &Rules<'_>, now: 
         }),
         ReviewDecision::Approve => {
             let approvers: Vec<_> = approvers(request).chain([&given.reviewer]).collect();
-            if let Some(people) = quorum(&action.review.groups, &approvers) {
+            if let Some(people) = quorum(&request.submission.reviewers, &approvers) {
                 events.push(Event::GrantMade {
                     request: given.request.clone(),
                     digest: given.digest,
-                    ground: Ground::Quorum { people },
+                    people,
                     collect_until: now.plus(request.submission.collect_window),
                 });
             }
@@ -75,17 +80,59 @@ pub(super) fn approvers(request: &Request) -> impl Iterator<Item = &Reviewer> {
         .map(|review| &review.reviewer)
 }
 
-/// Whether `reviewer` may review `request` now; the action and the policies that say so.
+/// Whether `reviewer` may review `request` now; the policies that say so.
 ///
 /// # Errors
 /// Why not, as `review` would refuse it.
-pub fn may_review<'a>(
+pub fn may_review(
     world: &World,
     reviewer: &Reviewer,
     request: &Request,
-    rules: &Rules<'a>,
+    rules: &Rules<'_>,
     now: Time,
-) -> Result<(&'a Action, Vec<String>), Box<Refusal>> {
+) -> Result<Vec<String>, Box<Refusal>> {
+    let agent = may_decide(world, reviewer, request, now)?;
+    let action = as_asked(request, rules).ok_or_else(changed_since)?;
+    eligible(
+        reviewer,
+        request,
+        ask_of(agent, action, request, now),
+        rules,
+    )
+}
+
+/// Whether `reviewer` may say no to `request` now; the policies that say so. What was asked about can be denied when
+/// its action has changed or left the bundle, too: no policy speaks of it then, so those who were to review it may.
+///
+/// # Errors
+/// Why not, as `review` would refuse it.
+pub fn may_deny(
+    world: &World,
+    reviewer: &Reviewer,
+    request: &Request,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Result<Vec<String>, Box<Refusal>> {
+    if as_asked(request, rules).is_some() {
+        return may_review(world, reviewer, request, rules, now);
+    }
+    may_decide(world, reviewer, request, now)?;
+    in_a_reviewing_group(reviewer, request).map(|()| Vec::new())
+}
+
+/// The action of `request`, if it still is what the request was made under.
+fn as_asked<'a>(request: &Request, rules: &Rules<'a>) -> Option<&'a Action> {
+    let (action, sealed) = sealed_now(request, rules)?;
+    (sealed.digest() == request.submission.digest).then_some(action)
+}
+
+/// What holds whatever policy says: the request waits, and `reviewer` is not on its side and has not decided yet.
+fn may_decide<'a>(
+    world: &'a World,
+    reviewer: &Reviewer,
+    request: &Request,
+    now: Time,
+) -> Result<&'a Agent, Box<Refusal>> {
     waits(request, now)?;
     let submission = &request.submission;
     let agent = world.agent(&submission.sealed.agent).ok_or_else(|| {
@@ -106,11 +153,6 @@ pub fn may_review<'a>(
             "Somebody else from the reviewing groups has to decide.",
         ));
     }
-    let (action, sealed) = sealed_now(request, rules).ok_or_else(changed_since)?;
-    if sealed.digest() != submission.digest {
-        return Err(changed_since());
-    }
-    let policies = eligible(reviewer, action, ask_of(agent, action, request, now), rules)?;
     let again = |review: &Review| review.reviewer.person == reviewer.person;
     if request.reviews.iter().any(again) {
         return Err(Refusal::new(
@@ -119,7 +161,7 @@ pub fn may_review<'a>(
             "Somebody else has to give the next review.",
         ));
     }
-    Ok((action, policies))
+    Ok(agent)
 }
 
 fn waits(request: &Request, now: Time) -> Result<(), Box<Refusal>> {
@@ -146,23 +188,11 @@ fn waits(request: &Request, now: Time) -> Result<(), Box<Refusal>> {
 /// The policies that let `reviewer` review; a reviewing group is needed besides.
 fn eligible(
     reviewer: &Reviewer,
-    action: &Action,
+    request: &Request,
     ask: Ask<'_>,
     rules: &Rules<'_>,
 ) -> Result<Vec<String>, Box<Refusal>> {
-    let groups = &action.review.groups;
-    if !reviewer
-        .groups
-        .iter()
-        .any(|group| groups.contains_key(group))
-    {
-        let groups: Vec<_> = groups.keys().map(|group| group.as_str()).collect();
-        return Err(Refusal::new(
-            RefusalCode::NotAReviewer,
-            format!("this request is reviewed by {}", groups.join(" and ")),
-            "Ask somebody from these groups.",
-        ));
-    }
+    in_a_reviewing_group(reviewer, request)?;
     let ruling = rules.policy.ask(&Question::Review(reviewer, ask));
     if !ruling.permitted || !ruling.errors.is_empty() {
         return Err(Refusal::new(
@@ -172,6 +202,19 @@ fn eligible(
         ));
     }
     Ok(ruling.policies)
+}
+
+fn in_a_reviewing_group(reviewer: &Reviewer, request: &Request) -> Result<(), Box<Refusal>> {
+    if was_named(request, reviewer) {
+        return Ok(());
+    }
+    let groups = request.submission.reviewers.keys();
+    let groups: Vec<_> = groups.map(|group| group.as_str()).collect();
+    Err(Refusal::new(
+        RefusalCode::NotAReviewer,
+        format!("this request is reviewed by {}", groups.join(" and ")),
+        "Ask somebody from these groups.",
+    ))
 }
 
 fn changed_since() -> Box<Refusal> {

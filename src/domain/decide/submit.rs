@@ -5,7 +5,7 @@ use super::super::agent::Agent;
 use super::super::command::{Refusal, RefusalCode, Submit};
 use super::super::event::Event;
 use super::super::ids::ServerId;
-use super::super::request::{Ground, Outcome, Sealed, Submission, Verdict, VerdictAnswer};
+use super::super::request::{Sealed, Submission, Verdict, VerdictAnswer};
 use super::super::rules::{Ask, Policy, Question, Rules, Ruling};
 use super::super::time::{Seconds, Time};
 use super::super::world::World;
@@ -16,10 +16,11 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
     if replayed(world, submit)? {
         return Ok(Vec::new());
     }
-    if world.open_requests_of(&agent.name) >= rules.limits.open_requests_per_agent {
+    let most = rules.policy.limits().open_requests_per_agent;
+    if world.open_requests_of(&agent.name) >= most {
         return Err(Refusal::new(
             RefusalCode::TooManyOpen,
-            format!("{} requests are open", rules.limits.open_requests_per_agent),
+            format!("{most} requests are open"),
             "Finish or withdraw some of them, or wait until they end.",
         ));
     }
@@ -66,7 +67,7 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
             )
         })?;
     let server = server_of(world, action)?;
-    let (ttl, ruling) = lifetime_and_ruling(agent, action, submit, rules, now)?;
+    let (ttl, verdict) = lifetime_and_verdict(agent, action, submit, rules, now)?;
     let sealed = Sealed {
         agent: agent.name.clone(),
         action: action.name.clone(),
@@ -77,7 +78,10 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
         server: server.clone(),
         ttl_seconds: ttl,
     };
-    Ok(entries(agent, action, submit, sealed, ruling, now))
+    Ok(vec![Event::RequestSubmitted {
+        submission: Box::new(submission(agent, action, submit, sealed, now)),
+        verdict,
+    }])
 }
 
 /// The server the action's target stands for.
@@ -111,7 +115,7 @@ fn replayed(world: &World, submit: &Submit) -> Result<bool, Box<Refusal>> {
 }
 
 /// The lifetime is the least of what was asked, the action, policy and the target; only ever shorter.
-fn lifetime_and_ruling(
+fn lifetime_and_verdict(
     agent: &Agent,
     action: &Action,
     submit: &Submit,
@@ -189,52 +193,25 @@ fn verdict(policy: &dyn Policy, action: &Action, request: Ruling, routine: Rulin
     }
 }
 
-fn entries(
+fn submission(
     agent: &Agent,
     action: &Action,
     submit: &Submit,
     sealed: Sealed,
-    verdict: Verdict,
     now: Time,
-) -> Vec<Event> {
-    let request = submit.request.clone();
-    let digest = sealed.digest();
-    let answer = verdict.answer;
-    let submission = Submission {
-        request: request.clone(),
+) -> Submission {
+    Submission {
+        request: submit.request.clone(),
+        digest: sealed.digest(),
         sealed,
-        digest,
         owner: agent.owner.clone(),
         on_behalf_of: submit.on_behalf_of.clone(),
         context: submit.context,
         idempotency_key: submit.idempotency_key,
         fingerprint: submit.fingerprint,
+        asked_ttl_seconds: submit.ttl,
+        reviewers: action.review.groups.clone(),
         pending_until: now.plus(action.review.expires),
         collect_window: action.collect_window,
-    };
-    let mut events = vec![
-        Event::RequestSubmitted {
-            submission: Box::new(submission),
-        },
-        Event::VerdictGiven {
-            request: request.clone(),
-            verdict,
-        },
-    ];
-    match answer {
-        VerdictAnswer::Allow => events.push(Event::GrantMade {
-            request,
-            digest,
-            ground: Ground::Routine,
-            collect_until: now.plus(action.collect_window),
-        }),
-        VerdictAnswer::Deny => {
-            events.push(Event::RequestClosed {
-                request,
-                outcome: Outcome::Refused,
-            });
-        }
-        VerdictAnswer::Review => {}
     }
-    events
 }

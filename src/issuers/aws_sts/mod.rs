@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use self::arn::IamArn;
-use self::documents::{SHORTEST_SESSION, instant};
+use self::documents::{GuardKind, SHORTEST_SESSION, instant};
 use self::guard::check_external_id;
 use self::policy::Policy;
 use self::scope::{Form, Place};
@@ -216,6 +216,24 @@ fn tag(text: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || c == ' ' || "_.:/=+-@".contains(c);
     let fitting = text.chars().map(|c| if plain(c) { c } else { '_' });
     fitting.take(LONGEST_TAG).collect()
+}
+
+/// Checks a scope, rendered or with placeholders, at a role in whose region agents work. Pure.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub(super) fn check_scope(role_arn: &str, region: &str, scope: &Value) -> Result<(), String> {
+    let role = IamArn::parse(role_arn, "role")?;
+    scope::read(scope, &Place::of(&role, region), Form::Template).map(drop)
+}
+
+/// How many leases a guard can deny at a time: an inline policy of a role, or a boundary. Pure.
+pub(super) fn guard_room(inline: bool) -> usize {
+    documents::guard_room(if inline {
+        GuardKind::Inline
+    } else {
+        GuardKind::Boundary
+    })
 }
 
 #[async_trait]

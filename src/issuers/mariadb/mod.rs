@@ -169,6 +169,14 @@ fn end_error(code: &str, trouble: &Trouble) -> EndError {
     }
 }
 
+/// Checks a scope, rendered or with placeholders, at a target whose procedures are in this database. Pure.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub(super) fn check_scope(procedures: &str, scope: &Value) -> Result<(), String> {
+    Scope::read(&filled(scope), &Ident::new(procedures)?).map(drop)
+}
+
 #[async_trait]
 impl Issuer for MariadbIssuer {
     fn check_scope(&self, scope: &Value) -> Result<(), String> {

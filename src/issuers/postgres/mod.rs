@@ -216,6 +216,25 @@ impl PostgresIssuer {
     }
 }
 
+/// Checks a scope, rendered or with placeholders, at a target with this database, this user for the broker and this
+/// schema of procedures. Pure.
+///
+/// # Errors
+/// What is wrong with it, and what to write instead.
+pub(super) fn check_scope(
+    database: &str,
+    broker: &str,
+    procedures: &str,
+    scope: &Value,
+) -> Result<(), String> {
+    let around = Surroundings {
+        database: database.into(),
+        broker: broker.into(),
+        procedures: procedures.into(),
+    };
+    around.check(scope)
+}
+
 fn check_handle(handle: &str) -> Result<(), EndError> {
     match lease::lease_of(handle) {
         Some(_) => Ok(()),

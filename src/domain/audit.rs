@@ -1,0 +1,329 @@
+//! What an entry claims, derived again from the world it was written on: for whoever does not trust the broker that
+//! wrote it. That entries can follow each other at all is the business of [`World::apply`].
+
+use super::decide::outcome_when_ended;
+use super::event::{Actor, Entry, Event, Freeze};
+use super::ids::{AgentName, RequestId};
+use super::lease::{EndCause, Lease, LeaseState};
+use super::quorum::quorum;
+use super::request::{
+    Outcome, Request, RequestState, Review, ReviewDecision, Submission, Verdict, VerdictAnswer,
+};
+use super::rules::is_requesters_side;
+use super::world::World;
+
+/// Whether `entry` may stand after `world`, the fold of everything before it, whose last entry is `before`.
+///
+/// # Errors
+/// What it claims that is not so.
+pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(), String> {
+    match &entry.event {
+        Event::RequestSubmitted {
+            submission,
+            verdict,
+        } => submitted(world, entry, submission, verdict),
+        Event::ReviewGiven { request, review } => {
+            reviewed(world, entry, open(world, request)?, review)
+        }
+        Event::GrantMade { request, .. } => granted(open(world, request)?, before, entry),
+        Event::RequestClosed { request, outcome } => {
+            closed(world, open(world, request)?, *outcome, before, entry)
+        }
+        Event::LeaseIntended { request, .. } => intended(world, open(world, request)?, entry),
+        Event::LeaseLive { lease, .. }
+        | Event::LeaseEnding { lease, .. }
+        | Event::LeaseEndClaimed { lease, .. }
+        | Event::LeaseEnded { lease, .. } => {
+            let lease = world.leases.get(lease).ok_or("there is no such lease")?;
+            moved(world, lease, entry)
+        }
+        Event::OrphanEndClaimed { target, handle, .. } => {
+            let orphan = world.orphans.get(&(target.clone(), handle.clone()));
+            let free = orphan.is_some_and(|orphan| orphan.not_before <= entry.time);
+            must(free, "the duty was claimed while another broker had it")
+        }
+        Event::GuardShut { issued_before, .. } => must(
+            *issued_before == entry.time,
+            "a guard is shut for what was issued until then",
+        ),
+        Event::PersonSignedIn { person, .. } | Event::PersonSignedOut { person } => {
+            let own = Actor::Person {
+                person: person.clone(),
+            };
+            must(entry.actor == own, "people sign in and out themselves")
+        }
+        // Claims about the outside, or claims that the fold judges.
+        Event::LedgerOpened { .. }
+        | Event::BundleApplied { .. }
+        | Event::AgentEnrolled { .. }
+        | Event::AgentDisabled { .. }
+        | Event::TargetIdentified { .. }
+        | Event::TargetMoved { .. }
+        | Event::ReviewRefused { .. }
+        | Event::LeaseFailed { .. }
+        | Event::LeaseEndFailed { .. }
+        | Event::LeaseCutOff { .. }
+        | Event::OrphanFound { .. }
+        | Event::OrphanEndFailed { .. }
+        | Event::OrphanEnded { .. }
+        | Event::FreezeSet { .. }
+        | Event::FreezeLifted { .. } => Ok(()),
+    }
+}
+
+fn must(holds: bool, otherwise: &str) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(otherwise.into()) }
+}
+
+fn open<'a>(world: &'a World, request: &RequestId) -> Result<&'a Request, String> {
+    let request = world.requests.get(request);
+    Ok(request.ok_or("there is no such open request")?)
+}
+
+fn by_agent(entry: &Entry, name: &AgentName) -> Result<(), String> {
+    let agent = Actor::Agent { name: name.clone() };
+    must(entry.actor == agent, "only the agent itself does this")
+}
+
+fn is_frozen(world: &World, request: &Submission) -> bool {
+    let sealed = &request.sealed;
+    let covers = |freeze: &Freeze| freeze.covers(&sealed.agent, &sealed.action, &sealed.target);
+    world.freezes.iter().any(covers)
+}
+
+/// What must hold whenever something new is let in: the agent is served, no freeze, the server is the sealed one.
+fn let_in(world: &World, entry: &Entry, submission: &Submission) -> Result<(), String> {
+    let sealed = &submission.sealed;
+    by_agent(entry, &sealed.agent)?;
+    must(
+        world.agent(&sealed.agent).is_some(),
+        "the agent was not served",
+    )?;
+    must(!is_frozen(world, submission), "a freeze covered it")?;
+    must(
+        world.servers.get(&sealed.target) == Some(&sealed.server),
+        "its target stood for another server",
+    )
+}
+
+fn submitted(
+    world: &World,
+    entry: &Entry,
+    submission: &Submission,
+    verdict: &Verdict,
+) -> Result<(), String> {
+    let sealed = &submission.sealed;
+    must(
+        submission.digest == sealed.digest(),
+        "its digest is not the one of what it seals",
+    )?;
+    let_in(world, entry, submission)?;
+    let owner = world.agent(&sealed.agent).map(|agent| &agent.owner);
+    must(
+        owner == Some(&submission.owner),
+        "the agent had another owner",
+    )?;
+    must(
+        submission
+            .asked_ttl_seconds
+            .is_none_or(|asked| sealed.ttl_seconds <= asked),
+        "its lifetime is longer than was asked",
+    )?;
+    must(
+        world.bundle.map(|(bundle, _)| bundle) == Some(verdict.bundle),
+        "its verdict is of a bundle that was not in force",
+    )?;
+    must(
+        verdict.errors.is_empty() || verdict.answer == VerdictAnswer::Deny,
+        "an evaluation error denies",
+    )?;
+    let places: u32 = submission.reviewers.values().sum();
+    must(
+        verdict.answer != VerdictAnswer::Review || places > 0,
+        "it is left to people and names none",
+    )
+}
+
+fn reviewed(
+    world: &World,
+    entry: &Entry,
+    request: &Request,
+    review: &Review,
+) -> Result<(), String> {
+    let (submission, reviewer) = (&request.submission, &review.reviewer);
+    let own = Actor::Person {
+        person: reviewer.person.clone(),
+    };
+    must(entry.actor == own, "the review is not the reviewer's own")?;
+    must(
+        review.at == entry.time,
+        "the review was given at another time",
+    )?;
+    must(
+        entry.time < submission.pending_until,
+        "the request had lapsed before the review",
+    )?;
+    let mut groups = reviewer.groups.iter();
+    must(
+        groups.any(|group| submission.reviewers.contains_key(group)),
+        "the reviewer is in no group that was to decide",
+    )?;
+    let on_behalf_of = submission.on_behalf_of.as_ref();
+    let agent = world.agent(&submission.sealed.agent);
+    must(
+        !is_requesters_side(reviewer, &submission.owner, on_behalf_of)
+            && agent.is_some_and(|agent| !agent.owner.includes(reviewer)),
+        "the reviewer stands on the requester's side",
+    )?;
+    let mut given = request.reviews.iter();
+    must(
+        given.all(|given| given.reviewer.person != reviewer.person),
+        "the reviewer had decided already",
+    )
+}
+
+/// Whether `before` is the review by the same hand, at the same time, that `entry` follows from.
+fn follows(before: Option<&Entry>, entry: &Entry, decision: ReviewDecision) -> bool {
+    before.is_some_and(|before| {
+        let led = matches!(&before.event, Event::ReviewGiven { review, .. } if review.decision == decision);
+        led && before.event.request() == entry.event.request()
+            && (&before.actor, before.time) == (&entry.actor, entry.time)
+    })
+}
+
+fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(), String> {
+    let Event::GrantMade {
+        people,
+        collect_until,
+        ..
+    } = &entry.event
+    else {
+        return Ok(());
+    };
+    must(
+        follows(before, entry, ReviewDecision::Approve),
+        "no approval led to the grant",
+    )?;
+    let reviews = request.reviews.iter();
+    let approvals = reviews.filter(|review| review.decision == ReviewDecision::Approve);
+    let approvers: Vec<_> = approvals.map(|review| &review.reviewer).collect();
+    let reached = quorum(&request.submission.reviewers, &approvers);
+    must(
+        reached.as_ref() == Some(people),
+        "these people are not the quorum that was reached",
+    )?;
+    must(
+        *collect_until == entry.time.plus(request.submission.collect_window),
+        "it may be collected for another time than its action says",
+    )
+}
+
+fn closed(
+    world: &World,
+    request: &Request,
+    outcome: Outcome,
+    before: Option<&Entry>,
+    entry: &Entry,
+) -> Result<(), String> {
+    let agent = &request.sealed().agent;
+    match outcome {
+        Outcome::Denied => must(
+            follows(before, entry, ReviewDecision::Deny),
+            "nobody denied it",
+        ),
+        Outcome::Lapsed => {
+            let until = match request.state {
+                RequestState::Approved { collect_until } => collect_until,
+                _ => request.submission.pending_until,
+            };
+            must(until <= entry.time, "its time was not over")
+        }
+        Outcome::Withdrawn | Outcome::Stale => by_agent(entry, agent),
+        Outcome::Frozen => must(
+            is_frozen(world, &request.submission),
+            "no freeze covered it",
+        ),
+        Outcome::Revoked => Ok(()),
+        Outcome::Refused | Outcome::Failed | Outcome::Completed | Outcome::Expired => Err(format!(
+            "a request without a credential cannot come out as {}",
+            outcome.word()
+        )),
+    }
+}
+
+fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), String> {
+    let (
+        Event::LeaseIntended {
+            ttl_seconds,
+            mint_until,
+            expires,
+            bundle,
+            ..
+        },
+        RequestState::Approved { collect_until },
+    ) = (&entry.event, &request.state)
+    else {
+        return Err("it was not granted".into());
+    };
+    let_in(world, entry, &request.submission)?;
+    must(entry.time < *collect_until, "its grant had lapsed")?;
+    must(
+        *expires <= entry.time.plus(*ttl_seconds),
+        "it expires later than its lifetime allows",
+    )?;
+    must(
+        entry.time < *mint_until,
+        "its mint is over before it begins",
+    )?;
+    must(
+        world.bundle.map(|(bundle, _)| bundle) == Some(*bundle),
+        "it was checked under a bundle that was not in force",
+    )
+}
+
+/// Events of a lease that exists.
+fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
+    match (&entry.event, &lease.state) {
+        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { mint_until }) => {
+            must(entry.time < *mint_until, "its mint was over")?;
+            must(
+                *expires == lease.expires,
+                "it expires at another time than intended",
+            )
+        }
+        (Event::LeaseEnding { cause, report, .. }, _) => {
+            must(
+                report.is_empty() || *cause == EndCause::Finished,
+                "only an agent that is done reports",
+            )?;
+            match cause {
+                EndCause::Finished => by_agent(entry, &lease.agent),
+                EndCause::Expired => must(lease.expires <= entry.time, "its time was not over"),
+                EndCause::AgentDisabled => {
+                    must(world.agent(&lease.agent).is_none(), "its agent is served")
+                }
+                EndCause::Revoked
+                | EndCause::Frozen
+                | EndCause::AnswerLost
+                | EndCause::MintUnknown => Ok(()),
+            }
+        }
+        (Event::LeaseEndClaimed { .. }, LeaseState::Ending { not_before, .. }) => must(
+            *not_before <= entry.time,
+            "the duty was claimed while another broker had it",
+        ),
+        (
+            Event::LeaseEnded { outcome, .. },
+            LeaseState::Ending {
+                cause, claimed_by, ..
+            },
+        ) => {
+            must(claimed_by.is_some(), "nobody had the duty to end it")?;
+            must(
+                *outcome == outcome_when_ended(world, lease, *cause, entry.time),
+                "its request comes out otherwise",
+            )
+        }
+        _ => Ok(()),
+    }
+}
