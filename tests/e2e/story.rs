@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::broker::{Broker, id};
+use super::cli::local;
 use super::person::Person;
 use super::place::{Place, column, try_sql};
 use super::{MIGRATOR, REPORTER};
@@ -30,7 +31,7 @@ fn life(ledger: &[String], request: &Value) -> Vec<String> {
 #[tokio::test]
 async fn l01_routine_goes_at_once_and_an_export_waits_for_its_reviewer() {
     let place = Place::open().await;
-    let broker = Broker::dev(&place).await;
+    let mut broker = Broker::dev(&place).await;
     let (report, credential) = broker.live(60).await;
     let mut session = place.log_in(&credential).await.unwrap();
     let count = column(&mut session, "SELECT count(*)::text FROM shop.orders").await;
@@ -80,6 +81,14 @@ async fn l01_routine_goes_at_once_and_an_export_waits_for_its_reviewer() {
     reviewed.splice(1..1, ["review.given", "grant.made"]);
     assert_eq!(life(&ledger, &export), reviewed);
     assert_eq!(place.credentials().await, Vec::<String>::new());
+    assert!(broker.stop().await.success());
+
+    // Whoever has the state directory decides all of it again, under the bundle kept in it.
+    let verify = ["ledger", "verify", "state", "--json"];
+    let verified: Value =
+        serde_json::from_str(&local(&verify, &place.dir).await.fine().out).unwrap();
+    assert_eq!(verified["decisions_replayed"], 5, "{verified}");
+    assert_eq!(verified["decisions_not_replayed"], 0, "{verified}");
 }
 
 #[tokio::test]
