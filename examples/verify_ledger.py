@@ -64,7 +64,8 @@ class Key:  # NAME+HASH+BASE64(1, public key)
 def verify(export, key, remembered):
     edge, roots, signatures, problem, size = [], [sha256()], [], None, None
     try:
-        require(json.loads(export.readline())["countersign_ledger"] == 1, "not an export")
+        header = json.loads(export.readline(), object_pairs_hook=members)
+        require(set(header) == {"countersign_ledger", "vkey"} and header["countersign_ledger"] == 1, "not an export")
         for raw in export:
             line, at = json.loads(raw, object_pairs_hook=members), len(signatures)
             require(raw.endswith(b"\n") and size is None, "broken line, or something after the checkpoint")
