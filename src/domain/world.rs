@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
+use super::clock::Accepted;
 use super::event::{BlobRef, Entry, Event, Freeze};
 use super::ids::{AgentName, Digest, GuardName, LeaseId, RequestId, ServerId, TargetName};
 use super::lease::{Lease, LeaseState};
@@ -20,8 +21,10 @@ use super::transition::{step, step_ending};
 pub struct World {
     /// Entries folded so far; also the index of the next one.
     pub size: u64,
-    /// The time of the last entry. Never goes back.
+    /// The highest instant of the ledger. Never goes back.
     pub time: Time,
+    /// The operator's last word on the wall clock.
+    pub clock: Accepted,
     /// The log's origin, once it is opened.
     pub origin: Option<String>,
     /// The bundle in force, and where its files are kept.
@@ -100,6 +103,9 @@ impl World {
         if entry.seq != self.size {
             return Err(illegal(entry, format!("a ledger of {} entries", self.size)));
         }
+        if entry.time < self.time {
+            return Err(illegal(entry, format!("an entry of {}", self.time)));
+        }
         let closed = self.apply_event(entry)?;
         self.size += 1;
         self.time = self.time.max(entry.time);
@@ -136,6 +142,10 @@ impl World {
                 issued_before,
             } => {
                 self.shut.insert(guard.clone(), *issued_before);
+            }
+            Event::ClockAccepted { wall, ledger, .. } => {
+                self.clock = Accepted::of(*wall, *ledger);
+                self.time = self.time.max(*wall);
             }
             Event::FreezeSet { freeze } => {
                 self.freezes.insert(freeze.clone());

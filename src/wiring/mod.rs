@@ -3,6 +3,7 @@
 //! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
 
 mod aws;
+mod clock;
 mod files;
 mod gate;
 mod inspect;

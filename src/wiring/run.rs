@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Keeper;
 use super::gate;
 use super::people::Doorkeeper;
 use super::setup::{Setup, gates};
@@ -90,7 +91,7 @@ pub async fn dev(dir: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
     let (people, idp) = dev_idp::start(
         idp_listener,
         &setup.config.server.public_url,
-        Arc::clone(&setup.clock),
+        setup.clock.clone(),
         Arc::clone(&setup.entropy),
     )?;
     banner(&setup, &people.issuer);
@@ -140,7 +141,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     signed_with(&key, store.as_ref()).await?;
     let identity = identity::Ports {
         store: Arc::clone(&store),
-        clock: Arc::clone(&setup.clock),
+        clock: setup.clock.clone(),
         entropy: Arc::clone(&setup.entropy),
     };
     // Before anything is put in force: a mistake in [people] must leave no trace.
@@ -159,7 +160,8 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;
-    background.spawn(tidy(Arc::clone(&store), Arc::clone(&setup.clock)));
+    background.spawn(Keeper::start(Arc::clone(&setup.clock), &setup.state_dir())?.keep());
+    background.spawn(tidy(Arc::clone(&store), setup.clock.clone()));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);
     let api = Api::new(
@@ -231,7 +233,7 @@ fn ports(
         }),
         targets: Arc::new(IssuerSet(issuers.clone())),
         issuers,
-        clock: Arc::clone(&setup.clock),
+        clock: setup.clock.clone(),
         entropy: Arc::clone(&setup.entropy),
         key,
         limits: crate::domain::rules::Limits::default(),
@@ -268,7 +270,9 @@ fn doors(
 async fn tidy(store: Arc<dyn Store>, clock: Arc<dyn crate::system::Clock>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        if let Err(error) = store.sweep_remembered(clock.now()).await {
+        // Never too early by either of the two times that what is remembered is judged by.
+        let over = clock.now().min(clock.utc());
+        if let Err(error) = store.sweep_remembered(over).await {
             tracing::warn!(%error, "sessions that are over could not be removed");
         }
     }

@@ -1,6 +1,7 @@
 //! What a command leads to: entries, or a refusal. Pure; the same input gives the same answer.
 
 mod admin;
+mod clock;
 mod collect;
 mod end;
 mod orphan;
@@ -44,6 +45,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             to,
             reason,
         } => admin::move_target(world, target, (from, to), *reason),
+        Command::AcceptClock { wall, reason } => clock::accept(world, *wall, *reason, now),
         Command::NoteSession { person, signed_in } => {
             Ok(vec![admin::session_event(person, *signed_in)])
         }
