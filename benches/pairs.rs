@@ -181,9 +181,9 @@ impl House {
             sponsor: "pgbench".into(),
             scope: json!({ "roles": ["pairs_group"] }),
             server: issuer.identify().await?,
-            expires: now.plus(Seconds(600)),
-            mint_until: now.plus(Seconds(600)),
-            now,
+            ordered: now,
+            ttl: Duration::from_secs(600),
+            mint_within: Duration::from_secs(600),
         };
         let file = self.dir.path().join("mint_and_end.sql");
         fs::write(&file, pgbench::script(&issuer, &order)?)?;

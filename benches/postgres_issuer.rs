@@ -43,9 +43,9 @@ fn order(server: &ServerId) -> MintOrder {
         sponsor: "benchmark".into(),
         scope: json!({"roles": ["bench_group"]}),
         server: server.clone(),
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(600)),
-        now,
+        ordered: now,
+        ttl: Duration::from_secs(600),
+        mint_within: Duration::from_secs(600),
     }
 }
 

@@ -371,12 +371,10 @@ impl Worker {
         let claim = self.calls.shared.limits.claim_window;
         let within = Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
-            let cuts = batch
-                .iter()
-                .map(|known| {
-                    self.guards
-                        .cut(issuer, &known.handle, known.expires, known.attempts)
-                });
+            let cuts = batch.iter().map(|known| {
+                self.guards
+                    .cut(issuer, &known.handle, known.expires, known.attempts)
+            });
             let cuts = join_all(cuts).await;
             let endings: Vec<_> = batch.iter().map(Known::ending).collect();
             // What a guard did not cut off is ended all the same, and not called so.

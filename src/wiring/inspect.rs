@@ -158,7 +158,10 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
             "clock",
             format!("{apart}: nothing is minted"),
         );
-        wrong.next = Some("set the wall clock right; or, when it is, say so: countersign clock accept --reason …".into());
+        wrong.next = Some(
+            "set the wall clock right; or, when it is, say so: countersign clock accept --reason …"
+                .into(),
+        );
         findings.push(wrong);
     }
     let state = setup.state_dir();

@@ -10,8 +10,8 @@ use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
 
 use super::aws::AwsParts;
-use super::{clock, files};
 use super::gate::Gate;
+use super::{clock, files};
 use crate::config::{
     AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
 };

@@ -352,6 +352,18 @@ fn targets() -> Vec<Event> {
     ]
 }
 
+fn clocks() -> Vec<Event> {
+    let accepted = |reason| Event::ClockAccepted {
+        wall: at(-3_600_000),
+        ledger: at(9_000),
+        reason,
+    };
+    let reason = BlobRef {
+        sha256: digest("reason"),
+    };
+    vec![accepted(None), accepted(Some(reason))]
+}
+
 /// At least one event of each kind, beginning with the one that opens a log.
 pub(crate) fn every_event() -> Vec<Event> {
     let mut events = vec![
@@ -391,6 +403,7 @@ pub(crate) fn every_event() -> Vec<Event> {
     });
     events.push(Event::PersonSignedOut { person });
     events.extend(guards());
+    events.extend(clocks());
     events
 }
 
@@ -427,11 +440,12 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::TargetMoved { .. } => 26,
         Event::OrphanEndClaimed { .. } => 27,
         Event::OrphanEndFailed { .. } => 28,
+        Event::ClockAccepted { .. } => 29,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 29;
+pub(crate) const KINDS: usize = 30;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

@@ -6,6 +6,7 @@
 //!
 //! `COUNTERSIGN_SEEDS=N` sets how many seeds are run, `COUNTERSIGN_SEED=S` runs one and prints what happens.
 
+mod clocks;
 mod scenes;
 
 use std::sync::atomic::{AtomicU64, Ordering};

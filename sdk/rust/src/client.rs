@@ -14,8 +14,8 @@ use crate::auth::{Authenticator, Credentials, bearer};
 use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
-    ActionView, AgentView, ApartView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
-    NewRequest, Page, RequestView, State, TargetView,
+    ActionView, AgentView, ApartView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView,
+    NewAgent, NewRequest, Page, RequestView, State, TargetView,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 

@@ -7,12 +7,7 @@ use super::super::time::Time;
 use super::super::world::World;
 use super::Decision;
 
-pub(super) fn accept(
-    world: &World,
-    wall: Time,
-    reason: Option<BlobRef>,
-    now: Time,
-) -> Decision {
+pub(super) fn accept(world: &World, wall: Time, reason: Option<BlobRef>, now: Time) -> Decision {
     match Apart::between(wall, now, &world.clock) {
         Some(Apart { wall, ledger }) => Ok(vec![Event::ClockAccepted {
             wall,

@@ -129,11 +129,7 @@ pub struct Links {
 
 impl Links {
     /// Prepares; connects nowhere.
-    pub fn new(
-        target: &MariadbTarget,
-        password: &SecretString,
-        root_pem: Option<&str>,
-    ) -> Self {
+    pub fn new(target: &MariadbTarget, password: &SecretString, root_pem: Option<&str>) -> Self {
         let mode = match target.tls {
             DatabaseTls::Disable => MySqlSslMode::Disabled,
             DatabaseTls::VerifyFull | DatabaseTls::VerifyFullWith { .. } => {

@@ -29,7 +29,9 @@ impl PostgresIssuer {
             ttl: order.ttl,
             mint_within: order.mint_within,
         };
-        let birth = self.birth(order, &handle, &verifier, whole, |left| order.ordered.after(left));
+        let birth = self.birth(order, &handle, &verifier, whole, |left| {
+            order.ordered.after(left)
+        });
         let leases = Leases {
             handles: &[&handle],
             deployment: self.deployment.as_str(),
