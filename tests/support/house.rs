@@ -168,6 +168,8 @@ impl House {
         };
         let kept = self.kept.lock().unwrap();
         let clock = Arc::new(OneClock::begin(machine, kept.as_ref()));
+        self.target
+            .set_brokers_clock(Arc::clone(&clock) as Arc<dyn Clock>);
         let target: TargetName = "shop".parse().unwrap();
         let issuer: Arc<dyn Issuer> = Arc::new(self.target.clone());
         let issuers = BTreeMap::from([(target, issuer)]);

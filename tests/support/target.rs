@@ -78,6 +78,8 @@ pub struct FakeTarget {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
     clock: Arc<Mutex<Option<Arc<dyn Clock>>>>,
+    /// The clock of the broker, by which it says when a credential runs out by itself.
+    brokers: Arc<Mutex<Option<Arc<dyn Clock>>>>,
     /// How many leases its guard has room for, when it has one.
     guard: Option<usize>,
 }
@@ -94,6 +96,11 @@ impl FakeTarget {
     /// The time at the target from now on.
     pub fn set_clock(&self, clock: Arc<dyn Clock>) {
         *self.clock.lock().unwrap() = Some(clock);
+    }
+
+    /// The time at the broker from now on.
+    pub fn set_brokers_clock(&self, clock: Arc<dyn Clock>) {
+        *self.brokers.lock().unwrap() = Some(clock);
     }
 
     /// From now on `hook` decides what becomes of each call, named `identify`, `mint`, `publish`, `holds`,
@@ -251,6 +258,7 @@ impl Issuer for FakeTarget {
             let detail = "other memory".into();
             return Err(MintError::Elsewhere { detail });
         }
+        let brokers = self.brokers.lock().unwrap().clone();
         let minted = self.call("mint", |state| {
             let serves = |(handle, session): (&String, &Session)| {
                 session.request == order.request && state.works(handle)
@@ -270,7 +278,11 @@ impl Issuer for FakeTarget {
             let session = Session {
                 request: order.request.clone(),
                 over,
-                runs_out: self.guard.map_or(Time::MAX, |_| over),
+                runs_out: match (self.guard, &brokers) {
+                    (None, _) => Time::MAX,
+                    (Some(_), Some(brokers)) => brokers.utc().after(order.ttl),
+                    (Some(_), None) => over,
+                },
             };
             state.sessions.insert(handle.clone(), session);
         });
