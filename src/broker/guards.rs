@@ -217,7 +217,9 @@ fn content(
 /// Whether a lease ends before it runs out by itself, or should have run out and is not seen to have.
 fn must_deny(lease: &Lease, now: Time) -> bool {
     match lease.state {
-        LeaseState::Ending { attempts, .. } if attempts > 0 => true,
+        LeaseState::Ending {
+            attempts, cut_off, ..
+        } if attempts > 0 || cut_off.is_some() => true,
         LeaseState::Ending { cause, .. } => {
             cause != EndCause::Expired && now < lease.expires.plus(SKEW)
         }

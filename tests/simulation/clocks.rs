@@ -165,6 +165,34 @@ fn finding_b05_a_wall_clock_accepted_ahead_ends_what_is_over() {
     judge(&house);
 }
 
+/// L4, L15: a target that ends its sessions by its own clock, and was told too late an end, is not relied upon.
+#[test]
+fn finding_b05_a_session_that_its_target_still_takes_is_cut_off_at_its_end() {
+    let mut house = House::guarded(25, 3);
+    // At the very first start nothing tells that the wall clock is ahead.
+    house.wall.step(180_000);
+    house.time = life(async {
+        let time = house.true_time();
+        let (broker, _) = house.broker_on(&time, &house.wall).await.unwrap();
+        let lived = life_of_a_lease(&house, &broker, "a").await;
+        assert!(lived <= Duration::from_secs(300) + TOLERATED, "{lived:?}");
+        let begun = tokio::time::Instant::now();
+        while !broker.leases(&|_| true).is_empty() {
+            house.target.look_at_the_clock();
+            assert!(
+                house.target.live().is_empty(),
+                "what is cut off stays cut off"
+            );
+            assert!(begun.elapsed() < Duration::from_secs(300), "never ends");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        broker.stop().await;
+        time.now()
+    });
+    calm_life(&house);
+    judge(&house);
+}
+
 /// L15: a restart is no way around it, as long as the machine ran on; a weekend off needs nobody's word.
 #[test]
 fn finding_b05_a_restart_tells_a_step_from_a_weekend() {
