@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::config::{DatabaseTls, PostgresTarget};
-use countersign::domain::{LeaseId, RequestId, Seconds, ServerId, lease};
+use countersign::domain::{LeaseId, RequestId, ServerId, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_parts};
 use countersign::issuers::{Deployment, Ending, Issuer, MintOrder, Proof};
 use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};

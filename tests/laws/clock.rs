@@ -62,7 +62,7 @@ fn finding_b05_only_what_is_apart_is_accepted() {
 #[test]
 fn finding_b05_a_target_is_asked_for_the_end_that_it_was_told() {
     let mut desk = Desk::new();
-    let mut live = |desk: &mut Desk, key: &str| {
+    let live = |desk: &mut Desk, key: &str| {
         let request = desk.submit("reporter", "orders.report").unwrap();
         let lease = desk.collect("reporter", &request, key).unwrap();
         desk.minted(&lease).unwrap();

@@ -182,11 +182,10 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     requests
 }
 
-pub(super) fn session_event(person: &Person, signed_in: bool) -> Event {
+pub(super) fn session(person: &Person, signed_in: bool) -> Vec<Event> {
     let person = person.clone();
-    if signed_in {
-        Event::PersonSignedIn { person }
-    } else {
-        Event::PersonSignedOut { person }
-    }
+    vec![match signed_in {
+        true => Event::PersonSignedIn { person },
+        false => Event::PersonSignedOut { person },
+    }]
 }

@@ -46,9 +46,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             reason,
         } => admin::move_target(world, target, (from, to), *reason),
         Command::AcceptClock { wall, reason } => clock::accept(world, *wall, *reason, now),
-        Command::NoteSession { person, signed_in } => {
-            Ok(vec![admin::session_event(person, *signed_in)])
-        }
+        Command::NoteSession { person, signed_in } => Ok(admin::session(person, *signed_in)),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),
         Command::Withdraw { agent, request } => end::withdraw(world, agent, request),
