@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, ensure};
 use countersign::config::{Config, PostgresTarget, TargetConfig};
-use countersign::domain::{LeaseId, RequestId, Seconds};
+use countersign::domain::{LeaseId, RequestId};
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{Deployment, Issuer as _, MintOrder};
 use countersign::system::{Clock as _, Entropy, SystemClock, SystemEntropy};
