@@ -396,6 +396,7 @@ impl Sequencer {
                 | Command::DisableAgent { .. }
                 | Command::SetFreeze { .. }
                 | Command::NoteSession { .. }
+                | Command::AcceptClock { .. }
                 | Command::FindOrphan { .. }
                 | Command::RecordOrphanEnd { .. }
         ) || matches!(
