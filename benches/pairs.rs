@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use countersign::domain::{LeaseId, RequestId, Seconds};
+use countersign::domain::{LeaseId, RequestId};
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{Deployment, Issuer as _, MintOrder};
 use countersign::system::{Clock as _, Entropy as _, SystemClock, SystemEntropy};
@@ -101,9 +101,9 @@ async fn script(house: &House) -> anyhow::Result<PathBuf> {
         sponsor: "pgbench".into(),
         scope: json!({ "roles": ["pairs_group"] }),
         server: issuer.identify().await?,
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(600)),
-        now,
+        ordered: now,
+        ttl: Duration::from_secs(600),
+        mint_within: Duration::from_secs(600),
     };
     let file = house.dir.path().join("mint_and_end.sql");
     fs::write(&file, pgbench::script(&issuer, &order)?)?;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use countersign::config::{DatabaseTls, PostgresTarget};
-use countersign::domain::{LeaseId, RequestId, Seconds, ServerId, lease};
+use countersign::domain::{LeaseId, RequestId, ServerId, lease};
 use countersign::issuers::postgres::{PostgresIssuer, preparation_parts};
 use countersign::issuers::{Deployment, Ending, Issuer, MintOrder, Proof};
 use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
@@ -43,9 +43,9 @@ fn order(server: &ServerId) -> MintOrder {
         sponsor: "benchmark".into(),
         scope: json!({"roles": ["bench_group"]}),
         server: server.clone(),
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(600)),
-        now,
+        ordered: now,
+        ttl: Duration::from_secs(600),
+        mint_within: Duration::from_secs(600),
     }
 }
 

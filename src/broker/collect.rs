@@ -8,7 +8,7 @@ use super::calls::Calls;
 use super::draft::{Reply, SequenceError};
 use super::{BrokerError, Collected};
 use crate::domain::command::{MintResult, RefusalCode};
-use crate::domain::{AgentName, Command, Digest, Event, LeaseId, Party, Refusal, RequestId};
+use crate::domain::{AgentName, Apart, Command, Digest, Event, LeaseId, Party, Refusal, RequestId};
 use crate::issuers::{Credential, MintError, MintOrder, TARGET_CHANGED};
 
 /// Longest a collect waits for an earlier mint or end of the same request.
@@ -26,6 +26,9 @@ pub(super) async fn collect(
     let key = Digest::of(key.as_bytes());
     let give_up = tokio::time::Instant::now() + PATIENCE;
     loop {
+        if let Some(apart) = calls.shared.clock.apart() {
+            return Err(clock_apart(&apart).into());
+        }
         let mut size = calls.shared.watch();
         let lease = LeaseId::draw(calls.shared.clock.now(), calls.shared.entropy.draw());
         let command = Command::Collect {
@@ -53,6 +56,14 @@ pub(super) async fn collect(
     }
 }
 
+fn clock_apart(apart: &Apart) -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::ClockApart,
+        format!("{apart}, so nothing is minted"),
+        "Collect again later; the operator sets the wall clock right, or says with `countersign clock accept` that it is.",
+    )
+}
+
 fn still_ending() -> Box<Refusal> {
     Refusal::new(
         RefusalCode::MintUnderway,
@@ -77,6 +88,7 @@ fn order(calls: &Calls, reply: &Reply) -> Option<(MintOrder, crate::domain::Targ
     else {
         return None;
     };
+    let now = calls.shared.clock.now();
     let order = MintOrder {
         lease: lease.clone(),
         request: request.clone(),
@@ -84,9 +96,9 @@ fn order(calls: &Calls, reply: &Reply) -> Option<(MintOrder, crate::domain::Targ
         sponsor: sponsor(calls, request),
         scope: scope.clone(),
         server: server.clone(),
-        expires: *expires,
-        mint_until: *mint_until,
-        now: calls.shared.clock.now(),
+        ordered: now,
+        ttl: expires.left_at(now),
+        mint_within: mint_until.left_at(now),
     };
     Some((order, target.clone()))
 }
@@ -194,9 +206,13 @@ async fn ask_target(
             detail: "the target is not configured".into(),
         });
     };
-    let left = order.mint_until.millis() - order.now.millis();
-    let within = Duration::from_millis(u64::try_from(left).unwrap_or(0));
-    tokio::time::timeout(within.saturating_sub(RECORD_MARGIN), issuer.mint(order))
+    if let Some(apart) = calls.shared.clock.apart() {
+        return Err(MintError::Unavailable {
+            detail: apart.to_string(),
+        });
+    }
+    let within = order.mint_within.saturating_sub(RECORD_MARGIN);
+    tokio::time::timeout(within, issuer.mint(order))
         .await
         .unwrap_or_else(|_| {
             Err(MintError::Unknown {

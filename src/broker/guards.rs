@@ -74,18 +74,18 @@ impl Guards {
     }
 
     /// Cuts a session off where its issuer has a guard. Returns when the guard denies it, as read back from the target.
-    /// A credential that has run out needs no guard.
+    /// A credential that has run out needs no guard, unless an attempt to prove it failed: AWS may still take it.
     pub(super) async fn cut(
         &self,
         issuer: &dyn Issuer,
         handle: &str,
         expires: Option<Time>,
+        attempts: u32,
     ) -> Result<(), EndError> {
         let now = self.shared.clock.now();
-        let Some(guard) = issuer
-            .guard()
-            .filter(|_| expires.is_some_and(|at| now < at))
-        else {
+        let may_work = |expires| now < expires || attempts > 0;
+        let guard = issuer.guard().filter(|_| expires.is_some_and(may_work));
+        let Some(guard) = guard else {
             return Ok(());
         };
         let Some(writer) = self.writers.get(&guard.room().name) else {
@@ -209,14 +209,17 @@ fn content(
         issued_before: world
             .shut
             .get(name)
-            .copied()
-            .filter(|at| now < at.plus(SHUT_FOR)),
+            .filter(|at| now < at.plus(SHUT_FOR))
+            .map(|at| world.clock.right_at(*at)),
     }
 }
 
-/// Whether a lease ends before it runs out by itself.
+/// Whether a lease ends before it runs out by itself, or should have run out and is not seen to have.
 fn must_deny(lease: &Lease, now: Time) -> bool {
     match lease.state {
+        LeaseState::Ending {
+            attempts, cut_off, ..
+        } if attempts > 0 || cut_off.is_some() => true,
         LeaseState::Ending { cause, .. } => {
             cause != EndCause::Expired && now < lease.expires.plus(SKEW)
         }

@@ -7,6 +7,7 @@
 //! repeating it with the same idempotency key is safe.
 
 mod calls;
+mod clock;
 mod collect;
 mod draft;
 mod guards;
@@ -153,6 +154,7 @@ impl Broker {
                 .tasks
                 .spawn(worker.clone().keep_for_ever(guard.clone()));
         }
+        shared.tasks.spawn(clock::watch(Arc::clone(&shared)));
         shared.tasks.spawn(worker.run());
         Ok(Self {
             calls,

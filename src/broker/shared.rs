@@ -120,6 +120,7 @@ impl Shared {
             }
         }
         let size = world.size;
+        self.clock.follow(world.time, world.clock);
         drop(world);
         self.size.send_replace(size);
     }
@@ -127,6 +128,7 @@ impl Shared {
     /// Replaces the published world, at start.
     pub(super) fn replace(&self, world: World) {
         let size = world.size;
+        self.clock.follow(world.time, world.clock);
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
         self.size.send_replace(size);
     }

@@ -102,6 +102,7 @@ struct Known {
     scope: Value,
     server: Option<ServerId>,
     expires: Option<Time>,
+    over: Option<Time>,
     attempts: u32,
     /// Whether the ledger has our claim.
     claimed: bool,
@@ -118,6 +119,7 @@ impl Known {
                     scope: lease.scope.clone(),
                     server: Some(lease.server.clone()),
                     expires: Some(lease.expires),
+                    over: Some(world.clock.end_of(lease)),
                     attempts: match lease.state {
                         LeaseState::Ending { attempts, .. } => attempts,
                         LeaseState::Issuing { .. } | LeaseState::Live => 0,
@@ -131,6 +133,7 @@ impl Known {
                 scope: Value::Null,
                 server: None,
                 expires: None,
+                over: None,
                 attempts: world.orphans.get(key)?.attempts,
                 owed,
                 claimed,
@@ -144,6 +147,7 @@ impl Known {
             scope: &self.scope,
             server: self.server.as_ref(),
             expires: self.expires,
+            over: self.over,
         }
     }
 }
@@ -367,9 +371,10 @@ impl Worker {
         let claim = self.calls.shared.bundle().policy.limits().claim_window;
         let until = Instant::now() + Duration::from_secs(claim.0).saturating_sub(RECORD_MARGIN);
         let work = async {
-            let cuts = batch
-                .iter()
-                .map(|known| self.guards.cut(issuer, &known.handle, known.expires));
+            let cuts = batch.iter().map(|known| {
+                self.guards
+                    .cut(issuer, &known.handle, known.expires, known.attempts)
+            });
             let cuts = join_all(cuts).await;
             let endings: Vec<_> = batch.iter().map(Known::ending).collect();
             // What a guard did not cut off is ended all the same, and not called so.

@@ -8,6 +8,7 @@ mod actions;
 mod agent;
 mod aws;
 mod aws_credentials;
+mod clock;
 mod connect;
 mod ending;
 mod exec;
@@ -61,6 +62,9 @@ enum Command {
     /// Prepare a target, and see or say which server it stands for.
     #[command(subcommand)]
     Target(target::TargetCommand),
+    /// Say that the broker's wall clock is right (operator).
+    #[command(subcommand)]
+    Clock(clock::Clock),
     /// Add, list and disable agents (operator).
     #[command(subcommand)]
     Agent(agent::Agent),
@@ -142,6 +146,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Check(command) => command.run(global.output()),
         Command::Doctor(command) => command.run(global.output()).await,
         Command::Target(command) => command.run(global).await,
+        Command::Clock(command) => command.run(global).await,
         Command::Agent(command) => command.run(global).await,
         Command::Actions(command) => command.run(global).await,
         Command::Request(command) => command.run(global).await,

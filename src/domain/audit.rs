@@ -52,6 +52,10 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
             };
             must(entry.actor == own, "people sign in and out themselves")
         }
+        Event::ClockAccepted { .. } => must(
+            entry.actor == Actor::Operator,
+            "the operator alone says that the clock is right",
+        ),
         // Claims about the outside, or claims that the fold judges.
         Event::LedgerOpened { .. }
         | Event::BundleApplied { .. }

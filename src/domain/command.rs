@@ -15,7 +15,7 @@ use super::ids::{
 use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
 use super::request::ReviewDecision;
-use super::time::Seconds;
+use super::time::{Seconds, Time};
 
 /// A command. Ids and randomness are in it; the time comes with `decide`.
 #[derive(Clone, Debug)]
@@ -100,6 +100,13 @@ pub enum Command {
         from: ServerId,
         /// The server it stands for now.
         to: ServerId,
+        /// Why, if they say.
+        reason: Option<BlobRef>,
+    },
+    /// The operator's word that the wall clock is right, where it is apart from the ledger's time.
+    AcceptClock {
+        /// What the wall clock shows.
+        wall: Time,
         /// Why, if they say.
         reason: Option<BlobRef>,
     },
@@ -326,6 +333,9 @@ pub enum RefusalCode {
     TargetUnidentified,
     TargetChanged,
     TargetRefused,
+    ClockApart,
+    ClockNotApart,
+    ClocksDiffer,
     Invalid,
 }
 
@@ -391,6 +401,12 @@ impl RefusalCode {
             RefusalCode::TargetChanged => "target_changed",
             // The target refused to mint; nothing exists there.
             RefusalCode::TargetRefused => "target_refused",
+            // The wall clock and the ledger's time are apart: nothing is minted.
+            RefusalCode::ClockApart => "clock_apart",
+            // There is nothing to accept.
+            RefusalCode::ClockNotApart => "clock_not_apart",
+            // The operator's clock shows another time than the one to be accepted.
+            RefusalCode::ClocksDiffer => "clocks_differ",
             // Anything else that does not fit.
             RefusalCode::Invalid => "invalid_request",
         }

@@ -351,6 +351,17 @@ pub enum Event {
         /// What it covered.
         freeze: Freeze,
     },
+    /// The operator's word that the wall clock is right: the ledger's time goes on from it, or stays ahead of it.
+    #[serde(rename = "clock.accepted")]
+    ClockAccepted {
+        /// What the wall clock showed.
+        wall: Time,
+        /// The ledger's time then.
+        ledger: Time,
+        /// Why, in the operator's words.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<BlobRef>,
+    },
     /// A person signed in.
     #[serde(rename = "person.signed_in")]
     PersonSignedIn {
@@ -423,6 +434,7 @@ impl Event {
             Event::GuardShut { .. } => "guard.shut",
             Event::FreezeSet { .. } => "freeze.set",
             Event::FreezeLifted { .. } => "freeze.lifted",
+            Event::ClockAccepted { .. } => "clock.accepted",
             Event::PersonSignedIn { .. } => "person.signed_in",
             Event::PersonSignedOut { .. } => "person.signed_out",
         }
@@ -454,7 +466,9 @@ impl Event {
             Event::BundleApplied { content, .. } => Some(content),
             Event::RequestSubmitted { submission, .. } => submission.context.as_ref(),
             Event::ReviewGiven { review, .. } => review.comment.as_ref(),
-            Event::TargetMoved { reason, .. } => reason.as_ref(),
+            Event::TargetMoved { reason, .. } | Event::ClockAccepted { reason, .. } => {
+                reason.as_ref()
+            }
             _ => None,
         }
     }

@@ -12,6 +12,7 @@ pub mod action;
 pub mod agent;
 pub mod audit;
 pub mod canonical;
+pub mod clock;
 pub mod command;
 pub mod decide;
 pub mod due;
@@ -30,6 +31,7 @@ pub mod world;
 
 pub use action::{Action, ParameterKind, ReviewRule, TtlRule};
 pub use agent::{Agent, AgentProof};
+pub use clock::{Accepted, Apart};
 
 pub use command::{Command, Refusal};
 pub use decide::decide;

@@ -1,6 +1,7 @@
 //! Instants and durations. An instant is milliseconds since 1970-01-01T00:00:00Z; a duration is whole seconds.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,6 +34,17 @@ impl Time {
     pub fn plus(self, seconds: Seconds) -> Self {
         let millis = i64::try_from(seconds.0.saturating_mul(1000)).unwrap_or(i64::MAX);
         Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// This instant and `duration` more, rounded down to a millisecond and never past [`Time::MAX`].
+    pub fn after(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// How long after `now` this instant is; zero when it is past.
+    pub fn left_at(self, now: Time) -> Duration {
+        Duration::from_millis(u64::try_from(self.0.saturating_sub(now.0)).unwrap_or(0))
     }
 
     /// Seconds from `earlier` to this instant, rounded down; zero when `earlier` is not earlier.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
+use super::clock::Accepted;
 use super::event::{BlobRef, Entry, Event, Freeze};
 use super::ids::{
     AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
@@ -24,8 +25,10 @@ use super::transition::{step, step_ending};
 pub struct World {
     /// Entries folded so far; also the index of the next one.
     pub size: u64,
-    /// The time of the last entry. Never goes back.
+    /// The highest instant of the ledger. Never goes back.
     pub time: Time,
+    /// The operator's last word on the wall clock.
+    pub clock: Accepted,
     /// The log's origin, once it is opened.
     pub origin: Option<String>,
     /// The bundle in force, and where its files are kept.
@@ -101,7 +104,7 @@ const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
 impl World {
     /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
     /// The number changes whenever `World`, or anything in it, or the fold does.
-    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 3");
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 4");
 
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
@@ -110,6 +113,9 @@ impl World {
     pub fn apply(&mut self, entry: &Entry) -> Result<Option<Arc<Request>>, IllegalTransition> {
         if entry.seq != self.size {
             return Err(illegal(entry, format!("a ledger of {} entries", self.size)));
+        }
+        if entry.time < self.time {
+            return Err(illegal(entry, format!("an entry of {}", self.time)));
         }
         let closed = self.apply_event(entry)?;
         self.size += 1;
@@ -150,6 +156,10 @@ impl World {
                 issued_before,
             } => {
                 self.shut.insert(guard.clone(), *issued_before);
+            }
+            Event::ClockAccepted { wall, ledger, .. } => {
+                self.clock = Accepted::of(*wall, *ledger);
+                self.time = self.time.max(*wall);
             }
             Event::FreezeSet { freeze } => {
                 self.freezes.insert(freeze.clone());

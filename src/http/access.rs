@@ -133,6 +133,7 @@ pub const ROUTES: &[Route] = &[
             (502, "target_refused"),
             (503, "target_unavailable"),
             (503, "target_changed"),
+            (503, "clock_apart"),
         ],
     ),
     post(
@@ -182,6 +183,11 @@ pub const ROUTES: &[Route] = &[
             (503, "target_changed"),
             (503, "target_unidentified"),
         ],
+    ),
+    post(
+        "/v1/clock/accept",
+        &[Operator],
+        with_body![(409, "clock_not_apart"), (409, "clocks_differ")],
     ),
     get("/v1/agents", &[Operator], &[]),
     post("/v1/agents", &[Operator], with_body![(409, "agent_exists")]),

@@ -252,14 +252,17 @@ pub fn status_of(code: RefusalCode) -> StatusCode {
         | RefusalCode::NotApproved
         | RefusalCode::NotLive
         | RefusalCode::StaleClaim
+        | RefusalCode::ClockNotApart
+        | RefusalCode::ClocksDiffer
         | RefusalCode::MintUnderway => StatusCode::CONFLICT,
         RefusalCode::TargetRefused => StatusCode::BAD_GATEWAY,
         RefusalCode::Gone | RefusalCode::Expired => StatusCode::GONE,
         RefusalCode::IdempotencyMismatch => StatusCode::UNPROCESSABLE_ENTITY,
         RefusalCode::TooManyOpen => StatusCode::TOO_MANY_REQUESTS,
-        RefusalCode::GuardFull | RefusalCode::TargetUnidentified | RefusalCode::TargetChanged => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        RefusalCode::GuardFull
+        | RefusalCode::TargetUnidentified
+        | RefusalCode::TargetChanged
+        | RefusalCode::ClockApart => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 

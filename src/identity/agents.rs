@@ -262,7 +262,7 @@ impl Agents {
         let expected = Expected {
             audience: &[&issuer.audience],
             longest: issuer.longest,
-            now: self.ports.clock.now(),
+            now: self.ports.clock.utc(),
         };
         let claims = token.verify(&key, issuer.keys.algorithm(), &expected)?;
         let agent = self.only(&|agent| match &agent.proof {
@@ -299,7 +299,7 @@ impl Agents {
         let expected = Expected {
             audience: &[&self.audience, &with_slash],
             longest: ASSERTION_LIFE,
-            now: self.ports.clock.now(),
+            now: self.ports.clock.utc(),
         };
         let claims = token.verify(&key, Algorithm::EdDSA, &expected)?;
         let agent = agent.ok_or(Refused::Nobody)?;
@@ -314,8 +314,9 @@ impl Agents {
     async fn use_up(&self, issuer: &str, claims: &Claims) -> Result<(), Refused> {
         let id = claims.id().ok_or(Flaw::Replayed)?;
         let key = bytes::store_key("used-token", &format!("{issuer}\0{id}"));
+        // By the clock the token is judged by: what makes the broker's own time jump brings no token back.
         let until = claims.replayable_until();
-        let now = self.ports.clock.now();
+        let now = self.ports.clock.utc();
         match self.ports.shelf.remember(&key, &[], until, now).await? {
             true => Ok(()),
             false => Err(Flaw::Replayed.into()),

@@ -329,7 +329,7 @@ impl DevIdp {
 
     fn grant(&self, person: SamplePerson, ask: &Ask) -> Option<String> {
         let code = bytes::draw(&*self.entropy);
-        let at = self.clock.now();
+        let at = self.clock.utc();
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
         codes.retain(|_, granted| at < granted.at.plus(CODE_LIFE));
         if codes.len() >= MAX_CODES {
@@ -346,7 +346,7 @@ impl DevIdp {
     }
 
     fn id_token(&self, redemption: &Redemption) -> Option<String> {
-        let now = self.clock.now();
+        let now = self.clock.utc();
         let code = Digest::of(redemption.code.as_bytes());
         // Taken out before it is judged: a code has one chance.
         let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);

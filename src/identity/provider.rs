@@ -301,7 +301,7 @@ impl OpenIdProvider {
         token: &SignedToken,
         nonce: &Nonce,
     ) -> Result<Identity, Trouble> {
-        let now = self.clock.now();
+        let now = self.clock.utc();
         let instant = Duration::from_millis(u64::try_from(now.millis()).unwrap_or(0));
         let client = self.client(metadata);
         let verifier = client

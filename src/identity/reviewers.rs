@@ -294,8 +294,10 @@ impl Reviewers {
             verifier: bytes::derive(browser, "pkce"),
             nonce: bytes::derive(browser, "nonce"),
         };
-        let identity = Box::pin(provider.redeem(exchange)).await.map_err(fail)?;
-        let now = self.ports.clock.now();
+        let mut identity = Box::pin(provider.redeem(exchange)).await.map_err(fail)?;
+        let clock = &self.ports.clock;
+        let now = clock.now();
+        identity.auth_time = identity.auth_time.map(|at| clock.ours(at));
         if !recent_enough(&identity, under_way.max_age, now) {
             return Err(fail(Trouble::Token(
                 "the person was not seen recently".into(),

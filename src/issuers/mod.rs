@@ -15,6 +15,7 @@ mod sql;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use secrecy::SecretString;
@@ -58,8 +59,10 @@ pub struct Ending<'a> {
     pub scope: &'a Value,
     /// The server it was minted at, if the ledger knows it.
     pub server: Option<&'a ServerId>,
-    /// When it runs out by itself, if the ledger knows it.
+    /// When it runs out by itself, by the broker's clock, if the ledger knows it.
     pub expires: Option<Time>,
+    /// The same by right clocks elsewhere, such as the target's; never too early.
+    pub over: Option<Time>,
 }
 
 impl<'a> Ending<'a> {
@@ -70,6 +73,7 @@ impl<'a> Ending<'a> {
             scope: &Value::Null,
             server: None,
             expires: None,
+            over: None,
         }
     }
 }
@@ -107,12 +111,39 @@ pub struct MintOrder {
     pub scope: Value,
     /// The server to mint at.
     pub server: ServerId,
-    /// When the credential must be over.
-    pub expires: Time,
-    /// The target must not commit the mint after this; the lease is being ended by then.
-    pub mint_until: Time,
-    /// Now, by the broker's clock.
-    pub now: Time,
+    /// When it was ordered, by the broker's clock. The two times below count from then, by whatever clock the target has.
+    pub ordered: Time,
+    /// How long the credential may live.
+    pub ttl: Duration,
+    /// The target must not commit the mint later than this; the lease is being ended by then.
+    pub mint_within: Duration,
+}
+
+/// What is left of an order's times.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Left {
+    /// Of the credential's life. Not zero.
+    pub ttl: Duration,
+    /// Of the time for the mint. Not zero.
+    pub mint_within: Duration,
+}
+
+impl MintOrder {
+    /// What is left when the broker's clock shows `now`.
+    ///
+    /// # Errors
+    /// Nothing is left, so nothing may be minted any more.
+    pub fn left(&self, now: Time) -> Result<Left, MintError> {
+        let passed = now.millis().saturating_sub(self.ordered.millis());
+        let passed = Duration::from_millis(u64::try_from(passed).unwrap_or(0));
+        let left = |of: Duration| of.checked_sub(passed).filter(|left| !left.is_zero());
+        match (left(self.ttl), left(self.mint_within)) {
+            (Some(ttl), Some(mint_within)) => Ok(Left { ttl, mint_within }),
+            _ => Err(MintError::Unavailable {
+                detail: "too late: the time for this mint is over".into(),
+            }),
+        }
+    }
 }
 
 /// A minted credential. Its secret cannot be printed.

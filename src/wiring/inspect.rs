@@ -12,6 +12,7 @@ use crate::config::TargetConfig;
 use crate::domain::{Policy, TargetName};
 use crate::issuers::{Issuer, IssuerSet, mariadb, postgres};
 use crate::policy::{self, Bundle, Mistake};
+use crate::system::Clock as _;
 
 /// The issuer that stands for the embedded identity provider while a bundle is only checked.
 const DEV_ISSUER: &str = "http://127.0.0.1:7481";
@@ -151,6 +152,18 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
                 }
             }
         }
+    }
+    if let Some(apart) = setup.clock.apart() {
+        let mut wrong = finding(
+            Severity::Error,
+            "clock",
+            format!("{apart}: nothing is minted"),
+        );
+        wrong.next = Some(
+            "set the wall clock right; or, when it is, say so: countersign clock accept --reason …"
+                .into(),
+        );
+        findings.push(wrong);
     }
     let state = setup.state_dir();
     if state.exists()

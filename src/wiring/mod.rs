@@ -4,6 +4,7 @@
 
 mod audit;
 mod aws;
+mod clock;
 mod files;
 mod gate;
 mod inspect;

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::clock::Keeper;
 use super::gate;
 use super::people::Doorkeeper;
 use super::setup::{Setup, compile, gates, in_words};
@@ -91,7 +92,7 @@ pub async fn dev(dir: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
     let (people, idp) = dev_idp::start(
         idp_listener,
         &setup.config.server.public_url,
-        Arc::clone(&setup.clock),
+        setup.clock.clone(),
         Arc::clone(&setup.entropy),
     )?;
     banner(&setup, &people.issuer);
@@ -143,7 +144,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let shelf = Shelf::new(Arc::clone(&store), &key);
     let identity = identity::Ports {
         shelf: shelf.clone(),
-        clock: Arc::clone(&setup.clock),
+        clock: setup.clock.clone(),
         entropy: Arc::clone(&setup.entropy),
     };
     // Before anything is put in force: a mistake in [people] must leave no trace.
@@ -163,7 +164,8 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;
-    background.spawn(tidy(shelf, Arc::clone(&setup.clock)));
+    background.spawn(Keeper::start(Arc::clone(&setup.clock), &setup.state_dir())?.keep());
+    background.spawn(tidy(shelf, setup.clock.clone()));
     let (authenticator, sign_in) = doors(&setup, &broker, identity, reviewers, operator)?;
     let entropy = Arc::clone(&setup.entropy);
     let api = Api::new(
@@ -241,7 +243,7 @@ fn ports(
             Ok(loaded(bundle, targets))
         }),
         issuers,
-        clock: Arc::clone(&setup.clock),
+        clock: setup.clock.clone(),
         entropy: Arc::clone(&setup.entropy),
         key,
         name: format!("{:032x}", setup.entropy.draw()),
@@ -284,7 +286,9 @@ fn doors(
 async fn tidy(shelf: Shelf, clock: Arc<dyn crate::system::Clock>) {
     loop {
         tokio::time::sleep(TIDY_EVERY).await;
-        if let Err(error) = shelf.sweep(clock.now()).await {
+        // Never too early by either of the two times that what is remembered is judged by.
+        let over = clock.now().min(clock.utc());
+        if let Err(error) = shelf.sweep(over).await {
             tracing::warn!(%error, "sessions that are over could not be removed");
         }
     }

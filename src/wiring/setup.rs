@@ -10,8 +10,8 @@ use anyhow::{Context, bail, ensure};
 use secrecy::SecretString;
 
 use super::aws::AwsParts;
-use super::files;
 use super::gate::Gate;
+use super::{clock, files};
 use crate::config::{
     AwsTarget, Config, DatabaseTls, MariadbTarget, PostgresTarget, StoreConfig, TargetConfig,
 };
@@ -24,7 +24,7 @@ use crate::issuers::postgres::PostgresIssuer;
 use crate::issuers::{DeclaredTargets, Deployment, Issuer, IssuerSet, declare};
 use crate::policy::{Bundle, Document, Mistake};
 use crate::store::{PostgresStore, SqliteStore, Store};
-use crate::system::{Clock, Entropy, SystemClock, SystemEntropy};
+use crate::system::{Entropy, SystemClock, SystemEntropy};
 
 /// The largest `countersign.toml`.
 const LARGEST_CONFIG: usize = 1024 * 1024;
@@ -33,7 +33,7 @@ const LARGEST_CONFIG: usize = 1024 * 1024;
 pub(super) struct Setup {
     pub(super) config: Config,
     pub(super) dir: PathBuf,
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<SystemClock>,
     pub(super) entropy: Arc<dyn Entropy>,
     aws: OnceLock<AwsParts>,
 }
@@ -49,7 +49,7 @@ impl Setup {
     }
 
     pub(super) fn new(config: Config, dir: PathBuf) -> Self {
-        let clock = Arc::new(SystemClock::start());
+        let clock = Arc::new(clock::begin(&dir.join(&config.server.state_dir)));
         Self {
             config,
             dir,

@@ -26,6 +26,10 @@ const SLEEPERS: &[(&str, &str)] = &[
         "asks again until a condition holds, with a deadline",
     ),
     (
+        "tests/simulation/clocks.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/simulation/mod.rs",
         "tokio's time, which stands still and jumps",
     ),

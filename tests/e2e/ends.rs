@@ -135,8 +135,15 @@ async fn l04_an_agent_killed_with_its_credential_loses_it_at_its_time() {
         place.credentials().await.is_empty().then_some(())
     })
     .await;
-    let closed = broker.get("/v1/requests?state=closed", REPORTER).await.body;
-    assert_eq!(closed["data"][0]["outcome"], "expired", "{closed}");
+    // The entry follows what was seen.
+    let outcome = until("the request is closed", async || {
+        let closed = broker.get("/v1/requests?state=closed", REPORTER).await.body;
+        closed["data"]
+            .get(0)
+            .map(|request| request["outcome"].clone())
+    })
+    .await;
+    assert_eq!(outcome, "expired");
 }
 
 #[tokio::test]

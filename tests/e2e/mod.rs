@@ -10,6 +10,7 @@ pub mod broker;
 mod browser;
 mod canary;
 pub mod cli;
+mod clock;
 mod commands;
 mod crash;
 mod ends;

@@ -2,6 +2,7 @@
 
 mod agents;
 mod certified;
+mod clocks;
 mod dev_idp;
 mod docs;
 mod keys_of_issuers;

@@ -332,7 +332,7 @@ impl World {
     }
 
     pub fn now(&self) -> i64 {
-        self.ports.clock.now().unix_seconds()
+        self.ports.clock.utc().unix_seconds()
     }
 
     pub fn enrol(&self, name: &str, proof: AgentProof) {

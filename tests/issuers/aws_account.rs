@@ -6,7 +6,7 @@ use std::sync::Arc;
 use aws_credential_types::Credentials;
 use aws_credential_types::provider::SharedCredentialsProvider;
 use countersign::config::{AwsConfig, AwsEndpoints, AwsLogin, AwsTarget, GuardConfig};
-use countersign::domain::{LeaseId, Seconds, Time, lease};
+use countersign::domain::{LeaseId, Time, lease};
 use countersign::issuers::aws_sts::{AwsStsIssuer, Cloud, IamGuard};
 use countersign::issuers::{
     AwsCredential, Credential, Deployment, EndError, Guard, GuardContent, Issuer, MintError,
@@ -145,7 +145,7 @@ impl Account {
     pub async fn try_mint(&self, lease: &LeaseId, ttl: u64) -> Result<AwsCredential, MintError> {
         let server = self.issuer.identify().await.unwrap();
         let mut order = order_for(lease, &self.scope(), &server);
-        order.expires = order.now.plus(Seconds(ttl));
+        order.ttl = std::time::Duration::from_secs(ttl);
         match self.issuer.mint(&order).await? {
             Credential::Aws(credential) => Ok(credential),
             other => panic!("{other:?}"),

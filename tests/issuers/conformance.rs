@@ -88,11 +88,11 @@ impl<B: Bench> Suite<B> {
 
     async fn mint_for(&self, ttl: Seconds) -> Minted {
         let mut order = order_for(&draw_lease(), &self.scope, &self.server);
-        order.expires = order.now.plus(ttl);
+        order.ttl = Duration::from_secs(ttl.0);
         let credential = self.issuer.mint(&order).await.unwrap();
         Minted {
             handle: lease::handle_of(&order.lease),
-            expires: order.expires,
+            expires: order.ordered.after(order.ttl),
             credential,
         }
     }
@@ -327,7 +327,7 @@ pub async fn l03_a_lost_answer_is_unknown_and_can_be_ended<B: Bench>() {
         suite.end(&handle).await;
         let proof = suite
             .issuer
-            .prove(&ending_at(&handle, Some(order.expires)))
+            .prove(&ending_at(&handle, Some(order.ordered.after(order.ttl))))
             .await;
         proof.unwrap();
         suite.bench.close().await;
@@ -340,8 +340,8 @@ pub async fn l03_a_frozen_broker_mints_nothing_when_it_thaws<B: Bench>() {
         let relayed = suite.bench.issuer(Some(relay.port));
         relay.hold_back(B::MINT_MESSAGE);
         let mut order = order_for(&draw_lease(), &suite.scope, &suite.server);
-        order.mint_until = order.now.plus(Seconds(6));
-        let deadline = order.mint_until;
+        order.mint_within = Duration::from_secs(6);
+        let deadline = order.ordered.after(order.mint_within);
         let thaw = async {
             until(async || {
                 relay.is_holding() && SystemClock::start().now() > deadline.plus(Seconds(1))
@@ -367,8 +367,8 @@ pub async fn a_mint_after_its_time_is_not_sent<B: Bench>() {
         let relay = Relay::to(suite.bench.port()).await;
         let relayed = suite.bench.issuer(Some(relay.port));
         let mut order = order_for(&draw_lease(), &suite.scope, &suite.server);
-        order.mint_until = order.now.plus(Seconds(0));
-        until(async || SystemClock::start().now() > order.mint_until).await;
+        order.mint_within = Duration::from_millis(1);
+        until(async || order.left(SystemClock::start().now()).is_err()).await;
         let minted = relayed.mint(&order).await;
         assert!(
             matches!(minted, Err(MintError::Unavailable { .. })),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign::domain::{LeaseId, RequestId, Seconds, ServerId, Time};
+use countersign::domain::{LeaseId, RequestId, ServerId, Time};
 use countersign::issuers::{Ending, MintOrder};
 use countersign::system::{Clock, Entropy, SystemClock, SystemEntropy};
 use serde_json::Value;
@@ -21,9 +21,9 @@ pub fn order_for(lease: &LeaseId, scope: &Value, server: &ServerId) -> MintOrder
         sponsor: "owner".into(),
         scope: scope.clone(),
         server: server.clone(),
-        expires: now.plus(Seconds(600)),
-        mint_until: now.plus(Seconds(60)),
-        now,
+        ordered: now,
+        ttl: Duration::from_secs(600),
+        mint_within: Duration::from_secs(60),
     }
 }
 

@@ -343,6 +343,18 @@ fn targets() -> Vec<Event> {
     ]
 }
 
+fn clocks() -> Vec<Event> {
+    let accepted = |reason| Event::ClockAccepted {
+        wall: at(-3_600_000),
+        ledger: at(9_000),
+        reason,
+    };
+    let reason = BlobRef {
+        sha256: digest("reason"),
+    };
+    vec![accepted(None), accepted(Some(reason))]
+}
+
 /// At least one event of each kind, beginning with the one that opens a log.
 pub(crate) fn every_event() -> Vec<Event> {
     let mut events = vec![
@@ -386,6 +398,7 @@ pub(crate) fn every_event() -> Vec<Event> {
         person: person("grace"),
     });
     events.extend(guards());
+    events.extend(clocks());
     events
 }
 
@@ -421,11 +434,12 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::TargetMoved { .. } => 25,
         Event::OrphanEndClaimed { .. } => 26,
         Event::OrphanEndFailed { .. } => 27,
+        Event::ClockAccepted { .. } => 28,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 28;
+pub(crate) const KINDS: usize = 29;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

@@ -7,6 +7,7 @@
 //! `COUNTERSIGN_SEEDS=N` sets how many seeds are run, `COUNTERSIGN_SEED=S` runs one and prints what happens.
 
 mod bundles;
+mod clocks;
 mod doctored;
 mod forger;
 mod scenes;

@@ -113,24 +113,43 @@ pub const CERTIFICATE_FOR_LOCALHOST: &str = "openssl req -x509 -newkey ec -pkeyo
 
 /// A clock that stands still until it is told.
 #[derive(Debug)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now: AtomicI64,
+    /// How far it is ahead of everybody else's.
+    ahead: AtomicI64,
+}
 
 impl ManualClock {
     /// Stands at `start`.
     pub fn at(start: Time) -> Self {
-        Self(AtomicI64::new(start.millis()))
+        Self {
+            now: AtomicI64::new(start.millis()),
+            ahead: AtomicI64::new(0),
+        }
     }
 
     /// Moves forward.
     pub fn advance(&self, by: Seconds) {
-        self.0
+        self.now
+            .fetch_add(i64::try_from(by.0).unwrap() * 1000, Ordering::SeqCst);
+    }
+
+    /// Jumps ahead of everybody else's, as when the ledger turns out to be.
+    pub fn put_ahead(&self, by: Seconds) {
+        self.advance(by);
+        self.ahead
             .fetch_add(i64::try_from(by.0).unwrap() * 1000, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Time {
-        Time::from_millis(self.0.load(Ordering::SeqCst))
+        Time::from_millis(self.now.load(Ordering::SeqCst))
+    }
+
+    fn utc(&self) -> Time {
+        let ahead = self.ahead.load(Ordering::SeqCst);
+        Time::from_millis(self.now().millis() - ahead)
     }
 }
 

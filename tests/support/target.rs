@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use countersign::domain::{Explanation, GuardRoom, RequestId, Seconds, ServerId, Time};
@@ -35,11 +36,20 @@ pub enum TargetFault {
 
 type Hook = Box<dyn Fn(&'static str) -> TargetFault + Send + Sync>;
 
+/// A credential at the target.
+struct Session {
+    request: RequestId,
+    /// When it has to be over, by the target's own clock.
+    over: Time,
+    /// When it runs out by itself, if ever.
+    runs_out: Time,
+}
+
 /// The target's side of the story.
 #[derive(Default)]
 struct State {
-    /// Credentials there are, the request each serves, and when it runs out by itself, if ever.
-    sessions: BTreeMap<String, (RequestId, Time)>,
+    /// Credentials there are.
+    sessions: BTreeMap<String, Session>,
     /// What the guard denies.
     denied: GuardContent,
     /// The target's own clock, at the latest call.
@@ -59,7 +69,8 @@ struct State {
 impl State {
     fn works(&self, handle: &str) -> bool {
         let session = self.sessions.get(handle);
-        session.is_some_and(|(_, expires)| self.now < *expires) && !self.denied.cut.contains(handle)
+        session.is_some_and(|session| self.now < session.runs_out)
+            && !self.denied.cut.contains(handle)
     }
 }
 
@@ -69,6 +80,8 @@ pub struct FakeTarget {
     state: Arc<Mutex<State>>,
     hook: Arc<Mutex<Option<Hook>>>,
     clock: Arc<Mutex<Option<Arc<dyn Clock>>>>,
+    /// The clock of the broker, by which it says when a credential runs out by itself.
+    brokers: Arc<Mutex<Option<Arc<dyn Clock>>>>,
     /// How many leases its guard has room for, when it has one.
     guard: Option<usize>,
 }
@@ -87,13 +100,18 @@ impl FakeTarget {
         *self.clock.lock().unwrap() = Some(clock);
     }
 
+    /// The time at the broker from now on.
+    pub fn set_brokers_clock(&self, clock: Arc<dyn Clock>) {
+        *self.brokers.lock().unwrap() = Some(clock);
+    }
+
     /// From now on `hook` decides what becomes of each call, named `identify`, `mint`, `publish`, `holds`,
     /// `end`, `prove` or `list`.
     pub fn set_faults(&self, hook: Option<Hook>) {
         *self.hook.lock().unwrap() = hook;
     }
 
-    /// Handles that work now.
+    /// Handles that work, at the time of the latest call.
     pub fn live(&self) -> Vec<String> {
         let state = self.locked();
         let handles = state.sessions.keys();
@@ -101,6 +119,23 @@ impl FakeTarget {
             .filter(|handle| state.works(handle))
             .cloned()
             .collect()
+    }
+
+    /// Handles that work now although their time was over at least `by` ago, by the target's own clock.
+    pub fn overdue(&self, by: Duration) -> Vec<String> {
+        self.look_at_the_clock();
+        let state = self.locked();
+        let sessions = state.sessions.iter();
+        let overdue = sessions
+            .filter(|(handle, session)| session.over.after(by) < state.now && state.works(handle));
+        overdue.map(|(handle, _)| handle.clone()).collect()
+    }
+
+    /// Goes on to the time it is now, as each call does.
+    pub fn look_at_the_clock(&self) {
+        if let Some(clock) = &*self.clock.lock().unwrap() {
+            self.locked().now = clock.now();
+        }
     }
 
     /// How many were ever minted.
@@ -135,7 +170,11 @@ impl FakeTarget {
 
     /// A credential appears that no broker asked for, as after a restore from a snapshot.
     pub fn plant(&self, handle: &str, request: RequestId) {
-        let forever = (request, Time::MAX);
+        let forever = Session {
+            request,
+            over: Time::MAX,
+            runs_out: Time::MAX,
+        };
         self.locked().sessions.insert(handle.into(), forever);
     }
 
@@ -154,9 +193,7 @@ impl FakeTarget {
             .unwrap()
             .as_ref()
             .map_or(TargetFault::Works, |hook| hook(name));
-        if let Some(clock) = &*self.clock.lock().unwrap() {
-            self.locked().now = clock.now();
-        }
+        self.look_at_the_clock();
         let happens = matches!(
             fault,
             TargetFault::Works | TargetFault::AnswerLost | TargetFault::HangsAfter
@@ -166,7 +203,7 @@ impl FakeTarget {
             std::future::pending::<()>().await;
         }
         // An answer takes its time, so that other tasks get theirs.
-        tokio::time::sleep(std::time::Duration::from_millis(3)).await;
+        tokio::time::sleep(Duration::from_millis(3)).await;
         match (fault, answer) {
             (TargetFault::Works, Some(answer)) => Ok(answer),
             _ => Err(fault),
@@ -224,14 +261,14 @@ impl Issuer for FakeTarget {
 
     async fn mint(&self, order: &MintOrder) -> Result<Credential, MintError> {
         let handle = countersign::domain::lease::handle_of(&order.lease);
-        let expires = self.guard.map_or(Time::MAX, |_| order.expires);
         if self.locked().elsewhere {
             let detail = "other memory".into();
             return Err(MintError::Elsewhere { detail });
         }
+        let brokers = self.brokers.lock().unwrap().clone();
         let minted = self.call("mint", |state| {
-            let serves = |(handle, (request, _)): (&String, &(RequestId, Time))| {
-                request == &order.request && state.works(handle)
+            let serves = |(handle, session): (&String, &Session)| {
+                session.request == order.request && state.works(handle)
             };
             if state.sessions.iter().any(serves) {
                 let request = &order.request;
@@ -245,7 +282,16 @@ impl Issuer for FakeTarget {
                     .push(format!("L3: {handle} was minted twice"));
             }
             state.served.insert(order.request.clone());
-            let session = (order.request.clone(), expires);
+            let over = state.now.after(order.ttl);
+            let session = Session {
+                request: order.request.clone(),
+                over,
+                runs_out: match (self.guard, &brokers) {
+                    (None, _) => Time::MAX,
+                    (Some(_), Some(brokers)) => brokers.utc().after(order.ttl),
+                    (Some(_), None) => over,
+                },
+            };
             state.sessions.insert(handle.clone(), session);
         });
         let detail = || "injected".to_owned();
@@ -295,10 +341,16 @@ impl Issuer for FakeTarget {
 
     async fn prove(&self, ending: &Ending<'_>) -> Result<Proof, EndError> {
         let (handle, expires) = (ending.handle, ending.expires);
-        let guarded = self.guard.is_some();
+        let (guarded, over) = (self.guard.is_some(), ending.over);
         let look = |state: &mut State| match expires {
             _ if state.elsewhere => Err(changed()),
-            Some(expires) if guarded && state.now >= expires => Ok(Proof::gone(["run_out"])),
+            Some(_) if guarded && over.is_some_and(|over| state.now >= over) => {
+                if state.works(handle) {
+                    let violation = format!("L4: {handle} is called gone and works");
+                    state.violations.push(violation);
+                }
+                Ok(Proof::gone(["run_out"]))
+            }
             Some(until) if guarded && state.denied.cut.contains(handle) => Ok(Proof::CutOff {
                 seen: vec!["denied".into()],
                 until,

@@ -14,8 +14,8 @@ use crate::auth::{Authenticator, Credentials, bearer};
 use crate::credential::CollectedView;
 use crate::error::Error;
 use crate::model::{
-    ActionView, AgentView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView, NewAgent,
-    NewRequest, Page, RequestView, State, TargetView,
+    ActionView, AgentView, ApartView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView,
+    NewAgent, NewRequest, Page, RequestView, State, TargetView,
 };
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
@@ -265,6 +265,16 @@ impl Client {
         };
         let path = ["v1", "targets", name, "move"];
         self.call(Call::post("move the target", &path, body)).await
+    }
+
+    /// The operator's word that the broker's wall clock is right; `now` is what the caller's own clock shows (RFC 3339).
+    pub async fn accept_clock(&self, now: &str, reason: Option<&str>) -> Result<ApartView, Error> {
+        let body = match reason {
+            Some(reason) => json!({ "now": now, "reason": reason }),
+            None => json!({ "now": now }),
+        };
+        let path = ["v1", "clock", "accept"];
+        self.call(Call::post("accept the clock", &path, body)).await
     }
 
     /// Agents, all pages. For the operator.

@@ -32,8 +32,8 @@ pub use client::Client;
 pub use credential::{AwsView, CollectedView, CredentialView, MariadbView, PostgresView};
 pub use error::{Error, Mistake, Problem};
 pub use model::{
-    AccessToken, ActionView, AgentView, EnrolledView, ExplanationView, GuardShutView, LeaseView,
-    LedgerEntryView, NewAgent, NewRequest, OnBehalfOf, Outcome, Page, ParameterView, RequestView,
-    ReviewView, State, TargetView, TtlView, VerdictView,
+    AccessToken, ActionView, AgentView, ApartView, EnrolledView, ExplanationView, GuardShutView,
+    LeaseView, LedgerEntryView, NewAgent, NewRequest, OnBehalfOf, Outcome, Page, ParameterView,
+    RequestView, ReviewView, State, TargetView, TtlView, VerdictView,
 };
 pub use transport::IdempotencyKey;

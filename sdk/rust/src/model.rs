@@ -284,6 +284,15 @@ pub struct TargetView {
     pub in_order: bool,
 }
 
+/// A wall clock and the ledger's time, which were apart.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ApartView {
+    /// What the wall clock showed.
+    pub wall: String,
+    /// The ledger's time.
+    pub ledger: String,
+}
+
 /// An action that may be asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ActionView {

@@ -28,6 +28,7 @@ impl Command {
             Command::EnrollAgent { .. }
             | Command::DisableAgent { .. }
             | Command::MoveTarget { .. }
+            | Command::AcceptClock { .. }
             | Command::ShutGuard { .. } => Actor::Operator,
             Command::Open { .. }
             | Command::ApplyBundle { .. }
@@ -62,6 +63,7 @@ impl Command {
             | Command::Finish { .. }
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
+            | Command::AcceptClock { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::Lapse { .. }
@@ -99,6 +101,7 @@ impl Command {
             | Command::DisableAgent { .. }
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
+            | Command::AcceptClock { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::FindOrphan { .. }

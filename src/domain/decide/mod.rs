@@ -1,6 +1,7 @@
 //! What a command leads to: entries, or a refusal. Pure; the same input gives the same answer.
 
 mod admin;
+mod clock;
 mod collect;
 mod end;
 mod orphan;
@@ -48,6 +49,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         } => admin::move_target(world, target, (from, to), *reason),
         Command::NoteSignIn { person, groups } => Ok(admin::sign_in(person, groups)),
         Command::NoteSignOut { person } => Ok(admin::sign_out(person)),
+        Command::AcceptClock { wall, reason } => clock::accept(world, *wall, *reason, now),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),
         Command::Withdraw { agent, request } => end::withdraw(world, agent, request),

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::domain::Apart;
 use crate::http::{Api, Problem, docs};
 
 /// Whether the process answers
@@ -20,17 +21,27 @@ pub async fn alive() -> Json<Value> {
 
 /// Whether the broker can decide
 ///
-/// Its ledger answers. Send it no calls while it does not.
+/// Its ledger answers. Send it no calls while it does not. `clock_apart` stands there while the wall clock and the
+/// ledger's time are more than five seconds apart: nothing is minted then, and everything else goes on.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "health",
     responses((status = 200, description = "It can decide.", body = Value, example = json!({"status": "ready"})))
 )]
 pub async fn ready(State(api): State<Api>) -> Response {
     match api.broker.ready().await {
-        Ok(()) => Json(json!({"status": "ready"})).into_response(),
+        Ok(()) => Json(standing(api.broker.clock_apart())).into_response(),
         Err(reason) => {
             tracing::warn!(reason, "not ready");
             Problem::unavailable("not_ready", "the broker cannot decide now").into_response()
+        }
+    }
+}
+
+fn standing(apart: Option<Apart>) -> Value {
+    match apart {
+        None => json!({"status": "ready"}),
+        Some(Apart { wall, ledger }) => {
+            json!({"status": "ready", "clock_apart": {"wall": wall, "ledger": ledger}})
         }
     }
 }

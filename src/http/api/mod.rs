@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Api, view};
 use crate::domain::{Request, RequestId};
 
+pub mod accept_clock;
 pub mod collect;
 pub mod disable_agent;
 pub mod enroll_agent;
@@ -56,6 +57,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(shut_guard::shut))
         .routes(routes!(list_targets::list))
         .routes(routes!(move_target::announce))
+        .routes(routes!(accept_clock::accept))
         .routes(routes!(list_agents::list, enroll_agent::enroll))
         .routes(routes!(disable_agent::disable))
         .routes(routes!(ledger_checkpoint::show))

@@ -48,7 +48,9 @@ impl AwsStsIssuer {
                     self.server
                 ),
             )),
-            (Some(expires), _) if expires <= now => self.see_fence(expires).await,
+            (Some(expires), _) if expires <= now => {
+                self.see_fence(ending.over.unwrap_or(expires)).await
+            }
             _ => self.see_cut(&lease, expires, now).await,
         };
         let over = |expires: Time| expires.plus(SHORTEST_SESSION).plus(CLOCKS_DIFFER) < now;
@@ -59,8 +61,8 @@ impl AwsStsIssuer {
     }
 
     /// Whether the fence has passed by AWS's clock. Under the control's name, so that it is not the guard that denies.
-    async fn see_fence(&self, expires: Time) -> Result<Proof, EndError> {
-        let keys = self.own_session(CONTROL_SESSION, Some(expires)).await?;
+    async fn see_fence(&self, fence: Time) -> Result<Proof, EndError> {
+        let keys = self.own_session(CONTROL_SESSION, Some(fence)).await?;
         if !self.is_denied_steadily(&keys).await? {
             return Err(error(
                 "fence_not_passed",

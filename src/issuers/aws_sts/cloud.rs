@@ -114,7 +114,7 @@ impl Cloud {
     ) -> Result<T, Trouble> {
         let service = self.iam(partition)?;
         let ask = || async {
-            let now = self.clock.now();
+            let now = self.clock.utc();
             self.link.call(&service, keys, now, action, fields).await
         };
         patiently(&*self.entropy, PATIENCE, ask).await
@@ -133,7 +133,7 @@ impl Cloud {
             .map_or(CANARY_ACTION, |(_, action)| action);
         let ask = || async {
             let fields = [("QueueNamePrefix", NO_QUEUE)];
-            let now = self.clock.now();
+            let now = self.clock.utc();
             let answer = self.link.call(&service, keys, now, action, &fields).await;
             answer.map(|_: Done| ())
         };

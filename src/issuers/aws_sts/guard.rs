@@ -215,7 +215,7 @@ impl IamGuard {
             return self.cloud.own_keys().await;
         };
         let mut session = self.writer_session.lock().await;
-        let soon = self.cloud.clock.now().plus(RENEW);
+        let soon = self.cloud.clock.utc().plus(RENEW);
         if let Some(keys) = session.as_ref()
             && sessions::expiry(keys).is_some_and(|expiry| expiry > soon)
         {

@@ -123,7 +123,7 @@ impl Login {
     /// The credentials now.
     pub(super) async fn credentials(&self) -> Result<Credentials, Trouble> {
         let mut kept = self.kept.lock().await;
-        let now = self.clock.now();
+        let now = self.clock.utc();
         if let Some((credentials, until)) = kept.as_ref()
             && now < *until
         {

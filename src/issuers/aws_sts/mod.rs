@@ -151,17 +151,11 @@ impl AwsStsIssuer {
             detail,
         };
         let scope = scope::read(&order.scope, &self.place, Form::Rendered).map_err(refused)?;
-        let expires = instant(order.expires);
-        let policy = scope.policy(&expires).to_text().map_err(refused)?;
-        let now = self.cloud.clock.now();
-        let fence = Time::from_millis(order.expires.unix_seconds().saturating_mul(1_000));
-        if now > order.mint_until || fence <= now {
-            return Err(MintError::Unavailable {
-                detail: "too late: the time for this mint is over".into(),
-            });
-        }
-        let left = order.mint_until.millis().saturating_sub(now.millis());
-        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        let clock = &self.cloud.clock;
+        let (left, now) = (order.left(clock.now())?, clock.utc());
+        // AWS reads whole seconds by its own clock.
+        let fence = Time::from_millis(now.after(left.ttl).unix_seconds().saturating_mul(1_000));
+        let policy = scope.policy(&instant(fence)).to_text().map_err(refused)?;
         let session = documents::session_name(&order.lease);
         let wish = Wish {
             role: &self.role,
@@ -174,11 +168,11 @@ impl AwsStsIssuer {
                 ("countersign_agent", tag(&order.agent)),
                 ("countersign_sponsor", tag(&order.sponsor)),
             ],
-            duration: order.expires.since(now).max(SHORTEST_SESSION),
+            duration: fence.since(now).max(SHORTEST_SESSION),
         };
         let keys = self
             .cloud
-            .assume_within(&wish, left.saturating_sub(MARGIN))
+            .assume_within(&wish, left.mint_within.saturating_sub(MARGIN))
             .await
             .map_err(|trouble| trouble.while_minting())?;
         let token = keys.session_token().unwrap_or_default().to_owned();

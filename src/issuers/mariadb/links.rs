@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
@@ -23,7 +23,6 @@ use tokio::time::{Instant, timeout};
 use super::sql::{MODE, Sql};
 use crate::config::{DatabaseTls, MariadbTarget};
 use crate::domain::Time;
-use crate::system::Clock;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const QUEUE: Duration = Duration::from_secs(10);
@@ -82,8 +81,8 @@ pub enum For {
 
 struct Link {
     connection: MySqlConnection,
-    /// Milliseconds the server's clock is ahead of the broker's.
-    ahead: i64,
+    /// What the server's clock showed, and when that was known here.
+    showed: (Time, Instant),
     fresh_since: Instant,
 }
 
@@ -123,7 +122,6 @@ pub struct Links {
     options: MySqlConnectOptions,
     /// The port for kills and ends when the usual one has no room or does not answer.
     extra_port: Option<u16>,
-    clock: Arc<dyn Clock>,
     mints: Pool,
     kills: Pool,
     ends: Pool,
@@ -131,12 +129,7 @@ pub struct Links {
 
 impl Links {
     /// Prepares; connects nowhere.
-    pub fn new(
-        target: &MariadbTarget,
-        password: &SecretString,
-        root_pem: Option<&str>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub fn new(target: &MariadbTarget, password: &SecretString, root_pem: Option<&str>) -> Self {
         let mode = match target.tls {
             DatabaseTls::Disable => MySqlSslMode::Disabled,
             DatabaseTls::VerifyFull | DatabaseTls::VerifyFullWith { .. } => {
@@ -161,7 +154,6 @@ impl Links {
         Self {
             options,
             extra_port: target.extra_port,
-            clock,
             mints: Pool::new(most.saturating_sub(ends + 1).max(1), false),
             kills: Pool::new(1, true),
             ends: Pool::new(ends, true),
@@ -200,7 +192,7 @@ impl Links {
     /// makes are open before it is sent.
     pub async fn mint(
         &self,
-        sql: impl FnOnce(&dyn Fn(Time) -> Time) -> Sql,
+        sql: impl FnOnce(&dyn Fn(Duration) -> Time) -> Sql,
     ) -> Result<Vec<MySqlRow>, Trouble> {
         let _permit = permit(&self.mints).await?;
         self.open_kept(For::Kills).await?;
@@ -209,8 +201,8 @@ impl Links {
             Some(link) => link,
             None => self.open(For::Mints).await?,
         };
-        let ahead = link.ahead;
-        let theirs = move |time: Time| Time::from_millis(time.millis().saturating_add(ahead));
+        let (showed, measured) = link.showed;
+        let theirs = move |left: Duration| showed.after(measured.elapsed()).after(left);
         let sql = sql(&theirs);
         let answer = send(&mut link.connection, &sql).await;
         keep(&self.mints, link, answer)
@@ -264,10 +256,10 @@ impl Links {
     async fn open_at(&self, options: MySqlConnectOptions) -> Result<Link, Trouble> {
         let connecting = async {
             let mut connection = options.connect().await.map_err(|error| barred(&error))?;
-            let ahead = measure(&mut connection, &*self.clock).await?;
+            let showed = measure(&mut connection).await?;
             Ok(Link {
                 connection,
-                ahead,
+                showed: (showed, Instant::now()),
                 fresh_since: Instant::now(),
             })
         };
@@ -314,9 +306,9 @@ fn keep(
     answer
 }
 
-/// Pins the rules the text is read under and sees that they hold, and compares the clocks. Nothing waits at the server for
+/// Pins the rules the text is read under and sees that they hold, and reads the server's clock. Nothing waits at the server for
 /// longer than the broker does: statements on accounts stop for `max_statement_time` alone.
-async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<i64, Trouble> {
+async fn measure(connection: &mut MySqlConnection) -> Result<Time, Trouble> {
     let pin = Sql::new("SET SESSION sql_mode = ").literal(MODE).text(
         ", lock_wait_timeout = 3, innodb_lock_wait_timeout = 3, max_statement_time = 10, wait_timeout = 604800, autocommit = 1, \
          completion_type = NO_CHAIN, sql_select_limit = 18446744073709551615, sql_big_selects = 1, \
@@ -324,14 +316,12 @@ async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<
          SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ WRITE",
     );
     send(connection, &pin).await?;
-    let before = clock.now();
     let sql = Sql::new(
         "SELECT CAST(TIMESTAMPDIFF(MICROSECOND, '1970-01-01', UTC_TIMESTAMP(6)) DIV 1000 AS SIGNED) AS now, \
          @@sql_mode AS modes, CONCAT_WS(' ', @@lock_wait_timeout, @@innodb_lock_wait_timeout, @@autocommit + 0, \
          @@max_statement_time DIV 1, @@completion_type, @@group_concat_max_len) AS settings",
     );
     let rows = send(connection, &sql).await?;
-    let after = clock.now();
     let first = rows.first();
     let text = |column: &str| first.and_then(|row| row.try_get::<String, _>(column).ok());
     let modes = |text: &str| text.split(',').map(String::from).collect::<BTreeSet<_>>();
@@ -342,9 +332,8 @@ async fn measure(connection: &mut MySqlConnection, clock: &dyn Clock) -> Result<
         ));
     }
     let theirs: Option<i64> = first.and_then(|row| row.try_get("now").ok());
-    let ours = before.millis().midpoint(after.millis());
     theirs
-        .map(|theirs| theirs.saturating_sub(ours))
+        .map(Time::from_millis)
         .ok_or_else(|| Trouble::Lost("the target did not say what time it is".into()))
 }
 

@@ -1,5 +1,7 @@
 //! Minting, and what an answer to it means.
 
+use std::time::Duration;
+
 use sqlx::mysql::MySqlRow;
 
 use super::links::{For, Trouble};
@@ -20,10 +22,7 @@ impl MariadbIssuer {
         };
         let scope = self.read(&order.scope).map_err(bad_scope)?;
         let handle = lease::handle_of(&order.lease);
-        let now = self.clock.now();
-        if now > order.mint_until || order.expires <= now {
-            return Err(too_late());
-        }
+        order.left(self.clock.now())?;
         let password = draw_password(&*self.entropy);
         let making = Making {
             handle: &handle,
@@ -36,7 +35,11 @@ impl MariadbIssuer {
         text("").map_err(bad_scope)?;
         let answer = self
             .links
-            .mint(|theirs| text(&text::timestamp(theirs(order.mint_until))).unwrap_or_default())
+            .mint(|theirs| {
+                let left = order.left(self.clock.now());
+                let until = theirs(left.map_or(Duration::ZERO, |left| left.mint_within));
+                text(&text::timestamp(until)).unwrap_or_default()
+            })
             .await;
         let rows = answer.map_err(|trouble| call_error(&trouble))?;
         outcome(&rows)?;

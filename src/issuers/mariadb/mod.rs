@@ -123,7 +123,7 @@ impl MariadbIssuer {
             name: name.clone(),
             target: target.clone(),
             names: Names::of(target).map_err(wrong)?,
-            links: Links::new(target, &password, root_pem.as_deref(), clock.clone()),
+            links: Links::new(target, &password, root_pem.as_deref()),
             root_pem,
             entropy,
             clock,

@@ -5,6 +5,7 @@
 //! that checks leases' passwords.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::mysql::MySqlRow;
@@ -17,10 +18,10 @@ use super::text;
 use super::verifier::Plugin;
 use super::{MariadbIssuer, end_error, number, server, words};
 use crate::config::DatabaseTls;
-use crate::domain::{LeaseId, RequestId, Seconds, lease};
+use crate::domain::{LeaseId, RequestId, lease};
 use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
 
-const PROBE_SECONDS: Seconds = Seconds(60);
+const PROBE: Duration = Duration::from_secs(60);
 /// What the procedures' account may do everywhere.
 const GLOBAL: [&str; 3] = ["CREATE USER", "CONNECTION ADMIN", "PROCESS"];
 /// The lines of `SHOW GRANTS`, either those of everybody or those of the account, up to the account, where nothing secret
@@ -333,9 +334,9 @@ impl MariadbIssuer {
                 Ok(server) => server,
                 Err(why) => return found.problems.push(why.to_string()),
             },
-            expires: now.plus(PROBE_SECONDS),
-            mint_until: now.plus(PROBE_SECONDS),
-            now,
+            ordered: now,
+            ttl: PROBE,
+            mint_within: PROBE,
         };
         let ending = Ending {
             scope: &order.scope,

@@ -24,13 +24,12 @@ use tokio::time::{Instant, timeout};
 use super::sql::{Ident, Sql};
 use crate::config::PostgresTarget;
 use crate::domain::Time;
-use crate::system::Clock;
 
 const CONNECT: Duration = Duration::from_secs(5);
 const QUEUE: Duration = Duration::from_secs(10);
 /// Longer than the server's own `statement_timeout`, which should come first.
 const ANSWER: Duration = Duration::from_secs(20);
-/// How long a measured clock difference is believed, and how long an idle connection is.
+/// How long a measured clock is believed, and how long an idle connection is.
 const FRESH: Duration = Duration::from_secs(10);
 /// What each connection is opened with, as the server shows it.
 const PINNED: [(&str, &str); 9] = [
@@ -87,15 +86,16 @@ impl Trouble {
 /// What is known of the server at the other end.
 #[derive(Clone, Copy, Debug)]
 pub struct Server {
-    /// Milliseconds its clock is ahead of the broker's.
-    ahead: i64,
+    /// What its clock showed.
+    showed: Time,
+    /// When that was known here: no step of a wall clock, its or ours, moves what is worked out from the two.
     measured: Instant,
 }
 
 impl Server {
-    /// The broker's `time` by the server's clock.
-    pub fn clock(&self, time: Time) -> Time {
-        Time::from_millis(time.millis().saturating_add(self.ahead))
+    /// The instant so long from now, by the server's clock. Never too late: the answer took its time.
+    pub fn in_(&self, left: Duration) -> Time {
+        self.showed.after(self.measured.elapsed()).after(left)
     }
 }
 
@@ -122,7 +122,6 @@ impl Borrowed<'_> {
 /// How to connect to one target.
 pub struct Door {
     options: PgConnectOptions,
-    clock: Arc<dyn Clock>,
 }
 
 /// The connections for one kind of work at one target.
@@ -140,7 +139,6 @@ impl Door {
         password: &SecretString,
         mode: PgSslMode,
         root_pem: Option<&str>,
-        clock: Arc<dyn Clock>,
     ) -> Self {
         let options = connect_options(&target.host, target.port, mode, root_pem)
             .username(&target.user)
@@ -148,7 +146,7 @@ impl Door {
             .application_name("countersign")
             .options(PINNED)
             .statement_cache_capacity(0);
-        Self { options, clock }
+        Self { options }
     }
 
     /// Connects as the broker.
@@ -162,7 +160,7 @@ impl Door {
         let connecting = async {
             let mut connection = connect(&options).await?;
             read_back(&mut connection).await?;
-            let server = measure(&mut connection, &*self.clock).await?;
+            let server = measure(&mut connection).await?;
             Ok(Link {
                 database: database.to_owned(),
                 connection,
@@ -247,7 +245,7 @@ impl Links {
         if link.used.elapsed() <= FRESH && link.server.measured.elapsed() <= FRESH {
             return true;
         }
-        let measured = timeout(CONNECT, measure(&mut link.connection, &*self.door.clock)).await;
+        let measured = timeout(CONNECT, measure(&mut link.connection)).await;
         match measured {
             Ok(Ok(server)) => {
                 link.server = server;
@@ -403,19 +401,16 @@ async fn read_back(connection: &mut PgConnection) -> Result<(), Trouble> {
     Err(pooler())
 }
 
-async fn measure(connection: &mut PgConnection, clock: &dyn Clock) -> Result<Server, Trouble> {
-    let before = clock.now();
+async fn measure(connection: &mut PgConnection) -> Result<Server, Trouble> {
     let sql = Sql::new(
         "SELECT (pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8 AS now",
     );
     let rows = send(connection, &sql).await?;
-    let after = clock.now();
     let theirs: Option<i64> = rows.first().and_then(|row| row.try_get("now").ok());
     let theirs =
         theirs.ok_or_else(|| Trouble::Lost("the target did not say what time it is".into()))?;
-    let ours = before.millis().midpoint(after.millis());
     Ok(Server {
-        ahead: theirs.saturating_sub(ours),
+        showed: Time::from_millis(theirs),
         measured: Instant::now(),
     })
 }

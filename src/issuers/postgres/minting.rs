@@ -1,16 +1,18 @@
 //! Minting: what is drawn, what is sent, and what an answer means.
 
+use std::time::Duration;
+
 use secrecy::SecretString;
 
 use super::links::Trouble;
 use super::text::{self, Birth, Leases};
 use super::{PostgresIssuer, scram};
-use crate::domain::{Seconds, Time, lease};
+use crate::domain::{Time, lease};
 use crate::issuers::password::draw_password;
-use crate::issuers::{MintError, MintOrder, PostgresCredential};
+use crate::issuers::{Left, MintError, MintOrder, PostgresCredential};
 
 /// Logins stay possible this long past the end, so that clocks may differ a little; the end itself does not wait.
-const LOGIN_GRACE: Seconds = Seconds(60);
+const LOGIN_GRACE: Duration = Duration::from_secs(60);
 
 impl PostgresIssuer {
     /// The messages that would mint `order` and end it in the common case, with the verifier of a password nobody knows.
@@ -23,7 +25,13 @@ impl PostgresIssuer {
         let handle = lease::handle_of(&order.lease);
         let password = draw_password(&*self.entropy);
         let verifier = scram::draw_verifier(&password, &*self.entropy);
-        let birth = self.birth(order, &handle, &verifier, |time| time);
+        let whole = Left {
+            ttl: order.ttl,
+            mint_within: order.mint_within,
+        };
+        let birth = self.birth(order, &handle, &verifier, whole, |left| {
+            order.ordered.after(left)
+        });
         let leases = Leases {
             handles: &[&handle],
             deployment: self.deployment.as_str(),
@@ -36,13 +44,14 @@ impl PostgresIssuer {
         Ok(messages.map(|sql| sql.to_string()))
     }
 
-    /// What is sent of `order`, with its times by the server's clock.
+    /// What is sent of `order`, with what is `left` of its times by the server's clock.
     fn birth<'a>(
         &'a self,
         order: &'a MintOrder,
         handle: &'a str,
         verifier: &'a str,
-        theirs: impl Fn(Time) -> Time,
+        left: Left,
+        theirs: impl Fn(Duration) -> Time,
     ) -> Birth<'a> {
         Birth {
             handle,
@@ -50,8 +59,8 @@ impl PostgresIssuer {
             request: order.request.as_str(),
             agent: &order.agent,
             verifier,
-            valid_until: theirs(order.expires.plus(LOGIN_GRACE)),
-            mint_until: theirs(order.mint_until),
+            valid_until: theirs(left.ttl + LOGIN_GRACE),
+            mint_until: theirs(left.mint_within),
             server: order.server.as_str(),
         }
     }
@@ -72,14 +81,14 @@ impl PostgresIssuer {
         let borrowed = borrowed.map_err(|trouble| mint_error(&trouble))?;
         let server = borrowed.server();
         let mut borrowed = Some(borrowed);
-        let now = self.clock.now();
-        if now > order.mint_until || order.expires <= now {
-            self.links.give_back(borrowed);
-            return Err(MintError::Unavailable {
-                detail: "too late: the time for this mint is over".into(),
-            });
-        }
-        let birth = self.birth(order, &handle, &verifier, |time| server.clock(time));
+        let left = match order.left(self.clock.now()) {
+            Ok(left) => left,
+            Err(too_late) => {
+                self.links.give_back(borrowed);
+                return Err(too_late);
+            }
+        };
+        let birth = self.birth(order, &handle, &verifier, left, |left| server.in_(left));
         let sql = text::mint(&self.names, &birth, &scope);
         let answer = self.links.ask(&mut borrowed, &sql).await;
         self.links.give_back(borrowed);

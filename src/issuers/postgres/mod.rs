@@ -165,7 +165,7 @@ impl PostgresIssuer {
             ));
         }
         let names = Names::of(target).map_err(|why| format!("target {name}: {why}"))?;
-        let door = Door::new(target, &password, mode, root_pem.as_deref(), clock.clone());
+        let door = Door::new(target, &password, mode, root_pem.as_deref());
         let door = Arc::new(door);
         // One is pinned; of the others half are for ends.
         let most = usize::try_from(target.max_connections).unwrap_or(usize::MAX);

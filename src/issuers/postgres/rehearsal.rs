@@ -4,6 +4,7 @@
 //! queries are in `rehearsal/`. Nothing is probed while something is wrong.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::Row as _;
@@ -15,10 +16,10 @@ use super::scope::Scope;
 use super::sql::{Ident, Sql};
 use super::{PostgresIssuer, end_error, judgement};
 use crate::config::DatabaseTls;
-use crate::domain::{LeaseId, RequestId, Seconds, lease};
+use crate::domain::{LeaseId, RequestId, lease};
 use crate::issuers::{EndError, Ending, Issuer as _, MintOrder, Rehearsal};
 
-const PROBE_SECONDS: Seconds = Seconds(60);
+const PROBE: Duration = Duration::from_secs(60);
 
 /// Adds the rows of `problem` and `words`.
 fn note(rows: &[PgRow], found: &mut Rehearsal) {
@@ -253,9 +254,9 @@ impl PostgresIssuer {
             sponsor: "rehearsal".into(),
             scope: scope.to_value(),
             server: server.clone(),
-            expires: now.plus(PROBE_SECONDS),
-            mint_until: now.plus(PROBE_SECONDS),
-            now,
+            ordered: now,
+            ttl: PROBE,
+            mint_within: PROBE,
         };
         let mut outcome = Ok(());
         let mut visit = None;
@@ -274,10 +275,9 @@ impl PostgresIssuer {
             Err(why) => outcome = Err(format!("a probe role could not be made: {why}")),
         }
         let ending = Ending {
-            handle: &handle,
             scope: &order.scope,
             server: Some(&server),
-            expires: Some(order.expires),
+            ..Ending::unexplained(&handle)
         };
         if let Err(why) = self.end_and_prove(&ending).await {
             outcome = outcome.and(Err(format!("the probe role could not be ended: {why}")));
