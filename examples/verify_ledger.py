@@ -75,6 +75,7 @@ def verify(export, key, remembered):
                 require(root == roots[at], "the entries do not have the signed root")
                 continue
             require(set(line) - {"sig"} == {"seq", "entry", "leaf"}, "a line with other members than an entry's")
+            require(isinstance(line.get("sig", ""), (str, type(None))), "a signature that is no text")
             leaf = sha256(b"\0", line["entry"].encode())
             entry = json.loads(line["entry"])
             require(line["seq"] == entry["seq"] == at, "an entry at another's place")
