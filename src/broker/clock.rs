@@ -1,11 +1,11 @@
-//! The wall clock beside the broker's time: what the operator sees of it, and their word on it.
+//! The wall clock beside the broker's time: what the operator sees of it, and their word on it and on the ledger.
 
 use std::time::Duration;
 
 use super::shared::Shared;
 use super::{Broker, BrokerError};
 use crate::domain::command::RefusalCode;
-use crate::domain::{Apart, Command, Event, Refusal, Time};
+use crate::domain::{Apart, Command, Digest, Event, Refusal, Time};
 
 /// How often the two are compared to tell of it.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -43,6 +43,26 @@ impl Broker {
             Some(&Event::ClockAccepted { wall, ledger, .. }) => Ok(Apart { wall, ledger }),
             _ => Err(super::ledger_unavailable()),
         }
+    }
+}
+
+impl Broker {
+    /// Records the operator's word that the ledger goes on from here, although a broker knew one of `size` entries
+    /// with `root`.
+    ///
+    /// # Errors
+    /// When the ledger is unavailable.
+    pub async fn accept_ledger(
+        &self,
+        size: u64,
+        root: Digest,
+        reason: String,
+    ) -> Result<(), BrokerError> {
+        let (reason, blobs) = self.blob(Some(reason.into_bytes()));
+        let reason = reason.ok_or_else(super::ledger_unavailable)?;
+        let command = Command::AcceptLedger { size, root, reason };
+        self.calls.send_with(command, blobs).await?;
+        Ok(())
     }
 }
 

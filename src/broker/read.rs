@@ -183,6 +183,11 @@ impl Broker {
             .and_then(|b| String::from_utf8(b.bytes).ok()))
     }
 
+    /// Why the ledger's store is not believed, if it is not: nothing is decided then, and what has to end ends.
+    pub fn doubt(&self) -> Option<String> {
+        self.calls.shared.doubt()
+    }
+
     /// Whether the broker can decide now: its ledger answers and holds what this broker has read.
     ///
     /// # Errors

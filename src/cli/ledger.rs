@@ -10,13 +10,16 @@ use serde_json::json;
 
 use super::connect::Global;
 use super::exit::{Exit, Failure};
-use super::local::{VerifiedLedger, VerifyLedger, verify_ledger};
+use super::local::{VerifiedLedger, VerifyLedger, accept_ledger, verify_ledger};
 
 /// `countersign ledger`.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Ledger {
     /// Check that a ledger is whole and signed, and that it continues an earlier checkpoint.
     Verify(Verify),
+    /// Let a broker go on with the ledger in its store although it knew another: after an old backup was restored, or a
+    /// standby took over that had not heard of everything. Stop the broker first.
+    Accept(Accept),
     /// Write all entries and the signed checkpoint as JSON Lines, for `verify` and for archives.
     Export(Export),
 }
@@ -35,6 +38,35 @@ pub(crate) struct Verify {
     since: Option<PathBuf>,
 }
 
+/// `countersign ledger accept`.
+#[derive(Args, Debug)]
+pub(crate) struct Accept {
+    /// The broker's state directory, or the directory of its countersign.toml.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+    /// Why: it becomes an entry of the ledger.
+    #[arg(long)]
+    reason: String,
+}
+
+impl Accept {
+    async fn run(self, global: &Global) -> Result<Exit, Failure> {
+        let output = global.output();
+        let accepted = accept_ledger(&self.dir, self.reason).await?;
+        if output.json {
+            output.object(&accepted)?;
+            return Ok(Exit::Ok);
+        }
+        output.say("accepted: start the broker; it writes ledger.accepted");
+        let ledger = |size: u64, root: &str| format!("{size} entries, root {root}");
+        output.facts(&[
+            ("known", ledger(accepted.known_size, &accepted.known_root)),
+            ("accepted", ledger(accepted.size, &accepted.root)),
+        ])?;
+        Ok(Exit::Ok)
+    }
+}
+
 /// `countersign ledger export`.
 #[derive(Args, Debug)]
 pub(crate) struct Export {
@@ -50,6 +82,7 @@ impl Ledger {
     pub(crate) async fn run(self, global: &Global) -> Result<Exit, Failure> {
         match self {
             Ledger::Verify(verify) => verify.run(global).await,
+            Ledger::Accept(accept) => accept.run(global).await,
             Ledger::Export(export) => export.run(global).await,
         }
     }

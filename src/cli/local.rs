@@ -1,6 +1,6 @@
 //! The commands that are the broker, or look at its files: thin calls to [`crate::wiring`], and the words the two share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde::Serialize;
@@ -47,6 +47,19 @@ pub struct VerifyLedger {
     pub key: Option<String>,
     /// A checkpoint kept from earlier, which the ledger must continue.
     pub since: Option<PathBuf>,
+}
+
+/// A ledger that was accepted instead of the known one.
+#[derive(Clone, Debug, Serialize)]
+pub struct AcceptedLedger {
+    /// Entries of the newest head that was known; 0 when it could not be read.
+    pub known_size: u64,
+    /// Their root, base64 as in the checkpoint.
+    pub known_root: String,
+    /// Entries of the accepted ledger.
+    pub size: u64,
+    /// Their root.
+    pub root: String,
 }
 
 /// What a verification showed. A ledger that does not verify is an error instead.
@@ -231,16 +244,28 @@ fn report(output: Output, findings: &[Finding]) -> Result<Exit, Failure> {
     Ok(if bad { Exit::Usage } else { Exit::Ok })
 }
 
+/// Accepts the ledger of a directory.
+pub(crate) async fn accept_ledger(dir: &Path, reason: String) -> Result<AcceptedLedger, Failure> {
+    let accepted = wiring::accept_ledger(dir, reason).await;
+    accepted.map_err(ledger_failure)
+}
+
 /// Verifies a ledger. The failure says which entry or signature does not hold, or why it could not be looked at.
 pub(crate) async fn verify_ledger(what: VerifyLedger) -> Result<VerifiedLedger, Failure> {
-    wiring::verify_ledger(what).await.map_err(|error| {
-        let text = format!("{error:#}");
-        if error.is::<wiring::NotRead>() {
-            let next = "put that right and verify again; nothing is known of the ledger yet";
-            Failure::new(Exit::Failed, "ledger_not_read", text, next)
-        } else {
-            let next = "keep this copy and the last good checkpoint, and tell the security team";
-            Failure::new(Exit::Failed, "ledger_not_verified", text, next)
-        }
-    })
+    let verified = wiring::verify_ledger(what).await;
+    verified.map_err(ledger_failure)
+}
+
+fn ledger_failure(error: anyhow::Error) -> Failure {
+    let text = format!("{error:#}");
+    if error.is::<wiring::NothingToAccept>() {
+        let next = "start the broker";
+        Failure::new(Exit::Failed, "nothing_to_accept", text, next)
+    } else if error.is::<wiring::NotRead>() {
+        let next = "put that right and try again; nothing is known of the ledger yet";
+        Failure::new(Exit::Failed, "ledger_not_read", text, next)
+    } else {
+        let next = "keep this copy and the last good checkpoint, and tell the security team";
+        Failure::new(Exit::Failed, "ledger_not_verified", text, next)
+    }
 }

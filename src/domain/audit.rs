@@ -52,9 +52,9 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
             };
             must(entry.actor == own, "people sign in and out themselves")
         }
-        Event::ClockAccepted { .. } => must(
+        Event::ClockAccepted { .. } | Event::LedgerAccepted { .. } => must(
             entry.actor == Actor::Operator,
-            "the operator alone says that the clock is right",
+            "the operator alone accepts a clock or a ledger",
         ),
         // Claims about the outside, or claims that the fold judges.
         Event::LedgerOpened { .. }

@@ -110,6 +110,15 @@ pub enum Command {
         /// Why, if they say.
         reason: Option<BlobRef>,
     },
+    /// The operator's word that the ledger goes on from here, although a broker knew another.
+    AcceptLedger {
+        /// How many entries the newest head had that it knew.
+        size: u64,
+        /// Their root.
+        root: Digest,
+        /// Why.
+        reason: BlobRef,
+    },
     /// The kill switch of a role group: deny every session there is, and end its leases.
     ShutGuard {
         /// Which guard.

@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::agent::Agent;
+pub use super::freeze::Freeze;
 use super::ids::{
-    ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
+    AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
 };
 use super::lease::EndCause;
 use super::person::Person;
@@ -362,6 +363,16 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<BlobRef>,
     },
+    /// The operator's word that the ledger goes on from here, although this is not the ledger a broker knew.
+    #[serde(rename = "ledger.accepted")]
+    LedgerAccepted {
+        /// How many entries the newest head had that it knew.
+        size: u64,
+        /// Their root.
+        root: Digest,
+        /// Why, in the operator's words.
+        reason: BlobRef,
+    },
     /// A person signed in.
     #[serde(rename = "person.signed_in")]
     PersonSignedIn {
@@ -376,32 +387,6 @@ pub enum Event {
         /// Who.
         person: Person,
     },
-}
-
-/// What a freeze covers.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[serde(tag = "kind", content = "name", rename_all = "snake_case")]
-pub enum Freeze {
-    /// Everything.
-    Everything,
-    /// One agent.
-    Agent(AgentName),
-    /// One action.
-    Action(ActionName),
-    /// One target.
-    Target(TargetName),
-}
-
-impl Freeze {
-    /// Whether it covers this combination.
-    pub fn covers(&self, agent: &AgentName, action: &ActionName, target: &TargetName) -> bool {
-        match self {
-            Freeze::Everything => true,
-            Freeze::Agent(name) => name == agent,
-            Freeze::Action(name) => name == action,
-            Freeze::Target(name) => name == target,
-        }
-    }
 }
 
 impl Event {
@@ -435,6 +420,7 @@ impl Event {
             Event::FreezeSet { .. } => "freeze.set",
             Event::FreezeLifted { .. } => "freeze.lifted",
             Event::ClockAccepted { .. } => "clock.accepted",
+            Event::LedgerAccepted { .. } => "ledger.accepted",
             Event::PersonSignedIn { .. } => "person.signed_in",
             Event::PersonSignedOut { .. } => "person.signed_out",
         }
@@ -469,6 +455,7 @@ impl Event {
             Event::TargetMoved { reason, .. } | Event::ClockAccepted { reason, .. } => {
                 reason.as_ref()
             }
+            Event::LedgerAccepted { reason, .. } => Some(reason),
             _ => None,
         }
     }

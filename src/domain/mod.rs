@@ -17,6 +17,7 @@ pub mod command;
 pub mod decide;
 pub mod due;
 pub mod event;
+mod freeze;
 pub mod ids;
 pub mod lease;
 pub mod orphan;

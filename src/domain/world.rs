@@ -190,7 +190,9 @@ impl World {
             Event::PersonSignedIn { person, groups } => {
                 self.groups.insert(person.clone(), groups.clone());
             }
-            Event::ReviewRefused { .. } | Event::PersonSignedOut { .. } => {}
+            Event::ReviewRefused { .. }
+            | Event::PersonSignedOut { .. }
+            | Event::LedgerAccepted { .. } => {}
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)

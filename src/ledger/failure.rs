@@ -103,6 +103,9 @@ pub enum Problem {
     /// The store's head is not the one of its entries.
     #[error("the head beside the entries is not theirs")]
     Head,
+    /// The stored fold was not sealed by the log's key, or is not the fold of the entries.
+    #[error("the snapshot beside the entries was not made from them by a broker of this ledger")]
+    Snapshot,
     /// The checkpoint is no good.
     #[error("the checkpoint at the end: {0}")]
     Checkpoint(#[source] NoteError),

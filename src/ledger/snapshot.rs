@@ -46,13 +46,22 @@ impl Snapshot {
 
     /// The tree it stands for, when `key` has sealed it and it was folded in the way that `fold` names.
     pub fn open(&self, key: &VerifyingKey, fold: &str) -> Option<Tree> {
+        (self.fold(key) == Some(fold)).then(|| self.tree())?
+    }
+
+    /// How it was folded, when `key` has sealed it as it is.
+    pub fn fold(&self, key: &VerifyingKey) -> Option<&str> {
+        let sealed = key.open(&self.seal).ok()?;
+        let fold = sealed.lines().nth(3)?;
+        (sealed == text(key.name(), &self.tree()?, fold, &self.bytes)).then_some(fold)
+    }
+
+    fn tree(&self) -> Option<Tree> {
         let head = Head {
             size: self.size,
             edge: self.edge.clone(),
             checkpoint: String::new(),
         };
-        let tree = Tree::from_head(&head).ok()?;
-        let sealed = key.open(&self.seal).ok()?;
-        (sealed == text(key.name(), &tree, fold, &self.bytes)).then_some(tree)
+        Tree::from_head(&head).ok()
     }
 }

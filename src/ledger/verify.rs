@@ -121,6 +121,11 @@ impl<'a> Verifier<'a> {
         self.objection.is_some()
     }
 
+    /// The key that is trusted.
+    pub fn key(&self) -> &'a VerifyingKey {
+        self.reader.key()
+    }
+
     /// The tree over the entries so far.
     pub fn tree(&self) -> &Tree {
         self.reader.tree()
@@ -303,7 +308,7 @@ impl<'a> Verifier<'a> {
         let spoilt = self.spoilt.or(own).filter(|_| self.strict);
         let spoilt = spoilt.map(|seq| (seq, Problem::SpoiltSignature));
         let unsigned = self.strict && self.signed < size;
-        let spoilt = spoilt.or(unsigned.then(|| (self.signed, Problem::Unsigned)));
+        let spoilt = spoilt.or(unsigned.then_some((self.signed, Problem::Unsigned)));
         if let Some((seq, problem)) = self.objection.or(spoilt) {
             return Err(Failure {
                 first_bad: seq,

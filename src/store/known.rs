@@ -98,6 +98,43 @@ impl Slots {
 }
 
 impl FileHead {
+    /// Opens the file if there is one.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
+        match path.try_exists() {
+            Ok(true) => Self::open(path).map(Some),
+            Ok(false) => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    /// The newest head that was kept, if `key` signed it.
+    ///
+    /// # Errors
+    /// As [`KnownHead::newest`].
+    pub fn head(&self, key: &VerifyingKey) -> Result<Option<Head>, StoreError> {
+        let mut kept = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        let slots = [kept.read(0).map_err(failed)?, kept.read(1).map_err(failed)?];
+        let [first, second] = slots.each_ref().map(|slot| decode(slot, key));
+        let size = |head: &Option<Head>| head.as_ref().map(|head| head.size);
+        let (newest, older) = if size(&first) > size(&second) {
+            (first, 1)
+        } else {
+            (second, 0)
+        };
+        if newest.is_none() && slots.iter().any(|slot| !slot.is_empty()) {
+            return Err(StoreError::Damaged(format!(
+                "{} is no head of this ledger: it was changed, or comes from another one; see `countersign ledger accept`",
+                self.path.display()
+            )));
+        }
+        kept.next = older;
+        kept.size = size(&newest).unwrap_or(0);
+        Ok(newest)
+    }
+
     /// Opens the file, or makes it, for its owner only.
     ///
     /// # Errors
@@ -160,7 +197,7 @@ fn encode(head: &Head) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8], key: &VerifyingKey) -> Option<Tree> {
+fn decode(bytes: &[u8], key: &VerifyingKey) -> Option<Head> {
     let (edge, checkpoint) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
     let edge = STANDARD.decode(edge).ok()?;
     let roots = edge.chunks(32).map(|root| root.try_into().map(Digest));
@@ -169,30 +206,14 @@ fn decode(bytes: &[u8], key: &VerifyingKey) -> Option<Tree> {
         edge: roots.collect::<Result<_, _>>().ok()?,
         checkpoint: checkpoint.to_owned(),
     };
-    signed(&head, key)
+    signed(&head, key).map(|_| head)
 }
 
 #[async_trait]
 impl KnownHead for FileHead {
     fn newest(&self, key: &VerifyingKey) -> Result<Option<Tree>, StoreError> {
-        let mut kept = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let slots = [kept.read(0).map_err(failed)?, kept.read(1).map_err(failed)?];
-        let [first, second] = &slots.each_ref().map(|slot| decode(slot, key));
-        let size = |tree: &Option<Tree>| tree.as_ref().map(Tree::size);
-        let (newest, older) = if size(first) > size(second) {
-            (first, 1)
-        } else {
-            (second, 0)
-        };
-        if newest.is_none() && slots.iter().any(|slot| !slot.is_empty()) {
-            return Err(StoreError::Damaged(format!(
-                "{} is no head of this ledger: it was changed, or comes from another one; see `countersign ledger accept`",
-                self.path.display()
-            )));
-        }
-        kept.next = older;
-        kept.size = newest.as_ref().map_or(0, Tree::size);
-        Ok(newest.clone())
+        let head = self.head(key)?;
+        Ok(head.and_then(|head| Tree::from_head(&head).ok()))
     }
 
     async fn keep(&self, head: Head) -> Result<(), StoreError> {

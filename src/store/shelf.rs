@@ -48,11 +48,9 @@ impl Shelf {
         expires: Time,
         now: Time,
     ) -> Result<bool, StoreError> {
-        let mut sealed = vec![0; SEAL];
-        sealed.extend(expires.millis().to_be_bytes());
-        sealed.extend(value);
-        let seal = hmac::sign(&self.key, &text(key, &sealed[SEAL..]));
-        sealed[..SEAL].copy_from_slice(seal.as_ref());
+        let rest = [&expires.millis().to_be_bytes()[..], value].concat();
+        let seal = hmac::sign(&self.key, &text(key, &rest));
+        let sealed = [seal.as_ref(), &rest].concat();
         self.store.remember(key, &sealed, expires, now).await
     }
 

@@ -53,6 +53,11 @@ impl Audit {
         Ok(())
     }
 
+    /// The fold of the entries taken.
+    pub(super) fn world(&self) -> &World {
+        &self.world
+    }
+
     /// Takes the next entry.
     ///
     /// # Errors

@@ -10,16 +10,19 @@ use anyhow::{Context, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use secrecy::ExposeSecret;
+use serde_json::Value;
 
 use super::audit::{Audit, Decisions};
 use super::files;
 use super::setup::Setup;
 use crate::cli::local::{VerifiedLedger, VerifyLedger};
 use crate::config::StoreConfig;
-use crate::domain::{Entry, Event};
+use crate::domain::{Entry, Event, World};
 use crate::ledger::export::{ExportReader, ExportedEntry};
-use crate::ledger::{Problem, SigningKey, Tree, Verified, Verifier, VerifyingKey, entry, verify};
-use crate::store::{SqliteStore, Store, StoreError, StoredEntry};
+use crate::ledger::{
+    Problem, SigningKey, Snapshot, Tree, Verified, Verifier, VerifyingKey, entry, verify,
+};
+use crate::store::{FileHead, SqliteStore, Store, StoreError, StoredEntry};
 
 /// Entries read at once.
 const PAGE: usize = 1000;
@@ -31,8 +34,14 @@ const LARGEST_CHECKPOINT: usize = 64 * 1024;
 #[error("{0}")]
 pub struct NotRead(String);
 
+impl NotRead {
+    pub(super) fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
 fn not_read(what: impl Into<String>) -> NotRead {
-    NotRead(what.into())
+    NotRead::new(what)
 }
 
 /// Verifies an export file or the ledger of a directory, and that its entries follow each other.
@@ -109,24 +118,54 @@ async fn verify_directory(
     let (store, state_dir) = store_of(dir).await?;
     let key = match given {
         Some(key) => key,
-        None => {
-            let text = files::secret(&state_dir.join("ledger.key")).context(not_read(
-                "find the log's key; give its verifier key with --key",
-            ))?;
-            SigningKey::from_secret_text(text.expose_secret())?
-                .verifying_key()
-                .clone()
-        }
+        None => own_key(&state_dir)?,
     };
+    // What the broker knew is as good as a checkpoint kept elsewhere, for whoever trusts its directory.
+    let kept = FileHead::open_existing(&state_dir.join("ledger.head"))?;
+    let known = match &kept {
+        Some(kept) => kept
+            .head(&key)
+            .context(not_read("read the newest known head"))?,
+        None => None,
+    };
+    let since = since.or(known.as_ref().map(|head| head.checkpoint.as_str()));
     let verifier = Verifier::new(&key, since)?.strict();
-    StoreAudit {
-        store,
-        verifier,
-        audit: Audit::default(),
-        erased: 0,
+    StoreAudit::new(store, verifier).await?.run().await
+}
+
+fn own_key(state_dir: &Path) -> anyhow::Result<VerifyingKey> {
+    let text = files::secret(&state_dir.join("ledger.key")).context(not_read(
+        "find the log's key; give its verifier key with --key",
+    ))?;
+    let key = SigningKey::from_secret_text(text.expose_secret())?;
+    Ok(key.verifying_key().clone())
+}
+
+/// A store, its key and state directory, for whoever verifies it more than once.
+pub(super) struct Kept {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) key: VerifyingKey,
+    pub(super) state_dir: PathBuf,
+}
+
+impl Kept {
+    /// The store of `dir`, with the key in its state directory.
+    pub(super) async fn of(dir: &Path) -> anyhow::Result<Self> {
+        let (store, state_dir) = store_of(dir).await?;
+        let key = own_key(&state_dir)?;
+        Ok(Self {
+            store,
+            key,
+            state_dir,
+        })
     }
-    .run()
-    .await
+
+    /// Verifies it.
+    pub(super) async fn verify(&self, since: Option<&str>) -> anyhow::Result<Verified> {
+        let verifier = Verifier::new(&self.key, since)?.strict();
+        let audit = StoreAudit::new(Arc::clone(&self.store), verifier).await?;
+        Ok(audit.run().await?.0)
+    }
 }
 
 /// The store of a directory, which has a `countersign.toml` or is a state directory itself; and that directory.
@@ -162,10 +201,28 @@ struct StoreAudit<'a> {
     store: Arc<dyn Store>,
     verifier: Verifier<'a>,
     audit: Audit,
+    /// The stored fold.
+    snapshot: Option<Snapshot>,
     erased: u64,
 }
 
-impl StoreAudit<'_> {
+impl<'a> StoreAudit<'a> {
+    async fn new(store: Arc<dyn Store>, mut verifier: Verifier<'a>) -> anyhow::Result<Self> {
+        let snapshot = match store.snapshot().await {
+            Err(StoreError::Damaged(text)) => {
+                return Err(verifier.fail(0, Problem::Store(text)).into());
+            }
+            snapshot => snapshot.context(not_read("read the store's snapshot"))?,
+        };
+        Ok(Self {
+            snapshot,
+            store,
+            verifier,
+            audit: Audit::default(),
+            erased: 0,
+        })
+    }
+
     async fn run(mut self) -> anyhow::Result<(Verified, Decisions, u64)> {
         let head = match self.store.head().await {
             Err(StoreError::Damaged(text)) => {
@@ -211,6 +268,9 @@ impl StoreAudit<'_> {
         if Tree::from_head(&head).ok().as_ref() != Some(self.verifier.tree()) {
             self.verifier.object(size, Problem::Head);
         }
+        if self.snapshot.is_some() && !self.verifier.objected() {
+            self.verifier.object(size, Problem::Snapshot);
+        }
         let verified = self.verifier.finish(&head.checkpoint)?;
         Ok((verified, self.audit.decisions, self.erased))
     }
@@ -244,7 +304,22 @@ impl StoreAudit<'_> {
         if let Err(problem) = self.audited(&read, bytes) {
             self.verifier.object(stored.seq, Problem::Refused(problem));
         }
+        let folded = self.snapshot.take_if(|kept| kept.size == stored.seq + 1);
+        if folded.is_some_and(|snapshot| !self.is_the_fold(&snapshot)) {
+            self.verifier.object(stored.seq, Problem::Snapshot);
+        }
         Ok(())
+    }
+
+    /// Whether a broker of this ledger made `snapshot`, and from the entries so far as far as this version can tell.
+    fn is_the_fold(&self, snapshot: &Snapshot) -> bool {
+        let folded: Option<Value> = match snapshot.fold(self.verifier.key()) {
+            None => return false,
+            Some(World::FOLD) => serde_json::from_slice(&snapshot.bytes).ok(),
+            Some(_) => return true,
+        };
+        let world = serde_json::to_value(self.audit.world());
+        snapshot.edge == self.verifier.tree().edge() && folded == world.ok()
     }
 
     /// Audits an entry, whose text is `kept` unless it was erased.

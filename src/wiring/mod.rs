@@ -1,7 +1,9 @@
 //! Configuration to adapters to a running broker: the only place that names adapters.
 //!
-//! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
+//! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger,
+//! which [`accept_ledger`] lets go on where it is not the known one
 
+mod accept;
 mod audit;
 mod aws;
 mod clock;
@@ -14,6 +16,7 @@ mod people;
 mod run;
 mod setup;
 
+pub use accept::{NothingToAccept, accept_ledger};
 pub use inspect::{check, doctor, init_iam, init_sql};
 pub use ledger::{NotRead, verify_ledger};
 pub use log::{LogFormat, start_log};

@@ -14,7 +14,7 @@ use super::clock::Keeper;
 use super::gate;
 use super::people::Doorkeeper;
 use super::setup::{Setup, compile, gates, in_words};
-use super::{aws, files};
+use super::{accept, aws, files};
 use crate::broker::{Broker, Loaded, Ports};
 use crate::config::{Config, StoreConfig};
 use crate::domain::TargetName;
@@ -161,6 +161,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     open(others, &mut background).await;
     let stores = (Arc::clone(&store), known_head);
     let broker = Broker::start(ports(&setup, key, issuers, (bundle, targets), stores)).await?;
+    accept::record(&broker, &setup.state_dir()).await?;
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;

@@ -106,6 +106,19 @@ impl Broker {
         self.ready().await;
     }
 
+    /// The same, when it must not believe its store: why not.
+    pub async fn start_in_doubt(&mut self) -> String {
+        self.child = spawn(&self.arguments, &self.environment, &self.log);
+        until("the broker does not believe its store", async || {
+            let url = format!("{}/readyz", self.base);
+            let answer = self.http.get(&url).send().await.ok()?;
+            let problem: Value = answer.json().await.ok()?;
+            let doubts = problem["code"] == "ledger_in_doubt";
+            doubts.then(|| problem["detail"].as_str().unwrap().to_owned())
+        })
+        .await
+    }
+
     async fn ready(&mut self) {
         let url = format!("{}/readyz", self.base);
         let (http, child, log) = (&self.http, &mut self.child, &self.log);

@@ -23,6 +23,7 @@ mod person;
 pub mod place;
 mod relay;
 mod replicas;
+mod restored;
 mod sign_in;
 mod story;
 

@@ -352,7 +352,12 @@ fn clocks() -> Vec<Event> {
     let reason = BlobRef {
         sha256: digest("reason"),
     };
-    vec![accepted(None), accepted(Some(reason))]
+    let ledger = Event::LedgerAccepted {
+        size: 41,
+        root: digest("root"),
+        reason,
+    };
+    vec![accepted(None), accepted(Some(reason)), ledger]
 }
 
 /// At least one event of each kind, beginning with the one that opens a log.
@@ -435,11 +440,12 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::OrphanEndClaimed { .. } => 26,
         Event::OrphanEndFailed { .. } => 27,
         Event::ClockAccepted { .. } => 28,
+        Event::LedgerAccepted { .. } => 29,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 29;
+pub(crate) const KINDS: usize = 30;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

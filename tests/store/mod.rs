@@ -1,5 +1,6 @@
 //! The store: one conformance suite for every adapter, and what only one of them promises.
 
+mod beside;
 mod conformance;
 mod lost_answers;
 mod memory;

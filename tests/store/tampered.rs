@@ -421,28 +421,3 @@ async fn l06_a_postgres_store_is_verified_through_its_configuration() {
         database.remove().await;
     }
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn finding_b17_a_store_whose_signatures_were_removed_does_not_verify() {
-    for which in ["", "WHERE seq = (SELECT max(seq) FROM entries)"] {
-        let mut scene = Scene::set().await;
-        scene
-            .sql(&format!("UPDATE entries SET sig = NULL {which}"))
-            .await;
-        let failure = scene.failure().await;
-        assert!(matches!(failure.problem, Problem::Unsigned), "{failure}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn finding_b17_a_store_with_two_heads_is_refused() {
-    let mut scene = Scene::set().await;
-    scene.sql("CREATE TABLE heads AS SELECT * FROM head").await;
-    scene.sql("DROP TABLE head").await;
-    scene.sql("ALTER TABLE heads RENAME TO head").await;
-    scene
-        .sql("INSERT INTO head SELECT 2, size, edge, checkpoint FROM head")
-        .await;
-    let failure = scene.failure().await;
-    assert!(matches!(failure.problem, Problem::Store(_)), "{failure}");
-}

@@ -29,6 +29,7 @@ impl Command {
             | Command::DisableAgent { .. }
             | Command::MoveTarget { .. }
             | Command::AcceptClock { .. }
+            | Command::AcceptLedger { .. }
             | Command::ShutGuard { .. } => Actor::Operator,
             Command::Open { .. }
             | Command::ApplyBundle { .. }
@@ -64,6 +65,7 @@ impl Command {
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
             | Command::AcceptClock { .. }
+            | Command::AcceptLedger { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::Lapse { .. }
@@ -102,6 +104,7 @@ impl Command {
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
             | Command::AcceptClock { .. }
+            | Command::AcceptLedger { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::FindOrphan { .. }

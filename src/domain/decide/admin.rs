@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
-use super::super::ids::{AgentName, GroupName, GuardName, ServerId, TargetName};
+use super::super::ids::{AgentName, Digest, GroupName, GuardName, ServerId, TargetName};
 use super::super::lease::EndCause;
 use super::super::person::Person;
 use super::super::request::{Outcome, Request};
@@ -181,6 +181,10 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     let mut requests: Vec<_> = world.requests.values().cloned().collect();
     requests.sort_by(|a, b| a.id().cmp(b.id()));
     requests
+}
+
+pub(super) fn accept_ledger(size: u64, root: Digest, reason: BlobRef) -> Vec<Event> {
+    vec![Event::LedgerAccepted { size, root, reason }]
 }
 
 pub(super) fn sign_in(person: &Person, groups: &BTreeSet<GroupName>) -> Vec<Event> {

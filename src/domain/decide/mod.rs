@@ -49,6 +49,9 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         } => admin::move_target(world, target, (from, to), *reason),
         Command::NoteSignIn { person, groups } => Ok(admin::sign_in(person, groups)),
         Command::NoteSignOut { person } => Ok(admin::sign_out(person)),
+        Command::AcceptLedger { size, root, reason } => {
+            Ok(admin::accept_ledger(*size, *root, *reason))
+        }
         Command::AcceptClock { wall, reason } => clock::accept(world, *wall, *reason, now),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),

@@ -32,7 +32,11 @@ pub async fn ready(State(api): State<Api>) -> Response {
         Ok(()) => Json(standing(api.broker.clock_apart())).into_response(),
         Err(reason) => {
             tracing::warn!(reason, "not ready");
-            Problem::unavailable("not_ready", "the broker cannot decide now").into_response()
+            match api.broker.doubt() {
+                Some(doubt) => Problem::unavailable("ledger_in_doubt", doubt),
+                None => Problem::unavailable("not_ready", "the broker cannot decide now"),
+            }
+            .into_response()
         }
     }
 }

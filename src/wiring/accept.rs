@@ -1,0 +1,114 @@
+//! The operator's word that a ledger goes on although it is not the one this broker knew: an old backup, or a standby
+//! that had not heard of everything. Given on the machine, while the broker is stopped; an entry from the next start on.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{Kept, NotRead};
+use crate::broker::Broker;
+use crate::cli::local::AcceptedLedger;
+use crate::domain::Digest;
+use crate::ledger::Tree;
+use crate::store::{FileHead, Head, StoreError};
+
+/// The file that the next start makes an entry of.
+const FILE: &str = "ledger.accepted";
+
+/// The ledger in the store is the one that is known.
+#[derive(Debug, thiserror::Error)]
+#[error("the ledger continues what this broker knew: there is nothing to accept")]
+pub struct NothingToAccept;
+
+/// What was accepted, until it is an entry.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Word {
+    /// The newest head that was known.
+    size: u64,
+    root: Digest,
+    reason: String,
+}
+
+/// Accepts the ledger in the store of `dir` instead of the one its broker knew. It has to verify.
+///
+/// # Errors
+/// When it does not verify, continues what was known anyway, or something cannot be read or written.
+pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<AcceptedLedger> {
+    ensure!(
+        !reason.trim().is_empty(),
+        "say why with --reason: it becomes an entry"
+    );
+    let ledger = Kept::of(dir).await?;
+    let kept = FileHead::open(&ledger.state_dir.join("ledger.head"))?;
+    let known = match kept.head(&ledger.key) {
+        Err(StoreError::Damaged(_)) => Some(Head::default()),
+        known => known?,
+    };
+    let known = known.ok_or(NothingToAccept)?;
+    let since = (known.size > 0).then_some(known.checkpoint.as_str());
+    ensure!(
+        since.is_none() || ledger.verify(since).await.is_err(),
+        NothingToAccept
+    );
+    let verified = ledger.verify(None).await?;
+    let found = ledger.store.head().await?;
+    ensure!(
+        found.size == verified.checkpoint.size,
+        NotRead::new("the ledger was written to meanwhile; stop its brokers first")
+    );
+    let word = Word {
+        size: known.size,
+        root: Tree::from_head(&known)?.root(),
+        reason,
+    };
+    // In this order: a crash in between leaves a word that is given again, never a ledger accepted without one.
+    write(&ledger.state_dir.join(FILE), &serde_json::to_vec(&word)?)?;
+    kept.replace(&found)?;
+    Ok(AcceptedLedger {
+        known_size: word.size,
+        known_root: STANDARD.encode(word.root.0),
+        size: found.size,
+        root: STANDARD.encode(verified.checkpoint.root.0),
+    })
+}
+
+fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let write = || {
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true);
+        let mut file = options.mode(0o600).open(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().with_context(|| format!("write {}", path.display()))
+}
+
+/// Makes an entry of what was accepted, if anything was. One that cannot be written now is at the next start.
+pub(super) async fn record(broker: &Broker, state_dir: &Path) -> anyhow::Result<()> {
+    let path = state_dir.join(FILE);
+    let text = match fs::read(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).context(format!("read {}", path.display())),
+    };
+    let word: Word =
+        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+    match broker
+        .accept_ledger(word.size, word.root, word.reason)
+        .await
+    {
+        Ok(()) => fs::remove_file(&path).with_context(|| format!("remove {}", path.display())),
+        Err(error) => {
+            tracing::error!(%error, "the accepted ledger is not an entry yet");
+            Ok(())
+        }
+    }
+}
