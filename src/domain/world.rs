@@ -157,10 +157,7 @@ impl World {
             } => {
                 self.shut.insert(guard.clone(), *issued_before);
             }
-            Event::ClockAccepted { wall, ledger, .. } => {
-                self.clock = Accepted::of(*wall, *ledger);
-                self.time = self.time.max(*wall);
-            }
+            Event::ClockAccepted { wall, ledger, .. } => self.accept_clock(*wall, *ledger),
             Event::FreezeSet { freeze } => {
                 self.freezes.insert(freeze.clone());
             }
@@ -196,6 +193,11 @@ impl World {
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
+    }
+
+    fn accept_clock(&mut self, wall: Time, ledger: Time) {
+        self.clock = Accepted::of(wall, ledger);
+        self.time = self.time.max(wall);
     }
 
     /// What was minted at `from` is to be ended and proven at `to`.

@@ -212,6 +212,9 @@ pub trait Store: Send + Sync + 'static {
     /// Removes remembered things that were over at `now`.
     async fn sweep_remembered(&self, now: Time) -> Result<(), StoreError>;
 
+    /// Leaves the store tidy at a clean stop: SQLite's file is then whole without its write-ahead log. Nothing rests on it.
+    async fn close(&self) {}
+
     /// Resolves when another broker may have appended, or after a while. A hint, never a promise: an append
     /// between two calls may be missed until "a while" is over.
     async fn changed(&self);

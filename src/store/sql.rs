@@ -79,6 +79,9 @@ pub(super) trait Dialect: Send + Sync + 'static {
     /// After a blob was erased: whatever the database needs to forget it on disk, too.
     async fn forget_erased(&self) -> Result<(), StoreError>;
 
+    /// [`Store::close`].
+    async fn tidy(&self) {}
+
     /// [`Store::changed`].
     async fn wait(&self);
 }
@@ -453,6 +456,10 @@ impl<T: Dialect> Store for T {
         );
         swept.map_err(|trouble| trouble.writing("sweep what was remembered"))?;
         Ok(())
+    }
+
+    async fn close(&self) {
+        self.tidy().await;
     }
 
     async fn changed(&self) {

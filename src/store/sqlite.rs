@@ -223,6 +223,15 @@ impl Dialect for SqliteStore {
         }
     }
 
+    async fn tidy(&self) {
+        if let Ok(mut connection) = self.writer.connection().await {
+            let moved = sqlx::query(CHECKPOINT).execute(&mut *connection).await;
+            if let Err(error) = moved {
+                tracing::warn!(%error, "the write-ahead log stays beside the ledger; copy both");
+            }
+        }
+    }
+
     async fn wait(&self) {
         tokio::time::sleep(NOBODY_ELSE).await;
     }

@@ -1,7 +1,7 @@
 //! Configuration to adapters to a running broker: the only place that names adapters.
 //!
-//! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger,
-//! which [`accept_ledger`] lets go on where it is not the known one
+//! * [`serve`], [`dev`] run a broker · [`check`], [`doctor`] look at a set-up · [`verify_ledger`] at a ledger
+//! * [`accept_ledger`] lets a broker go on with another ledger than the one it knew
 
 mod accept;
 mod audit;

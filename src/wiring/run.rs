@@ -192,6 +192,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     .await;
     broker.stop().await;
     background.shutdown().await;
+    store.close().await;
     served.context("serve")
 }
 

@@ -183,8 +183,8 @@ fn in_order(world: &World) -> Vec<Arc<Request>> {
     requests
 }
 
-pub(super) fn accept_ledger(size: u64, root: Digest, reason: BlobRef) -> Vec<Event> {
-    vec![Event::LedgerAccepted { size, root, reason }]
+pub(super) fn accept_ledger(size: u64, root: Digest, reason: BlobRef) -> Decision {
+    Ok(vec![Event::LedgerAccepted { size, root, reason }])
 }
 
 pub(super) fn sign_in(person: &Person, groups: &BTreeSet<GroupName>) -> Vec<Event> {

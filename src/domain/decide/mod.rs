@@ -49,9 +49,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         } => admin::move_target(world, target, (from, to), *reason),
         Command::NoteSignIn { person, groups } => Ok(admin::sign_in(person, groups)),
         Command::NoteSignOut { person } => Ok(admin::sign_out(person)),
-        Command::AcceptLedger { size, root, reason } => {
-            Ok(admin::accept_ledger(*size, *root, *reason))
-        }
+        Command::AcceptLedger { size, root, reason } => admin::accept_ledger(*size, *root, *reason),
         Command::AcceptClock { wall, reason } => clock::accept(world, *wall, *reason, now),
         Command::Submit(submit) => submit::submit(world, submit, rules, now),
         Command::Review(review) => review::review(world, review, rules, now),
@@ -98,13 +96,10 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
             handle,
             broker,
             result,
-        } => orphan::record_end(
-            world,
-            &(target.clone(), handle.clone()),
-            broker,
-            result,
-            now,
-        ),
+        } => {
+            let orphan = (target.clone(), handle.clone());
+            orphan::record_end(world, &orphan, broker, result, now)
+        }
     }
 }
 

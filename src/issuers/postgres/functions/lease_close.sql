@@ -27,9 +27,10 @@ BEGIN
     plain := ARRAY(
         WITH inside AS MATERIALIZED (SELECT a.usesysid AS role FROM pg_stat_get_activity(NULL) a WHERE a.usesysid IS NOT NULL),
             prepared AS MATERIALIZED (SELECT x.ownerid AS role, pg_get_userbyid(x.ownerid) AS name, x.prepared FROM pg_prepared_xact() x)
-        SELECT l.handle FROM unnest(plain) h JOIN pg_roles r ON r.rolname = h JOIN lease l ON l.handle = h
+        SELECT l.handle FROM (SELECT h, to_regrole(h)::oid AS role FROM unnest(plain) h OFFSET 0) t
+            JOIN pg_roles r ON r.oid = t.role JOIN lease l ON l.handle = t.h
         WHERE NOT r.rolcanlogin AND l.as_role IS NULL AND here IS NOT DISTINCT FROM coalesce(server, here)
-            AND starts_with(shobj_description(r.oid, 'pg_authid'), format('countersign deployment=%s ', lease_close.deployment))
+            AND starts_with(shobj_description(t.role, 'pg_authid'), format('countersign deployment=%s ', lease_close.deployment))
             AND NOT EXISTS (SELECT FROM inside i WHERE i.role = r.oid)
             AND NOT EXISTS (SELECT FROM prepared p WHERE p.role = r.oid OR p.prepared >= l.minted_at AND p.name = ANY (l.roles))
             AND NOT EXISTS (SELECT FROM pg_shdepend d WHERE d.refclassid = 1260 AND d.refobjid = r.oid)
