@@ -131,7 +131,7 @@ impl Broker {
                 .find(|target| !shared.issuers.contains_key(*target))
                 .cloned()
         });
-        if let Some(target) = missing {
+        if let Some(target) = missing.filter(|_| shared.doubt().is_none()) {
             anyhow::bail!(
                 "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended"
             );

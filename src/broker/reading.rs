@@ -57,13 +57,20 @@ impl Sequencer {
 
     /// Begins with the stored fold, if it is the log's own.
     async fn restore_snapshot(&mut self) -> Result<(), StoreError> {
-        let Some(snapshot) = self.shared.store.snapshot().await? else {
-            return Ok(());
+        let snapshot = match self.shared.store.snapshot().await {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the stored snapshot cannot be read; folding the ledger from its start");
+                return Ok(());
+            }
         };
         let tree = snapshot.open(self.shared.key.verifying_key(), World::FOLD);
-        let world = serde_json::from_slice::<World>(&snapshot.bytes);
+        let world = tree
+            .is_some()
+            .then(|| serde_json::from_slice::<World>(&snapshot.bytes));
         match (tree, world) {
-            (Some(tree), Ok(world)) if world.size == tree.size() => {
+            (Some(tree), Some(Ok(world))) if world.size == tree.size() => {
                 self.hold_against_known(&tree).await?;
                 self.world = world.restored();
                 self.tree = tree;
@@ -116,6 +123,10 @@ impl Sequencer {
         }
         let mut reader = Reader::new(shared.key.verifying_key(), self.tree.clone());
         let mut fresh = Vec::new();
+        // Before anything is read: a head that nobody signed for may promise more than there is time for.
+        reader
+            .vouched(&head)
+            .map_err(|problem| self.not_ours(&head, &problem))?;
         self.continues_known(reader.tree())?;
         while reader.tree().size() < head.size {
             let from = reader.tree().size();

@@ -22,6 +22,8 @@ use crate::store::{Batch, Blob, Head, StoreError, StoredEntry};
 
 /// Most commands decided and appended together.
 const BATCH_MAX: usize = 256;
+/// Conflicts in a row on one tree, after which a store does not take appends.
+const CONFLICTS_MAX: u32 = 20;
 
 /// The sequencer's own state. `world` may be ahead of what is durable while batches are drafted and appended;
 /// the published world never is.
@@ -36,6 +38,8 @@ pub(super) struct Sequencer {
     pub(super) known: Option<Tree>,
     /// The newest durable head, being kept outside the store.
     keeping: Option<JoinHandle<()>>,
+    /// The published tree at the latest conflict, and how many there were on it.
+    contested: (Tree, u32),
     bundle: Loaded,
     pub(super) snapshot_size: u64,
     /// The world may differ from the store and must be read again before anything is decided.
@@ -59,6 +63,7 @@ impl Sequencer {
             published: Tree::default(),
             known: None,
             keeping: None,
+            contested: (Tree::default(), 0),
             bundle,
             snapshot_size: 0,
             stale: true,
@@ -239,7 +244,7 @@ impl Sequencer {
         };
         self.stale = true;
         let mut again = Vec::new();
-        if matches!(error, StoreError::Conflict) {
+        if matches!(error, StoreError::Conflict) && self.may_be_contested() {
             tracing::debug!("another broker appended first; deciding again");
             again = flight.envelopes;
         } else {
@@ -248,6 +253,18 @@ impl Sequencer {
         }
         again.append(&mut std::mem::take(draft).envelopes);
         self.decide_all(again, draft).await;
+    }
+
+    /// Whether a conflict may mean that another broker was first. A store that goes on saying so and holds what it held
+    /// does not take appends; its callers are told, and it is not asked without end.
+    fn may_be_contested(&mut self) -> bool {
+        let (tree, times) = &mut self.contested;
+        if *tree != self.published {
+            *tree = self.published.clone();
+            *times = 0;
+        }
+        *times += 1;
+        *times <= CONFLICTS_MAX
     }
 
     /// Decides one command on the world as the commands before it leave it.

@@ -196,9 +196,7 @@ impl TargetWatch {
                 false
             }
             // A ledger that is not believed may have lost which server it is. What bears our mark there is ours all the same.
-            Err(SequenceError::Unavailable) => {
-                known.is_none() && self.calls.shared.doubt().is_some()
-            }
+            Err(SequenceError::Unavailable) => self.calls.shared.doubt().is_some(),
         }
     }
 

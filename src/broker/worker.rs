@@ -35,6 +35,8 @@ const RECORD_MARGIN: Duration = Duration::from_secs(5);
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// How soon that is tried again when it failed.
 const KEEP_RETRY: Duration = Duration::from_secs(15);
+/// How long a claim may take.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon the worker looks again while what is due is under way.
 const BREATH: Duration = Duration::from_millis(200);
 /// Longest sleep: also the longest a duty waits when the clock is turned forward.
@@ -313,7 +315,10 @@ impl Worker {
         let shared = &self.calls.shared;
         let mut claimed = false;
         if recording == Recording::Possible {
-            match self.calls.send(owed.claim(shared.name.clone())).await {
+            let claim = self.calls.send(owed.claim(shared.name.clone()));
+            // What ends access waits for nobody: a ledger that does not answer is one that cannot be written.
+            let answer = tokio::time::timeout(CLAIM_PATIENCE, claim).await;
+            match answer.unwrap_or(Err(SequenceError::Unavailable)) {
                 Ok(_) => claimed = true,
                 Err(SequenceError::Unavailable) => {}
                 Err(SequenceError::Refused(refusal)) => {

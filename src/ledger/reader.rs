@@ -92,22 +92,32 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When one of them is another.
     pub fn head(&self, head: &Head) -> Result<(), Problem> {
-        if Tree::from_head(head).as_ref() != Ok(&self.tree) {
-            return Err(Problem::Head);
+        if self.vouched(head)? == self.tree {
+            Ok(())
+        } else {
+            Err(Problem::Head)
         }
+    }
+
+    /// The tree that `head` promises, if the key signed for it: known before any entry is read.
+    ///
+    /// # Errors
+    /// When size, edge and what the key signed do not agree.
+    pub fn vouched(&self, head: &Head) -> Result<Tree, Problem> {
+        let tree = Tree::from_head(head).map_err(|_| Problem::Head)?;
         if head.size == 0 && head.checkpoint.is_empty() {
-            return Ok(());
+            return Ok(tree);
         }
         let checkpoint = self
             .key
             .open_checkpoint(&head.checkpoint)
             .map_err(Problem::Checkpoint)?;
-        if checkpoint.size != self.tree.size() {
+        if checkpoint.size != tree.size() {
             return Err(Problem::Head);
         }
-        if checkpoint.root != self.tree.root() {
+        if checkpoint.root != tree.root() {
             return Err(Problem::Root);
         }
-        Ok(())
+        Ok(tree)
     }
 }

@@ -81,7 +81,17 @@ struct Slots {
 impl Slots {
     fn read(&self, number: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; SLOT];
-        self.file.read_exact_at(&mut bytes, number * SLOT as u64)?;
+        let mut read = 0;
+        // A file that is too short, after a full disk, has what is missing as nothing.
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match self
+                .file
+                .read_at(rest, number * SLOT as u64 + read as u64)?
+            {
+                0 => break,
+                more => read += more,
+            }
+        }
         let end = bytes.iter().rposition(|byte| *byte != 0);
         bytes.truncate(end.map_or(0, |end| end + 1));
         Ok(bytes)

@@ -95,6 +95,15 @@ pub(super) struct Trouble {
 impl Trouble {
     /// The error of something that only reads.
     fn reading(self, operation: &'static str) -> StoreError {
+        let strange = matches!(
+            self.error,
+            sqlx::Error::ColumnDecode { .. }
+                | sqlx::Error::Decode(_)
+                | sqlx::Error::ColumnNotFound(_)
+        );
+        if strange {
+            return damaged(&format!("{operation}: {}", self.error));
+        }
         StoreError::Failed {
             operation,
             source: self.error.into(),

@@ -15,7 +15,7 @@ use super::ledger::{Kept, NotRead};
 use crate::broker::Broker;
 use crate::cli::local::AcceptedLedger;
 use crate::domain::Digest;
-use crate::ledger::Tree;
+use crate::ledger::{Failure, Tree};
 use crate::store::{FileHead, Head, StoreError};
 
 /// The file that the next start makes an entry of.
@@ -53,10 +53,13 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
     };
     let known = known.ok_or(NothingToAccept)?;
     let since = (known.size > 0).then_some(known.checkpoint.as_str());
-    ensure!(
-        since.is_none() || ledger.verify(since).await.is_err(),
-        NothingToAccept
-    );
+    if since.is_some() {
+        match ledger.verify(since).await {
+            Ok(_) => return Err(NothingToAccept.into()),
+            // Found wrong, not just unreadable.
+            Err(error) => ensure!(error.is::<Failure>(), error),
+        }
+    }
     let verified = ledger.verify(None).await?;
     let found = ledger.store.head().await?;
     ensure!(
@@ -81,11 +84,13 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
 
 fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let write = || {
+        let aside = path.with_extension("new");
         let mut options = fs::OpenOptions::new();
         let options = options.write(true).create(true).truncate(true);
-        let mut file = options.mode(0o600).open(path)?;
+        let mut file = options.mode(0o600).open(&aside)?;
         file.write_all(bytes)?;
         file.sync_all()?;
+        fs::rename(&aside, path)?;
         fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     write().with_context(|| format!("write {}", path.display()))

@@ -123,10 +123,10 @@ async fn verify_directory(
     // What the broker knew is as good as a checkpoint kept elsewhere, for whoever trusts its directory.
     let kept = FileHead::open_existing(&state_dir.join("ledger.head"))?;
     let known = match &kept {
-        Some(kept) => kept
+        Some(kept) if since.is_none() => kept
             .head(&key)
             .context(not_read("read the newest known head"))?,
-        None => None,
+        _ => None,
     };
     let since = since.or(known.as_ref().map(|head| head.checkpoint.as_str()));
     let verifier = Verifier::new(&key, since)?.strict();

@@ -161,7 +161,12 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     open(others, &mut background).await;
     let stores = (Arc::clone(&store), known_head);
     let broker = Broker::start(ports(&setup, key, issuers, (bundle, targets), stores)).await?;
-    accept::record(&broker, &setup.state_dir()).await?;
+    if let Err(error) = accept::record(&broker, &setup.state_dir()).await {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the accepted ledger is not an entry yet"
+        );
+    }
     // Those look whether their guards are in force.
     broker.publish_guards().await;
     open(guarded, &mut background).await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use countersign::broker::{Broker, BrokerError};
 use countersign::domain::{Digest, RequestId, World};
 use countersign::ledger::{SigningKey, Snapshot, Tree};
-use countersign::store::{Head, KnownHead, MemoryHead, Store};
+use countersign::store::{Fault, Head, KnownHead, MemoryHead, Operation, Store};
 
 use super::forger::{Forged, approval, earlier_head, forge, rewrite, world_of};
 use super::{Dice, ask, life};
@@ -374,4 +374,28 @@ fn finding_b01_no_forgery_mints_and_each_is_noticed_under_any_seed() {
     for seed in 0..200 {
         tampered_life(seed);
     }
+}
+
+/// A trigger that swallows updates of the head looks like another broker that is always first.
+#[test]
+fn finding_b03_a_store_that_takes_no_append_is_not_asked_without_end() {
+    let house = House::new(8);
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        house
+            .store
+            .set_faults(Some(Box::new(|operation| match operation {
+                Operation::Append => Fault::Conflict,
+                _ => Fault::Proceed,
+            })));
+        let agent = "reporter".parse().unwrap();
+        let refused = broker.submit(&agent, ask("orders.report", "k".into()));
+        assert!(matches!(
+            refused.await,
+            Err(BrokerError::Unavailable { .. })
+        ));
+        house.store.set_faults(None);
+        lease(&broker, "later").await;
+        broker.stop().await;
+    });
 }
