@@ -44,9 +44,7 @@ impl Broker {
             _ => Err(super::ledger_unavailable()),
         }
     }
-}
 
-impl Broker {
     /// Records the operator's word that the ledger goes on from here, although a broker knew one of `size` entries
     /// with `root`.
     ///

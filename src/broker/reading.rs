@@ -125,7 +125,8 @@ impl Sequencer {
         let mut fresh = Vec::new();
         // Before anything is read: a head that nobody signed for may promise more than there is time for.
         reader
-            .vouched(&head)
+            .key()
+            .open_head(&head)
             .map_err(|problem| self.not_ours(&head, &problem))?;
         self.continues_known(reader.tree())?;
         while reader.tree().size() < head.size {

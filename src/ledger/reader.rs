@@ -92,24 +92,25 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When one of them is another.
     pub fn head(&self, head: &Head) -> Result<(), Problem> {
-        if self.vouched(head)? == self.tree {
+        if self.key.open_head(head)? == self.tree {
             Ok(())
         } else {
             Err(Problem::Head)
         }
     }
+}
 
-    /// The tree that `head` promises, if the key signed for it: known before any entry is read.
+impl VerifyingKey {
+    /// The tree that `head` promises, once this key has vouched for it: known before any entry is read.
     ///
     /// # Errors
     /// When size, edge and what the key signed do not agree.
-    pub fn vouched(&self, head: &Head) -> Result<Tree, Problem> {
+    pub fn open_head(&self, head: &Head) -> Result<Tree, Problem> {
         let tree = Tree::from_head(head).map_err(|_| Problem::Head)?;
         if head.size == 0 && head.checkpoint.is_empty() {
             return Ok(tree);
         }
         let checkpoint = self
-            .key
             .open_checkpoint(&head.checkpoint)
             .map_err(Problem::Checkpoint)?;
         if checkpoint.size != tree.size() {

@@ -4,7 +4,6 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::note::{SigningKey, VerifyingKey};
-use super::stored::Head;
 use super::tree::Tree;
 use crate::domain::Digest;
 
@@ -57,11 +56,6 @@ impl Snapshot {
     }
 
     fn tree(&self) -> Option<Tree> {
-        let head = Head {
-            size: self.size,
-            edge: self.edge.clone(),
-            checkpoint: String::new(),
-        };
-        Tree::from_head(&head).ok()
+        Tree::from_edge(self.size, &self.edge).ok()
     }
 }

@@ -66,17 +66,25 @@ impl Tree {
     /// # Errors
     /// When the number of edge hashes cannot belong to the size.
     pub fn from_head(head: &Head) -> Result<Self, BadEdge> {
-        let expected = head.size.count_ones();
-        if u32::try_from(head.edge.len()) != Ok(expected) {
+        Self::from_edge(head.size, &head.edge)
+    }
+
+    /// The tree over `size` entries with this right edge.
+    ///
+    /// # Errors
+    /// When the number of edge hashes cannot belong to the size.
+    pub fn from_edge(size: u64, edge: &[Digest]) -> Result<Self, BadEdge> {
+        let expected = size.count_ones();
+        if u32::try_from(edge.len()) != Ok(expected) {
             return Err(BadEdge {
-                size: head.size,
+                size,
                 expected,
-                found: head.edge.len(),
+                found: edge.len(),
             });
         }
         Ok(Self {
-            size: head.size,
-            edge: head.edge.clone(),
+            size,
+            edge: edge.to_vec(),
         })
     }
 

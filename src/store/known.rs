@@ -11,8 +11,8 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::sql::{edge_bytes, edge_of};
 use super::{Head, StoreError, Tree};
-use crate::domain::Digest;
 use crate::ledger::VerifyingKey;
 
 /// Where the newest known head is kept.
@@ -32,13 +32,6 @@ pub trait KnownHead: Send + Sync + 'static {
     async fn keep(&self, head: Head) -> Result<(), StoreError>;
 }
 
-/// The tree of `head`, if `key` signed it.
-fn signed(head: &Head, key: &VerifyingKey) -> Option<Tree> {
-    let tree = Tree::from_head(head).ok()?;
-    let checkpoint = key.open_checkpoint(&head.checkpoint).ok()?;
-    (checkpoint.size == tree.size() && checkpoint.root == tree.root()).then_some(tree)
-}
-
 /// Forgets at exit; for simulation, and where there is no directory to keep it in.
 #[derive(Debug, Default)]
 pub struct MemoryHead(Mutex<Option<Head>>);
@@ -47,7 +40,7 @@ pub struct MemoryHead(Mutex<Option<Head>>);
 impl KnownHead for MemoryHead {
     fn newest(&self, key: &VerifyingKey) -> Result<Option<Tree>, StoreError> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(kept.as_ref().and_then(|head| signed(head, key)))
+        Ok(kept.as_ref().and_then(|head| key.open_head(head).ok()))
     }
 
     async fn keep(&self, head: Head) -> Result<(), StoreError> {
@@ -198,8 +191,8 @@ fn failed(error: io::Error) -> StoreError {
 
 /// The edge in base64, then the checkpoint.
 fn encode(head: &Head) -> io::Result<Vec<u8>> {
-    let edge: Vec<u8> = head.edge.iter().flat_map(|root| root.0).collect();
-    let mut bytes = format!("{}\n{}", STANDARD.encode(edge), head.checkpoint).into_bytes();
+    let edge = STANDARD.encode(edge_bytes(&head.edge));
+    let mut bytes = format!("{edge}\n{}", head.checkpoint).into_bytes();
     if bytes.len() > SLOT {
         return Err(io::Error::other("the ledger's head is too long"));
     }
@@ -209,14 +202,12 @@ fn encode(head: &Head) -> io::Result<Vec<u8>> {
 
 fn decode(bytes: &[u8], key: &VerifyingKey) -> Option<Head> {
     let (edge, checkpoint) = std::str::from_utf8(bytes).ok()?.split_once('\n')?;
-    let edge = STANDARD.decode(edge).ok()?;
-    let roots = edge.chunks(32).map(|root| root.try_into().map(Digest));
     let head = Head {
         size: key.open_checkpoint(checkpoint).ok()?.size,
-        edge: roots.collect::<Result<_, _>>().ok()?,
+        edge: edge_of(&STANDARD.decode(edge).ok()?).ok()?,
         checkpoint: checkpoint.to_owned(),
     };
-    signed(&head, key).map(|_| head)
+    key.open_head(&head).is_ok().then_some(head)
 }
 
 #[async_trait]

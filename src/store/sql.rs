@@ -248,7 +248,8 @@ fn digest_of(bytes: &[u8], what: &str) -> Result<Digest, StoreError> {
     Ok(Digest(bytes.try_into().map_err(|_| damaged(what))?))
 }
 
-fn edge_of(bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
+/// The edge of one run of bytes.
+pub(super) fn edge_of(bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
     let roots = bytes.chunks(32);
     roots
         .map(|root| digest_of(root, "the edge of a tree is no run of hashes"))

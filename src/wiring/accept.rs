@@ -2,8 +2,6 @@
 //! that had not heard of everything. Given on the machine, while the broker is stopped; an entry from the next start on.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
@@ -11,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use super::files;
 use super::ledger::{Kept, NotRead};
 use crate::broker::Broker;
 use crate::cli::local::AcceptedLedger;
@@ -45,7 +44,7 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
         !reason.trim().is_empty(),
         "say why with --reason: it becomes an entry"
     );
-    let ledger = Kept::of(dir).await?;
+    let ledger = Kept::of(dir, None).await?;
     let kept = FileHead::open(&ledger.state_dir.join("ledger.head"))?;
     let known = match kept.head(&ledger.key) {
         Err(StoreError::Damaged(_)) => Some(Head::default()),
@@ -72,7 +71,7 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
         reason,
     };
     // In this order: a crash in between leaves a word that is given again, never a ledger accepted without one.
-    write(&ledger.state_dir.join(FILE), &serde_json::to_vec(&word)?)?;
+    files::replace(&ledger.state_dir.join(FILE), &serde_json::to_vec(&word)?)?;
     kept.replace(&found)?;
     Ok(AcceptedLedger {
         known_size: word.size,
@@ -82,21 +81,10 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
     })
 }
 
-fn write(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let aside = path.with_extension("new");
-        let mut options = fs::OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true);
-        let mut file = options.mode(0o600).open(&aside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&aside, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().with_context(|| format!("write {}", path.display()))
-}
-
-/// Makes an entry of what was accepted, if anything was. One that cannot be written now is at the next start.
+/// Makes an entry of what was accepted, if anything was. What cannot be written now is at the next start.
+///
+/// # Errors
+/// It is not an entry yet, or would be one again.
 pub(super) async fn record(broker: &Broker, state_dir: &Path) -> anyhow::Result<()> {
     let path = state_dir.join(FILE);
     let text = match fs::read(&path) {
@@ -106,14 +94,8 @@ pub(super) async fn record(broker: &Broker, state_dir: &Path) -> anyhow::Result<
     };
     let word: Word =
         serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    match broker
+    broker
         .accept_ledger(word.size, word.root, word.reason)
-        .await
-    {
-        Ok(()) => fs::remove_file(&path).with_context(|| format!("remove {}", path.display())),
-        Err(error) => {
-            tracing::error!(%error, "the accepted ledger is not an entry yet");
-            Ok(())
-        }
-    }
+        .await?;
+    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
 }

@@ -3,13 +3,13 @@
 //! It tells a broker that was down from a wall clock that was set: while the machine ran on, its own clock says how long
 //! that was. After another start of the machine, or on another one, nothing does, and the wall clock is believed.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 
+use super::files;
 use crate::system::{Kept, SystemClock, ThisMachine};
 
 /// The file's name.
@@ -61,7 +61,7 @@ impl Keeper {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             if let Err(error) = self.look() {
-                tracing::warn!(%error, "trying again");
+                tracing::warn!(error = format!("{error:#}"), "trying again");
             }
         }
     }
@@ -75,8 +75,8 @@ impl Keeper {
             (_, None) => true,
         };
         if let Some(now) = now.filter(|_| !holds) {
-            write(&self.path, &now)
-                .with_context(|| format!("write the clock's course to {}", self.path.display()))?;
+            files::replace(&self.path, &serde_json::to_vec(&now)?)
+                .context("keep the clock's course")?;
             self.kept = Some(now);
         }
         Ok(())
@@ -89,13 +89,4 @@ fn leads_to(kept: &Kept, now: &Kept) -> bool {
         then.after(passed).millis().abs_diff(now.millis()) <= OFF
     };
     kept.start == now.start && near(kept.time, now.time) && near(kept.utc, now.utc)
-}
-
-/// Dying in between leaves the former one.
-fn write(path: &Path, kept: &Kept) -> std::io::Result<()> {
-    let fresh = path.with_extension("new");
-    let mut file = std::fs::File::create(&fresh)?;
-    file.write_all(&serde_json::to_vec(kept)?)?;
-    file.sync_all()?;
-    std::fs::rename(&fresh, path)
 }

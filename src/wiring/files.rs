@@ -141,6 +141,12 @@ fn kept_or_made(
         Err(error) => return Err(error).context(format!("read {}", path.display())),
     }
     let value = make()?;
+    replace(path, value.expose_secret().as_bytes())?;
+    secret(path)
+}
+
+/// Puts `bytes` where `path` is, for the owner only, durably: dying in between leaves what was there.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let fresh = path.with_extension("new");
     let write = || -> std::io::Result<()> {
         let mut file = fs::OpenOptions::new()
@@ -149,11 +155,10 @@ fn kept_or_made(
             .truncate(true)
             .mode(0o600)
             .open(&fresh)?;
-        file.write_all(value.expose_secret().as_bytes())?;
+        file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&fresh, path)?;
         fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
-    write().with_context(|| format!("write {}", path.display()))?;
-    secret(path)
+    write().with_context(|| format!("write {}", path.display()))
 }

@@ -115,22 +115,17 @@ async fn verify_directory(
     given: Option<VerifyingKey>,
     since: Option<&str>,
 ) -> anyhow::Result<(Verified, Decisions, u64)> {
-    let (store, state_dir) = store_of(dir).await?;
-    let key = match given {
-        Some(key) => key,
-        None => own_key(&state_dir)?,
-    };
+    let ledger = Kept::of(dir, given).await?;
     // What the broker knew is as good as a checkpoint kept elsewhere, for whoever trusts its directory.
-    let kept = FileHead::open_existing(&state_dir.join("ledger.head"))?;
+    let kept = FileHead::open_existing(&ledger.state_dir.join("ledger.head"))?;
     let known = match &kept {
         Some(kept) if since.is_none() => kept
-            .head(&key)
+            .head(&ledger.key)
             .context(not_read("read the newest known head"))?,
         _ => None,
     };
     let since = since.or(known.as_ref().map(|head| head.checkpoint.as_str()));
-    let verifier = Verifier::new(&key, since)?.strict();
-    StoreAudit::new(store, verifier).await?.run().await
+    ledger.audit(since).await
 }
 
 fn own_key(state_dir: &Path) -> anyhow::Result<VerifyingKey> {
@@ -141,7 +136,7 @@ fn own_key(state_dir: &Path) -> anyhow::Result<VerifyingKey> {
     Ok(key.verifying_key().clone())
 }
 
-/// A store, its key and state directory, for whoever verifies it more than once.
+/// A store with its key and state directory.
 pub(super) struct Kept {
     pub(super) store: Arc<dyn Store>,
     pub(super) key: VerifyingKey,
@@ -149,10 +144,13 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// The store of `dir`, with the key in its state directory.
-    pub(super) async fn of(dir: &Path) -> anyhow::Result<Self> {
+    /// The store of `dir`, with the key that is given, or else the one in its state directory.
+    pub(super) async fn of(dir: &Path, given: Option<VerifyingKey>) -> anyhow::Result<Self> {
         let (store, state_dir) = store_of(dir).await?;
-        let key = own_key(&state_dir)?;
+        let key = match given {
+            Some(key) => key,
+            None => own_key(&state_dir)?,
+        };
         Ok(Self {
             store,
             key,
@@ -160,11 +158,16 @@ impl Kept {
         })
     }
 
-    /// Verifies it.
-    pub(super) async fn verify(&self, since: Option<&str>) -> anyhow::Result<Verified> {
+    /// Verifies it. Also tells what was decided again, and how many texts were erased.
+    async fn audit(&self, since: Option<&str>) -> anyhow::Result<(Verified, Decisions, u64)> {
         let verifier = Verifier::new(&self.key, since)?.strict();
         let audit = StoreAudit::new(Arc::clone(&self.store), verifier).await?;
-        Ok(audit.run().await?.0)
+        audit.run().await
+    }
+
+    /// Verifies it.
+    pub(super) async fn verify(&self, since: Option<&str>) -> anyhow::Result<Verified> {
+        Ok(self.audit(since).await?.0)
     }
 }
 
