@@ -171,26 +171,25 @@ async fn finding_t19_a_denial_must_last_and_a_new_control_follows_it() {
     let session = account.mint(600).await;
     account.cut(&[&session.handle]).await.unwrap();
     let prove = async || {
-        let (calls, sessions) = (
-            account.meddler.calls("ListQueues"),
-            account.meddler.calls("AssumeRole"),
-        );
+        let sessions = account.meddler.calls("AssumeRole");
         let begun = tokio::time::Instant::now();
         let ending = ending_at(&session.handle, Some(session.expires));
         let proof = account.issuer.prove(&ending).await.unwrap();
         assert!(matches!(proof, Proof::CutOff { .. }), "{proof:?}");
         // The canary's and the control's, each time.
         assert_eq!(account.meddler.calls("AssumeRole") - sessions, 2);
-        assert!(begun.elapsed() >= Duration::from_secs(2));
-        account.meddler.calls("ListQueues") - calls
+        begun.elapsed()
     };
-    // Five denials in two seconds, and the control's call.
-    let calls = prove().await;
-    assert!(calls >= 5, "{calls}");
-    // One that is let through, and it begins again.
-    let third = account.meddler.calls("ListQueues") + 3;
-    account.meddler.meddle(Meddling::LetsThrough(third));
-    assert!(prove().await >= calls + 3);
+    let settle = Duration::from_secs(2);
+    let calls = account.meddler.calls("ListQueues");
+    assert!(prove().await >= settle);
+    // Two denials at least, however slow AWS is, and the control's call.
+    let calls = account.meddler.calls("ListQueues") - calls;
+    assert!(calls >= 3, "{calls}");
+    // The second, half a second after the first, is let through: it begins again.
+    let second = account.meddler.calls("ListQueues") + 2;
+    account.meddler.meddle(Meddling::LetsThrough(second));
+    assert!(prove().await >= Duration::from_millis(500) + settle);
     account.meddler.meddle(Meddling::None);
 }
 
