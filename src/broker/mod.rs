@@ -37,12 +37,12 @@ use self::sequencer::Sequencer;
 use self::shared::Shared;
 use self::targets::TargetWatch;
 use self::worker::Worker;
-use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
+use crate::domain::command::{GiveReview, Prepared, RefusalCode, Revoker, Submit};
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
     ActionName, Agent, AgentName, Command, Digest, Explanation, LeaseId, Person, Policy, Refusal,
-    Request, RequestId, Reviewer, Seconds, TargetName, Time,
+    Request, RequestId, Reviewer, Seconds, TargetName, Time, decide,
 };
 pub use crate::issuers::{AwsCredential, Credential, MariadbCredential, PostgresCredential};
 use crate::store::Blob;
@@ -214,7 +214,7 @@ impl Broker {
         let shared = &self.calls.shared;
         let (context, blobs) = self.blob(ask.context.map(|c| c.to_string().into_bytes()));
         let key = ask.idempotency_key.map(|key| Digest::of(key.as_bytes()));
-        let submit = Submit {
+        let mut submit = Submit {
             request: RequestId::draw(shared.clock.now(), shared.entropy.draw()),
             agent: agent.clone(),
             on_behalf_of: ask.on_behalf_of,
@@ -224,7 +224,9 @@ impl Broker {
             context,
             idempotency_key: key,
             fingerprint: ask.fingerprint,
+            prepared: None,
         };
+        submit.prepared = self.prepare(&submit);
         let reply = self
             .calls
             .send_with(Command::Submit(Box::new(submit)), blobs)
@@ -241,6 +243,16 @@ impl Broker {
         request
             .map(|request| (request, true))
             .ok_or_else(ledger_unavailable)
+    }
+
+    /// Does in the caller's task what of a submit needs not wait for its turn.
+    fn prepare(&self, submit: &Submit) -> Option<Box<Prepared>> {
+        let shared = &self.calls.shared;
+        let bundle = shared.bundle();
+        let rules = bundle.rules();
+        let standing = shared.world(|world| decide::standing(world, submit, &rules))?;
+        let now = shared.clock.now();
+        Some(Box::new(decide::prepare(standing, submit, &rules, now)))
     }
 
     /// Waits until the request leaves the stage `while_at` (see [`World::stage`]), or the time is up; returns it as it

@@ -1,6 +1,10 @@
 //! What can be asked of the broker, and how it says no.
 
 mod about;
+mod prepared;
+
+pub(super) use prepared::Outcome;
+pub use prepared::Prepared;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -221,6 +225,8 @@ pub struct Submit {
     pub idempotency_key: Option<Digest>,
     /// SHA-256 of the canonical request body.
     pub fingerprint: Digest,
+    /// What was found out before its turn.
+    pub prepared: Option<Box<Prepared>>,
 }
 
 /// A person approves or denies.

@@ -21,6 +21,7 @@ fn command_of(event: &Event) -> Option<Command> {
                 context: submission.context,
                 idempotency_key: submission.idempotency_key,
                 fingerprint: submission.fingerprint,
+                prepared: None,
             })))
         }
         Event::ReviewGiven { request, review } => Some(Command::Review(Box::new(GiveReview {

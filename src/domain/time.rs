@@ -30,6 +30,11 @@ impl Time {
         self.0 / 1000
     }
 
+    /// The last whole second before it, or itself.
+    pub fn whole_seconds(self) -> Self {
+        Time(self.0 / 1000 * 1000)
+    }
+
     /// This instant and `seconds` more, never past [`Time::MAX`].
     pub fn plus(self, seconds: Seconds) -> Self {
         let millis = i64::try_from(seconds.0.saturating_mul(1000)).unwrap_or(i64::MAX);

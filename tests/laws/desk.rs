@@ -2,6 +2,7 @@
 
 use countersign::domain::command::MintResult;
 use countersign::domain::command::{GiveReview, RefusalCode, Submit};
+use countersign::domain::decide::Decision;
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
@@ -26,6 +27,8 @@ pub struct Desk {
     pub world: World,
     pub entries: Vec<Entry>,
     pub now: Time,
+    /// As it was some commands ago.
+    earlier: (World, ShopPolicy, Time),
     ids: u128,
 }
 
@@ -40,6 +43,7 @@ impl Desk {
             world: World::default(),
             entries: Vec::new(),
             now: Time::from_millis(1_795_343_400_000),
+            earlier: (World::default(), ShopPolicy::new(), Time::default()),
             ids: 0,
         };
         desk.tell(&Command::Open {
@@ -65,6 +69,12 @@ impl Desk {
             targets: &self.targets,
         };
         let decision = decide(&self.world, command, &rules, self.now);
+        if let Command::Submit(submit) = command {
+            self.prepare_at_any_time(submit, &decision);
+        }
+        if self.world.size.is_multiple_of(5) {
+            self.earlier = (self.world.clone(), self.policy.clone(), self.now);
+        }
         let (events, refusal) = match decision {
             Ok(events) => (events, None),
             Err(refusal) => (refusal.record.clone(), Some(refusal.code)),
@@ -83,6 +93,28 @@ impl Desk {
             self.entries.push(entry);
         }
         refusal.map_or(Ok(events), Err)
+    }
+
+    /// What was prepared before a submit's turn, just now or long ago, never changes what it comes to.
+    fn prepare_at_any_time(&self, submit: &Submit, plain: &Decision) {
+        let (earlier, policy_then, then) = &self.earlier;
+        let moments = [
+            (&self.world, &self.policy, self.now),
+            (earlier, policy_then, *then),
+        ];
+        for (world, policy, now) in moments {
+            let rules = |policy| Rules {
+                policy,
+                targets: &self.targets,
+            };
+            let mut submit = submit.clone();
+            submit.prepared = decide::standing(world, &submit, &rules(policy))
+                .map(|standing| decide::prepare(standing, &submit, &rules(policy), now))
+                .map(Box::new);
+            let command = Command::Submit(Box::new(submit));
+            let prepared = decide(&self.world, &command, &rules(&self.policy), self.now);
+            assert_eq!(&prepared, plain, "prepared at {now}");
+        }
     }
 
     pub fn draw(&mut self) -> u128 {
@@ -115,6 +147,7 @@ impl Desk {
             context: None,
             idempotency_key: None,
             fingerprint: Digest::of(action.as_bytes()),
+            prepared: None,
         };
         change(&mut submit);
         self.tell(&Command::Submit(Box::new(submit)))

@@ -112,6 +112,7 @@ impl Book {
             context: None,
             idempotency_key: Some(Digest::of(request.to_string().as_bytes())),
             fingerprint: Digest::of(action.as_bytes()),
+            prepared: None,
         })));
         request
     }

@@ -11,6 +11,7 @@ mod submit;
 pub use end::may_revoke;
 pub(super) use end::outcome_when_ended;
 pub use review::{may_deny, may_review};
+pub use submit::{prepare, standing};
 
 use super::action::Action;
 use super::agent::Agent;
