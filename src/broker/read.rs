@@ -2,7 +2,9 @@
 
 use super::{Broker, BrokerError, ledger_unavailable};
 use crate::domain::event::BlobRef;
-use crate::domain::{Agent, AgentName, Entry, Lease, LeaseId, Request, RequestId, Time, World};
+use crate::domain::{
+    Agent, AgentName, Digest, Entry, Lease, LeaseId, Request, RequestId, Time, World,
+};
 use crate::ledger::{VerifyingKey, entry};
 use crate::store::{Query, StoreError, StoredEntry};
 
@@ -22,17 +24,18 @@ impl Broker {
             .world(|world| world.agents.values().cloned().collect())
     }
 
-    /// The first agent that is served and satisfies `wanted`.
-    pub fn find_agent(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
-        self.calls.shared.world(|world| {
-            let serving = world
-                .agents
-                .values()
-                .filter(|(_, disabled)| disabled.is_none());
-            serving
-                .map(|(agent, _)| agent)
-                .find(|agent| wanted(agent))
-                .cloned()
+    /// The agents it serves whose API key has this hash. More than one cannot be told apart.
+    pub fn agents_with_key(&self, hash: &Digest) -> Vec<Agent> {
+        let shared = &self.calls.shared;
+        shared.world(|world| world.agents_with_key(hash).cloned().collect())
+    }
+
+    /// The agents it serves that present tokens of this issuer and satisfy `wanted`.
+    pub fn agents_of_issuer(&self, issuer: &str, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent> {
+        let shared = &self.calls.shared;
+        shared.world(|world| {
+            let of_issuer = world.agents_of_issuer(issuer);
+            of_issuer.filter(|agent| wanted(agent)).cloned().collect()
         })
     }
 
