@@ -10,6 +10,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod canonical;
 pub mod clock;

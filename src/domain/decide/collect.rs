@@ -1,17 +1,16 @@
 //! An agent collects; the target answers. Everything is checked again before the intent is written.
 
 use super::super::action::Action;
+use super::super::approval::{approvers, as_known_now, is_complete};
 use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
 use super::super::lease::{EndCause, Lease, LeaseState};
-use super::super::person::Reviewer;
 use super::super::quorum::quorum;
 use super::super::request::{Outcome, Request, RequestState, VerdictAnswer};
 use super::super::rules::{Question, Rules};
 use super::super::time::Time;
 use super::super::world::World;
-use super::review::approvers;
 use super::{Decision, ask_of, own_request, sealed_now, serving_agent};
 
 /// The parts of `Command::Collect`.
@@ -210,10 +209,16 @@ fn still_granted(
     if routine && !holds(Question::Routine(ask())) {
         return Err(denied());
     }
+    if !routine && !is_complete(world, request) {
+        return Err(stale(
+            RefusalCode::SelfApproval,
+            "somebody who approved this has come to own the agent since, and without them too few have",
+        ));
+    }
     if routine || !action.review.recheck_at_collect {
         return Ok(());
     }
-    let approvers: Vec<_> = approvers(request)
+    let approvers: Vec<_> = approvers(world, request)
         .map(|it| as_known_now(world, it))
         .collect();
     let places = quorum(
@@ -231,15 +236,6 @@ fn still_granted(
         ));
     }
     Ok(())
-}
-
-/// A reviewer in the groups that their newest sign-in named.
-fn as_known_now(world: &World, reviewer: &Reviewer) -> Reviewer {
-    let known = world.groups.get(&reviewer.person);
-    Reviewer {
-        groups: known.unwrap_or(&reviewer.groups).clone(),
-        ..reviewer.clone()
-    }
 }
 
 pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now: Time) -> Decision {
