@@ -5,7 +5,7 @@ use super::approval::{approvers, has_a_stake, is_complete};
 use super::decide::outcome_when_ended;
 use super::event::{Actor, Entry, Event, Freeze};
 use super::ids::{AgentName, RequestId};
-use super::lease::{EndCause, Lease, LeaseState};
+use super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
 use super::quorum::quorum;
 use super::request::{
     Outcome, Request, RequestState, Review, ReviewDecision, Submission, Verdict, VerdictAnswer,
@@ -31,6 +31,7 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
         }
         Event::LeaseIntended { request, .. } => intended(world, open(world, request)?, entry),
         Event::LeaseLive { lease, .. }
+        | Event::LeaseAcknowledged { lease, .. }
         | Event::LeaseEnding { lease, .. }
         | Event::LeaseEndClaimed { lease, .. }
         | Event::LeaseEnded { lease, .. } => {
@@ -296,12 +297,28 @@ fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), Strin
 /// Events of a lease that exists.
 fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
     match (&entry.event, &lease.state) {
-        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { mint_until }) => {
+        (
+            Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            },
+            LeaseState::Issuing { mint_until },
+        ) => {
+            must(
+                *acknowledge_by == entry.time.plus(ACKNOWLEDGE_WITHIN).min(*expires),
+                "its agent had another time to say that it holds it",
+            )?;
             must(entry.time < *mint_until, "its mint was over")?;
             must(
                 *expires == lease.expires,
                 "it expires at another time than intended",
             )
+        }
+        (Event::LeaseAcknowledged { .. }, _) => {
+            by_agent(entry, &lease.agent)?;
+            let in_time = lease.acknowledge_by.is_some_and(|by| entry.time < by);
+            must(in_time, "it was too late to say so")
         }
         (Event::LeaseEnding { cause, report, .. }, _) => {
             must(
@@ -311,6 +328,10 @@ fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
             match cause {
                 EndCause::Finished => by_agent(entry, &lease.agent),
                 EndCause::Expired => must(lease.expires <= entry.time, "its time was not over"),
+                EndCause::Unacknowledged => {
+                    let over = lease.acknowledge_by.is_some_and(|by| by <= entry.time);
+                    must(over, "its agent had time to say that it holds it")
+                }
                 EndCause::AgentDisabled => {
                     must(world.agent(&lease.agent).is_none(), "its agent is served")
                 }

@@ -101,13 +101,13 @@ pub struct IllegalTransition {
     pub state: String,
 }
 
-/// How long idempotency keys are kept in the world.
-const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
+/// How long idempotency keys are kept in the world, for asks that race. Older ones are looked up in the ledger.
+pub(super) const RECENT_WINDOW: Seconds = Seconds(600);
 
 impl World {
     /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
     /// The number changes whenever `World`, or anything in it, or the fold does.
-    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 5");
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 6");
 
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
@@ -477,7 +477,7 @@ fn request_deadline(request: &Request) -> Option<Time> {
 fn lease_deadline(lease: &Lease) -> Time {
     match &lease.state {
         LeaseState::Issuing { mint_until } => *mint_until,
-        LeaseState::Live => lease.expires,
+        LeaseState::Live => lease.acknowledge_by.unwrap_or(lease.expires),
         LeaseState::Ending { not_before, .. } => *not_before,
     }
 }

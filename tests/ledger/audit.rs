@@ -84,6 +84,8 @@ fn told_by_entries() -> Vec<Lie> {
         (denied_by_nobody, "nobody denied it"),
         (other_bundle, "a bundle that was not in force"),
         (ended_otherwise, "its request comes out otherwise"),
+        (longer_silence, "had another time to say that it holds it"),
+        (acknowledged_late, "it was too late to say so"),
         (
             |book| owned_before(book, "grant.made"),
             "not the quorum that was reached",
@@ -219,6 +221,21 @@ fn intent(book: &mut Book, change: impl FnOnce((&mut Time, &mut Time))) -> usize
     {
         change((expires, mint_until));
     }
+    at
+}
+
+/// B14: an agent that has longer to say that it holds its credential than the others.
+fn longer_silence(book: &mut Book) -> usize {
+    let at = book.place("lease.live", 0);
+    if let Event::LeaseLive { acknowledge_by, .. } = &mut book.entries[at].event {
+        *acknowledge_by = acknowledge_by.plus(Seconds(60));
+    }
+    at
+}
+
+fn acknowledged_late(book: &mut Book) -> usize {
+    let at = book.place("lease.acknowledged", 0);
+    book.entries[at].time = book.entries[at - 1].time.plus(Seconds(60));
     at
 }
 

@@ -111,6 +111,7 @@ impl Book {
             ttl: ttl.map(Seconds),
             context: None,
             idempotency_key: Some(Digest::of(request.to_string().as_bytes())),
+            earlier: None,
             fingerprint: Digest::of(action.as_bytes()),
         })));
         request
@@ -139,6 +140,10 @@ impl Book {
         self.tell(&Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Minted,
+        });
+        self.tell(&Command::Acknowledge {
+            agent: agent.parse().unwrap(),
+            lease: lease.clone(),
         });
         if !whole {
             return;
