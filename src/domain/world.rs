@@ -136,13 +136,7 @@ impl World {
                 self.origin = Some(origin.clone());
             }
             Event::BundleApplied { bundle, content } => self.bundle = Some((*bundle, *content)),
-            Event::AgentEnrolled { agent } => {
-                let serving = (agent.clone(), None);
-                if let Some((old, _)) = self.agents.insert(agent.name.clone(), serving) {
-                    self.roster.remove(&old);
-                }
-                self.roster.add(agent);
-            }
+            Event::AgentEnrolled { agent } => self.serve(agent),
             Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
                 Some((agent, disabled @ None)) => {
                     *disabled = Some(entry.time);
@@ -202,6 +196,14 @@ impl World {
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
+    }
+
+    fn serve(&mut self, agent: &Agent) {
+        let serving = (agent.clone(), None);
+        if let Some((old, _)) = self.agents.insert(agent.name.clone(), serving) {
+            self.roster.remove(&old);
+        }
+        self.roster.add(agent);
     }
 
     fn accept_clock(&mut self, wall: Time, ledger: Time) {
