@@ -174,9 +174,17 @@ async fn mint(
     };
     let reply = calls.send(record).await?;
     match (answer, reply.events.first()) {
-        (Ok(credential), Some(Event::LeaseLive { expires, .. })) => Ok(Collected {
+        (
+            Ok(credential),
+            Some(Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            }),
+        ) => Ok(Collected {
             lease: order.lease.clone(),
             expires: *expires,
+            acknowledge_by: *acknowledge_by,
             credential,
         }),
         (Err(MintError::Refused { code, .. }), _) => Err(Refusal::new(

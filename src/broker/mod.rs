@@ -103,6 +103,8 @@ pub struct Collected {
     pub lease: LeaseId,
     /// When it ends.
     pub expires: Time,
+    /// Until when its agent has to acknowledge it.
+    pub acknowledge_by: Time,
     /// The credential.
     pub credential: Credential,
 }
@@ -214,8 +216,13 @@ impl Broker {
         let shared = &self.calls.shared;
         let (context, blobs) = self.blob(ask.context.map(|c| c.to_string().into_bytes()));
         let key = ask.idempotency_key.map(|key| Digest::of(key.as_bytes()));
+        let request = RequestId::draw(shared.clock.now(), shared.entropy.draw());
+        let earlier = match &key {
+            Some(key) => self.earlier(agent, key).await?,
+            None => None,
+        };
         let mut submit = Submit {
-            request: RequestId::draw(shared.clock.now(), shared.entropy.draw()),
+            request,
             agent: agent.clone(),
             on_behalf_of: ask.on_behalf_of,
             action: ask.action,
@@ -223,6 +230,7 @@ impl Broker {
             ttl: ask.ttl,
             context,
             idempotency_key: key,
+            earlier: earlier.clone(),
             fingerprint: ask.fingerprint,
             prepared: None,
         };
@@ -235,9 +243,9 @@ impl Broker {
             return Ok((Request::clone(request), reply.events.is_empty()));
         }
         // A replay of a request that is over: the ledger still knows it.
-        let recent = shared.world(|world| Some(world.recent(agent, &key?)?.request.clone()));
-        let request = match recent {
-            Some(id) => self.request(&id).await?,
+        let recent = shared.world(|world| world.recent(agent, &key?).cloned());
+        let request = match recent.or(earlier) {
+            Some(recent) => self.request(&recent.request).await?,
             None => None,
         };
         request
@@ -326,6 +334,24 @@ impl Broker {
             }
             other => other,
         }
+    }
+
+    /// The agent holds the credential of a lease, which would otherwise end a minute after it was minted.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn acknowledge(
+        &self,
+        agent: &AgentName,
+        lease: &LeaseId,
+    ) -> Result<Request, BrokerError> {
+        let command = Command::Acknowledge {
+            agent: agent.clone(),
+            lease: lease.clone(),
+        };
+        let reply = self.calls.send(command).await?;
+        let request = reply.request.ok_or_else(ledger_unavailable)?;
+        Ok(Request::clone(&request))
     }
 
     /// The agent is done; the lease ends now. Finishing what is over answers with how it came out.

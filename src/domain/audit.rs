@@ -1,15 +1,15 @@
 //! What an entry claims, derived again from the world it was written on: for whoever does not trust the broker that
 //! wrote it. That entries can follow each other at all is the business of [`World::apply`].
 
+use super::approval::{approvers, has_a_stake, is_complete};
 use super::decide::outcome_when_ended;
 use super::event::{Actor, Entry, Event, Freeze};
 use super::ids::{AgentName, RequestId};
-use super::lease::{EndCause, Lease, LeaseState};
+use super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
 use super::quorum::quorum;
 use super::request::{
     Outcome, Request, RequestState, Review, ReviewDecision, Submission, Verdict, VerdictAnswer,
 };
-use super::rules::is_requesters_side;
 use super::world::World;
 
 /// Whether `entry` may stand after `world`, the fold of everything before it, whose last entry is `before`.
@@ -25,12 +25,13 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
         Event::ReviewGiven { request, review } => {
             reviewed(world, entry, open(world, request)?, review)
         }
-        Event::GrantMade { request, .. } => granted(open(world, request)?, before, entry),
+        Event::GrantMade { request, .. } => granted(world, open(world, request)?, before, entry),
         Event::RequestClosed { request, outcome } => {
             closed(world, open(world, request)?, *outcome, before, entry)
         }
         Event::LeaseIntended { request, .. } => intended(world, open(world, request)?, entry),
         Event::LeaseLive { lease, .. }
+        | Event::LeaseAcknowledged { lease, .. }
         | Event::LeaseEnding { lease, .. }
         | Event::LeaseEndClaimed { lease, .. }
         | Event::LeaseEnded { lease, .. } => {
@@ -172,11 +173,12 @@ fn reviewed(
         groups.any(|group| submission.reviewers.contains_key(group)),
         "the reviewer is in no group that was to decide",
     )?;
-    let on_behalf_of = submission.on_behalf_of.as_ref();
-    let agent = world.agent(&submission.sealed.agent);
     must(
-        !is_requesters_side(reviewer, &submission.owner, on_behalf_of)
-            && agent.is_some_and(|agent| !agent.owner.includes(reviewer)),
+        world.agent(&submission.sealed.agent).is_some(),
+        "the agent was not served",
+    )?;
+    must(
+        !has_a_stake(world, reviewer, request),
         "the reviewer stands on the requester's side",
     )?;
     let mut given = request.reviews.iter();
@@ -195,7 +197,12 @@ fn follows(before: Option<&Entry>, entry: &Entry, decision: ReviewDecision) -> b
     })
 }
 
-fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(), String> {
+fn granted(
+    world: &World,
+    request: &Request,
+    before: Option<&Entry>,
+    entry: &Entry,
+) -> Result<(), String> {
     let Event::GrantMade {
         people,
         collect_until,
@@ -208,9 +215,7 @@ fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(
         follows(before, entry, ReviewDecision::Approve),
         "no approval led to the grant",
     )?;
-    let reviews = request.reviews.iter();
-    let approvals = reviews.filter(|review| review.decision == ReviewDecision::Approve);
-    let approvers: Vec<_> = approvals.map(|review| &review.reviewer).collect();
+    let approvers: Vec<_> = approvers(world, request).collect();
     let reached = quorum(&request.submission.reviewers, &approvers);
     must(
         reached.as_ref() == Some(people),
@@ -272,6 +277,10 @@ fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), Strin
     let_in(world, entry, &request.submission)?;
     must(entry.time < *collect_until, "its grant had lapsed")?;
     must(
+        request.verdict.answer == VerdictAnswer::Allow || is_complete(world, request),
+        "who approved it had come to stand on the requester's side",
+    )?;
+    must(
         *expires <= entry.time.plus(*ttl_seconds),
         "it expires later than its lifetime allows",
     )?;
@@ -288,12 +297,28 @@ fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), Strin
 /// Events of a lease that exists.
 fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
     match (&entry.event, &lease.state) {
-        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { mint_until }) => {
+        (
+            Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            },
+            LeaseState::Issuing { mint_until },
+        ) => {
+            must(
+                *acknowledge_by == entry.time.plus(ACKNOWLEDGE_WITHIN).min(*expires),
+                "its agent had another time to say that it holds it",
+            )?;
             must(entry.time < *mint_until, "its mint was over")?;
             must(
                 *expires == lease.expires,
                 "it expires at another time than intended",
             )
+        }
+        (Event::LeaseAcknowledged { .. }, _) => {
+            by_agent(entry, &lease.agent)?;
+            let in_time = lease.acknowledge_by.is_some_and(|by| entry.time < by);
+            must(in_time, "it was too late to say so")
         }
         (Event::LeaseEnding { cause, report, .. }, _) => {
             must(
@@ -303,6 +328,10 @@ fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
             match cause {
                 EndCause::Finished => by_agent(entry, &lease.agent),
                 EndCause::Expired => must(lease.expires <= entry.time, "its time was not over"),
+                EndCause::Unacknowledged => {
+                    let over = lease.acknowledge_by.is_some_and(|by| by <= entry.time);
+                    must(over, "its agent had time to say that it holds it")
+                }
                 EndCause::AgentDisabled => {
                     must(world.agent(&lease.agent).is_none(), "its agent is served")
                 }

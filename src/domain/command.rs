@@ -20,6 +20,7 @@ use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
 use super::request::ReviewDecision;
 use super::time::{Seconds, Time};
+use super::world::Recent;
 
 /// A command. Ids and randomness are in it; the time comes with `decide`.
 #[derive(Clone, Debug)]
@@ -72,6 +73,13 @@ pub enum Command {
         lease: LeaseId,
         /// What it answered.
         result: MintResult,
+    },
+    /// An agent holds the credential of a lease.
+    Acknowledge {
+        /// Who.
+        agent: AgentName,
+        /// Which lease.
+        lease: LeaseId,
     },
     /// An agent is done.
     Finish {
@@ -223,6 +231,9 @@ pub struct Submit {
     pub context: Option<BlobRef>,
     /// SHA-256 of the idempotency key, if any.
     pub idempotency_key: Option<Digest>,
+    /// What the agent's key led to, as the ledger has it. Looked up after `request` was drawn: what came in between is
+    /// in the world, as long as the command is decided soon.
+    pub earlier: Option<Recent>,
     /// SHA-256 of the canonical request body.
     pub fingerprint: Digest,
     /// What was found out before its turn.
@@ -438,6 +449,7 @@ impl EndCause {
             EndCause::Frozen => "frozen",
             EndCause::AgentDisabled => "agent_disabled",
             EndCause::AnswerLost => "answer_lost",
+            EndCause::Unacknowledged => "unacknowledged",
             EndCause::MintUnknown => "mint_unknown",
         }
     }

@@ -193,6 +193,16 @@ pub enum Event {
         lease: LeaseId,
         /// When it must end.
         expires: Time,
+        /// Until when its agent has to say that it holds the credential.
+        acknowledge_by: Time,
+    },
+    /// The agent says that it holds the credential.
+    #[serde(rename = "lease.acknowledged")]
+    LeaseAcknowledged {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
     },
     /// The target answered: nothing was minted.
     #[serde(rename = "lease.failed")]
@@ -406,6 +416,7 @@ impl Event {
             Event::RequestClosed { .. } => "request.closed",
             Event::LeaseIntended { .. } => "lease.intended",
             Event::LeaseLive { .. } => "lease.live",
+            Event::LeaseAcknowledged { .. } => "lease.acknowledged",
             Event::LeaseFailed { .. } => "lease.failed",
             Event::LeaseEnding { .. } => "lease.ending",
             Event::LeaseEndClaimed { .. } => "lease.end_claimed",
@@ -436,6 +447,7 @@ impl Event {
             | Event::RequestClosed { request, .. }
             | Event::LeaseIntended { request, .. }
             | Event::LeaseLive { request, .. }
+            | Event::LeaseAcknowledged { request, .. }
             | Event::LeaseFailed { request, .. }
             | Event::LeaseEnding { request, .. }
             | Event::LeaseEndClaimed { request, .. }
@@ -465,6 +477,7 @@ impl Event {
         match self {
             Event::LeaseIntended { lease, .. }
             | Event::LeaseLive { lease, .. }
+            | Event::LeaseAcknowledged { lease, .. }
             | Event::LeaseFailed { lease, .. }
             | Event::LeaseEnding { lease, .. }
             | Event::LeaseEndClaimed { lease, .. }

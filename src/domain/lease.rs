@@ -26,6 +26,9 @@ pub struct Lease {
     pub ttl_seconds: Seconds,
     /// When it must end, whatever happens.
     pub expires: Time,
+    /// Until when its agent has to say that it holds the credential; none before it lives and once it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge_by: Option<Time>,
     /// Where it stands.
     pub state: LeaseState,
 }
@@ -93,8 +96,29 @@ pub enum EndCause {
     AgentDisabled,
     /// The agent never got the answer and collects again; nobody else may hold the first one.
     AnswerLost,
+    /// The agent did not say in time that it holds the credential, so the answer that carried it counts as lost.
+    Unacknowledged,
     /// Nobody knows whether the target minted it.
     MintUnknown,
+}
+
+/// How long after its mint an agent has to say that it holds a credential. What nobody holds would otherwise live for
+/// the whole of its lifetime.
+pub(super) const ACKNOWLEDGE_WITHIN: Seconds = Seconds(60);
+
+impl EndCause {
+    /// Whether the grant goes back to the agent once the lease is proven ended, while it may still be collected: for
+    /// all that is known, nobody received the credential.
+    pub fn hands_back(self) -> bool {
+        match self {
+            EndCause::AnswerLost | EndCause::Unacknowledged | EndCause::MintUnknown => true,
+            EndCause::Finished
+            | EndCause::Expired
+            | EndCause::Revoked
+            | EndCause::Frozen
+            | EndCause::AgentDisabled => false,
+        }
+    }
 }
 
 /// How much of an entry the residue of a lease may take, in bytes of JSON.

@@ -10,6 +10,7 @@
 
 pub mod action;
 pub mod agent;
+pub mod approval;
 pub mod audit;
 pub mod canonical;
 pub mod clock;
@@ -21,10 +22,12 @@ mod freeze;
 pub mod ids;
 pub mod lease;
 pub mod orphan;
+mod pairs;
 pub mod person;
 pub mod quorum;
 pub mod replay;
 pub mod request;
+mod roster;
 pub mod rules;
 pub mod time;
 mod transition;

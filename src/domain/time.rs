@@ -41,6 +41,12 @@ impl Time {
         Self::from_millis(self.0.saturating_add(millis))
     }
 
+    /// `seconds` before this instant.
+    pub fn minus(self, seconds: Seconds) -> Self {
+        let millis = i64::try_from(seconds.0.saturating_mul(1000)).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
+    }
+
     /// This instant and `duration` more, rounded down to a millisecond and never past [`Time::MAX`].
     pub fn after(self, duration: Duration) -> Self {
         let millis = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);

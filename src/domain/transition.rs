@@ -11,6 +11,7 @@ use super::time::Time;
 /// (submitted) pending | approved | closed, as policy said
 /// pending -grant-> approved                       pending, approved -close-> closed
 /// approved -intend-> issuing -live-> live         issuing -failed-> approved | closed
+/// live -acknowledged-> live
 /// issuing, live, ending -ending-> ending          ending -claimed, end_failed-> ending
 /// ending -cut_off-> ending | approved, its lease alone    ending -ended-> approved | closed
 /// ```
@@ -103,6 +104,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
         scope: scope.clone(),
         ttl_seconds: *ttl_seconds,
         expires: *expires,
+        acknowledge_by: None,
         state: LeaseState::Issuing {
             mint_until: *mint_until,
         },
@@ -124,14 +126,25 @@ fn step_lease(
         _ => return Err(()),
     };
     match (event, &mut lease.state) {
-        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { .. }) => {
-            require(*expires <= lease.expires)?;
+        (
+            Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            },
+            LeaseState::Issuing { .. },
+        ) => {
+            require(*expires <= lease.expires && acknowledge_by <= expires)?;
             lease.expires = *expires;
+            lease.acknowledge_by = Some(*acknowledge_by);
             lease.state = LeaseState::Live;
             request.state = RequestState::Live {
                 lease: lease.id.clone(),
                 collect_until,
             };
+        }
+        (Event::LeaseAcknowledged { .. }, LeaseState::Live) => {
+            require(lease.acknowledge_by.take().is_some())?;
         }
         (Event::LeaseFailed { outcome, .. }, LeaseState::Issuing { .. }) => {
             request.state = after_lease(*outcome, collect_until, at);

@@ -16,6 +16,7 @@ use super::lease::{Lease, LeaseState};
 use super::orphan::{Orphan, OrphanKey};
 use super::person::Person;
 use super::request::{Request, RequestState, Submission};
+use super::roster::Roster;
 use super::time::{Seconds, Time};
 use super::transition::{step, step_ending};
 
@@ -42,18 +43,20 @@ pub struct World {
     /// Standing orders.
     pub freezes: BTreeSet<Freeze>,
     /// Credentials found at targets that no lease explains, not yet proven gone.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     pub orphans: BTreeMap<OrphanKey, Orphan>,
     /// Which server each target stands for.
     pub servers: BTreeMap<TargetName, ServerId>,
     /// Kill switches: sessions of a guard's targets issued before then are denied.
     pub shut: BTreeMap<GuardName, Time>,
     /// The groups of each person as of their newest sign-in.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     pub groups: BTreeMap<Person, BTreeSet<GroupName>>,
     /// Idempotency keys of late, by agent.
     pub recent: HashMap<AgentName, HashMap<Digest, Recent>>,
     recent_order: VecDeque<(Time, AgentName, Digest)>,
+    #[serde(skip)]
+    roster: Roster,
     #[serde(skip)]
     deadlines: BTreeSet<(Time, Waiting)>,
     #[serde(skip)]
@@ -98,13 +101,13 @@ pub struct IllegalTransition {
     pub state: String,
 }
 
-/// How long idempotency keys are kept in the world.
-const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
+/// How long idempotency keys are kept in the world, for asks that race. Older ones are looked up in the ledger.
+pub(super) const RECENT_WINDOW: Seconds = Seconds(600);
 
 impl World {
     /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
     /// The number changes whenever `World`, or anything in it, or the fold does.
-    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 4");
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 6");
 
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
@@ -133,12 +136,12 @@ impl World {
                 self.origin = Some(origin.clone());
             }
             Event::BundleApplied { bundle, content } => self.bundle = Some((*bundle, *content)),
-            Event::AgentEnrolled { agent } => {
-                self.agents
-                    .insert(agent.name.clone(), (agent.clone(), None));
-            }
+            Event::AgentEnrolled { agent } => self.serve(agent),
             Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
-                Some((_, disabled @ None)) => *disabled = Some(entry.time),
+                Some((agent, disabled @ None)) => {
+                    *disabled = Some(entry.time);
+                    self.roster.remove(agent);
+                }
                 _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
             },
             Event::RequestSubmitted {
@@ -193,6 +196,14 @@ impl World {
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
+    }
+
+    fn serve(&mut self, agent: &Agent) {
+        let serving = (agent.clone(), None);
+        if let Some((old, _)) = self.agents.insert(agent.name.clone(), serving) {
+            self.roster.remove(&old);
+        }
+        self.roster.add(agent);
     }
 
     fn accept_clock(&mut self, wall: Time, ledger: Time) {
@@ -368,6 +379,18 @@ impl World {
             .and_then(|(agent, disabled)| disabled.is_none().then_some(agent))
     }
 
+    /// The agents that are served and whose API key has this hash.
+    pub fn agents_with_key(&self, hash: &Digest) -> impl Iterator<Item = &Agent> {
+        let names = self.roster.with_key(hash);
+        names.filter_map(|name| self.agent(name))
+    }
+
+    /// The agents that are served and present tokens of this issuer, by its name in the configuration.
+    pub fn agents_of_issuer(&self, issuer: &str) -> impl Iterator<Item = &Agent> {
+        let names = self.roster.of_issuer(issuer);
+        names.filter_map(|name| self.agent(name))
+    }
+
     /// How many things it holds: what writing it down costs.
     pub fn weight(&self) -> usize {
         self.agents.len() + self.requests.len() + self.leases.len() + self.recent_order.len()
@@ -422,6 +445,9 @@ impl World {
         self.deadline_of.clear();
         self.open_by_agent.clear();
         self.leases_at.clear();
+        self.roster = Roster::default();
+        let serving = self.agents.values().filter(|(_, over)| over.is_none());
+        serving.for_each(|(agent, _)| self.roster.add(agent));
         for request in self.requests.values().cloned().collect::<Vec<_>>() {
             let agent = request.sealed().agent.clone();
             *self.open_by_agent.entry(agent).or_insert(0) += 1;
@@ -440,30 +466,6 @@ impl World {
     }
 }
 
-/// A map whose keys are no texts, as a list of pairs.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
-    where
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    {
-        let pairs = Vec::<(K, V)>::deserialize(deserializer)?;
-        Ok(pairs.into_iter().collect())
-    }
-}
-
 /// The instant at which time alone moves a request that has no lease.
 fn request_deadline(request: &Request) -> Option<Time> {
     match &request.state {
@@ -477,7 +479,7 @@ fn request_deadline(request: &Request) -> Option<Time> {
 fn lease_deadline(lease: &Lease) -> Time {
     match &lease.state {
         LeaseState::Issuing { mint_until } => *mint_until,
-        LeaseState::Live => lease.expires,
+        LeaseState::Live => lease.acknowledge_by.unwrap_or(lease.expires),
         LeaseState::Ending { not_before, .. } => *not_before,
     }
 }

@@ -13,7 +13,8 @@ pub struct LeaseBrief {
     pub id: String,
     /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
     pub state: &'static str,
-    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost`,
+    /// `unacknowledged` or `mint_unknown`.
     #[schema(value_type = Option<String>)]
     pub cause: Option<EndCause>,
     /// Since when it is being ended.
@@ -25,6 +26,9 @@ pub struct LeaseBrief {
     /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
+    /// While it lives and its agent has not said that it holds the credential: until when it has to.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acknowledge_by: Option<Time>,
 }
 
 impl LeaseBrief {
@@ -39,6 +43,7 @@ impl LeaseBrief {
             since: end.map(|(_, since)| since),
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
+            acknowledge_by: lease.as_ref().and_then(acknowledge_by),
         }
     }
 }
@@ -50,6 +55,13 @@ fn expires_at(lease: &Lease) -> Option<Time> {
             cut_off: Some(_), ..
         } => Some(lease.expires),
         LeaseState::Issuing { .. } | LeaseState::Ending { cut_off: None, .. } => None,
+    }
+}
+
+fn acknowledge_by(lease: &Lease) -> Option<Time> {
+    match lease.state {
+        LeaseState::Live => lease.acknowledge_by,
+        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
     }
 }
 
@@ -66,7 +78,7 @@ fn end(lease: &Lease) -> Option<(EndCause, Time)> {
 #[schema(example = json!({
     "id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "request": "req_01kb0m4v9s1a2b3c4d5e6f7g8h",
     "agent": "billing-bot", "action": "orders.export", "target": "shop", "state": "live",
-    "expires_at": "2026-11-22T10:45:00.000Z"
+    "expires_at": "2026-11-22T10:45:00.000Z", "acknowledge_by": "2026-11-22T10:31:00.000Z"
 }))]
 pub struct LeaseView {
     /// Its id.
@@ -82,7 +94,8 @@ pub struct LeaseView {
     /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
     /// `ended` once it has run out.
     pub state: &'static str,
-    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost`,
+    /// `unacknowledged` or `mint_unknown`.
     #[schema(value_type = Option<String>)]
     pub cause: Option<EndCause>,
     /// Since when it is being ended.
@@ -94,6 +107,9 @@ pub struct LeaseView {
     /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
+    /// While it lives and its agent has not said that it holds the credential: until when it has to.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acknowledge_by: Option<Time>,
 }
 
 impl LeaseView {
@@ -112,6 +128,7 @@ impl LeaseView {
             since: end.map(|(_, since)| since),
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
+            acknowledge_by: lease.as_ref().and_then(acknowledge_by),
         }
     }
 }

@@ -23,7 +23,7 @@ const SQLITE_IOERR: u32 = 10;
 const SQLITE_FULL: u32 = 13;
 
 const HEAD: &str = "SELECT size, edge, checkpoint FROM head";
-const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome \
+const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key \
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
@@ -208,6 +208,7 @@ type EntryRow = (
     Option<String>,
     String,
     Option<String>,
+    Option<Vec<u8>>,
 );
 
 fn damaged(what: &str) -> StoreError {
@@ -265,8 +266,21 @@ fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
 }
 
 fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
-    let (seq, bytes, leaf, signature, kind, time, request, lease, agent, action, actor, outcome) =
-        row;
+    let (
+        seq,
+        bytes,
+        leaf,
+        signature,
+        kind,
+        time,
+        request,
+        lease,
+        agent,
+        action,
+        actor,
+        outcome,
+        key,
+    ) = row;
     let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
     Ok(StoredEntry {
         seq: u64::try_from(seq).map_err(|_| damaged("an entry has a negative index"))?,
@@ -282,6 +296,9 @@ fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
             action,
             actor,
             outcome,
+            key: key
+                .map(|key| digest_of(&key, "an entry is indexed under a malformed key"))
+                .transpose()?,
         },
     })
 }
@@ -330,6 +347,7 @@ impl<T: Dialect> Store for T {
                 asked = match value {
                     Value::Text(text) => asked.bind(text.to_owned()),
                     Value::Number(number) => asked.bind(number),
+                    Value::Bytes(bytes) => asked.bind(bytes.to_vec()),
                 };
             }
             asked

@@ -97,6 +97,7 @@ fn lease_sentence(event: &Event) -> Markup {
         Event::LeaseLive { expires, .. } => html! {
             "Credential issued, good until " time datetime=(expires) { (text::exact(*expires)) }
         },
+        Event::LeaseAcknowledged { .. } => html! { "The agent holds the credential" },
         Event::LeaseFailed { code, .. } => html! {
             "The target refused; nothing was issued (" code { (text::line(code)) } ")"
         },
@@ -141,6 +142,9 @@ pub(super) fn ending(cause: EndCause) -> &'static str {
         EndCause::AgentDisabled => "The agent was disabled",
         EndCause::AnswerLost => {
             "The answer was lost; this credential is ended before another is issued"
+        }
+        EndCause::Unacknowledged => {
+            "The agent did not say that it holds this credential, so the answer counts as lost"
         }
         EndCause::MintUnknown => "Nobody knows whether it was issued; it is ended to be sure",
     }

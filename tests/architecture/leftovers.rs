@@ -30,6 +30,10 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/simulation/keys.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/simulation/mod.rs",
         "tokio's time, which stands still and jumps",
     ),

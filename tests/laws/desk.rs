@@ -6,8 +6,8 @@ use countersign::domain::decide::Decision;
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
-    Command, Digest, Duty, Entry, Event, LeaseId, OrphanKey, Policy, Proof, Request, RequestId,
-    Rules, Seconds, ServerId, Time, World, decide, due,
+    Command, Digest, Duty, Entry, Event, LeaseId, LeaseState, OrphanKey, Policy, Proof, Request,
+    RequestId, Rules, Seconds, ServerId, Time, World, decide, due,
 };
 use countersign::ledger::entry::VERSION;
 use serde_json::{Map, json};
@@ -146,6 +146,7 @@ impl Desk {
             ttl: None,
             context: None,
             idempotency_key: None,
+            earlier: None,
             fingerprint: Digest::of(action.as_bytes()),
             prepared: None,
         };
@@ -190,7 +191,24 @@ impl Desk {
         Ok(events.iter().find_map(Event::lease).unwrap().clone())
     }
 
+    /// The target minted, and the agent says that it holds the credential.
     pub fn minted(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        let events = self.answered(lease)?;
+        if self.world.leases[lease].state == LeaseState::Live {
+            self.acknowledge("reporter", lease)?;
+        }
+        Ok(events)
+    }
+
+    pub fn acknowledge(&mut self, agent: &str, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        self.tell(&Command::Acknowledge {
+            agent: agent.parse().unwrap(),
+            lease: lease.clone(),
+        })
+    }
+
+    /// The target minted, and nothing is heard of the agent.
+    pub fn answered(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
         self.tell(&Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Minted,

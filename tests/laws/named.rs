@@ -154,6 +154,23 @@ fn finding_b15_what_was_asked_is_recorded_beside_what_is_given() {
     assert_eq!(asked(Some(day)), (Some(day), Seconds(1800)));
 }
 
+/// B8: an ask that was looked up in the ledger and then waited, until what came in between has left the world, is not
+/// decided: it may have come twice.
+#[test]
+fn finding_b08_what_was_looked_up_is_not_relied_upon_for_long() {
+    let mut desk = Desk::new();
+    let drawn = desk.now;
+    for (waited, decided) in [(599, true), (600, false)] {
+        desk.now = drawn.plus(Seconds(waited));
+        let asked = desk.submit_with("reporter", "orders.report", |submit| {
+            submit.request = RequestId::draw(drawn, u128::from(waited));
+            submit.idempotency_key = Some(Digest::of(&waited.to_be_bytes()));
+        });
+        assert_eq!(asked.err(), (!decided).then_some(RefusalCode::Expired));
+    }
+    desk.check();
+}
+
 /// B10: who left a reviewing group since no longer counts where the action asks for it.
 #[test]
 fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
@@ -210,6 +227,10 @@ fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
             agent: "reporter".parse().unwrap(),
             request: request.clone(),
             report: Map::new(),
+        },
+        Command::Acknowledge {
+            agent: "reporter".parse().unwrap(),
+            lease: lease.clone(),
         },
         Command::ClaimEnd {
             lease: lease.clone(),

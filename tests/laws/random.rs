@@ -41,6 +41,10 @@ enum Step {
         lease: usize,
         result: u8,
     },
+    Acknowledge {
+        lease: usize,
+        agent: usize,
+    },
     Finish {
         request: usize,
         agent: usize,
@@ -104,6 +108,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Withdraw { request, agent }),
         6 => (0..12usize, 0..3usize, 0..2u8).prop_map(|(request, agent, key)| Step::Collect { request, agent, key }),
         5 => (0..12usize, 0..4u8).prop_map(|(lease, result)| Step::Mint { lease, result }),
+        3 => (0..12usize, 0..3usize).prop_map(|(lease, agent)| Step::Acknowledge { lease, agent }),
         2 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Finish { request, agent }),
         2 => (0..12usize, 0..4u8).prop_map(|(request, by)| Step::Revoke { request, by }),
         4 => (0..12usize, 0..2u8).prop_map(|(lease, broker)| Step::Claim { lease, broker }),
@@ -182,6 +187,10 @@ fn command(desk: &mut Desk, known: &Known, step: &Step) -> Option<Command> {
                     retryable: lease % 2 == 0,
                 },
             },
+        },
+        Step::Acknowledge { lease, agent } => Command::Acknowledge {
+            agent: AGENTS[*agent].parse().unwrap(),
+            lease: pick(&known.leases, *lease)?,
         },
         Step::Finish { request, agent } => Command::Finish {
             agent: AGENTS[*agent].parse().unwrap(),

@@ -8,8 +8,8 @@ use countersign::domain::command::{GiveReview, MintResult, Submit};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::ReviewDecision;
 use countersign::domain::{
-    Command, Digest, Entry, LeaseId, Proof, RequestId, Reviewer, Rules, Seconds, Time, World,
-    decide,
+    Actor, Command, Digest, Entry, Event, LeaseId, Proof, RequestId, Reviewer, Rules, Seconds,
+    Time, World, decide,
 };
 use countersign::issuers::{DeclaredTargets, IssuerSet};
 use countersign::ledger::entry::VERSION;
@@ -111,6 +111,7 @@ impl Book {
             ttl: ttl.map(Seconds),
             context: None,
             idempotency_key: Some(Digest::of(request.to_string().as_bytes())),
+            earlier: None,
             fingerprint: Digest::of(action.as_bytes()),
             prepared: None,
         })));
@@ -140,6 +141,10 @@ impl Book {
         self.tell(&Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Minted,
+        });
+        self.tell(&Command::Acknowledge {
+            agent: agent.parse().unwrap(),
+            lease: lease.clone(),
         });
         if !whole {
             return;
@@ -197,6 +202,19 @@ impl Book {
     /// Takes an entry out; those after it move up.
     pub(super) fn remove(&mut self, at: usize) {
         self.entries.remove(at);
+        for (seq, entry) in (0..).zip(&mut self.entries) {
+            entry.seq = seq;
+        }
+    }
+
+    /// Puts an event of the broker's in; those after it move down.
+    pub(super) fn insert(&mut self, at: usize, event: Event) {
+        let entry = Entry {
+            actor: Actor::Broker,
+            event,
+            ..self.entries[at].clone()
+        };
+        self.entries.insert(at, entry);
         for (seq, entry) in (0..).zip(&mut self.entries) {
             entry.seq = seq;
         }

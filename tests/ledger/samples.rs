@@ -222,6 +222,7 @@ fn leases() -> Vec<Event> {
             request: request.clone(),
             lease: lease.clone(),
             expires: at(906_000),
+            acknowledge_by: at(66_000),
         },
         Event::LeaseFailed {
             request: request.clone(),
@@ -404,6 +405,10 @@ pub(crate) fn every_event() -> Vec<Event> {
     });
     events.extend(guards());
     events.extend(clocks());
+    events.push(Event::LeaseAcknowledged {
+        request: request(),
+        lease: lease(),
+    });
     events
 }
 
@@ -441,11 +446,12 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::OrphanEndFailed { .. } => 27,
         Event::ClockAccepted { .. } => 28,
         Event::LedgerAccepted { .. } => 29,
+        Event::LeaseAcknowledged { .. } => 30,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 30;
+pub(crate) const KINDS: usize = 31;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

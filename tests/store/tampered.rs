@@ -56,6 +56,7 @@ async fn l06_a_flipped_byte_in_any_column_of_any_row_is_named() {
         for column in ["agent", "action", "outcome", "request", "lease"] {
             spoilt.push(format!("{column} = coalesce('x' || {column}, 'x')"));
         }
+        spoilt.push(format!("key = x'{}'", hex::encode(leaf.0)));
         if let Some(signature) = &row.signature {
             let last = if signature.ends_with("A=") {
                 "B="

@@ -50,6 +50,8 @@ struct Call<'a> {
     body: Option<Value>,
     key: Option<&'a IdempotencyKey>,
     wait: Option<Duration>,
+    /// Whether twice is the same as once.
+    idempotent: bool,
 }
 
 impl<'a> Call<'a> {
@@ -62,6 +64,7 @@ impl<'a> Call<'a> {
             body: None,
             key: None,
             wait: None,
+            idempotent: true,
         }
     }
 
@@ -69,12 +72,13 @@ impl<'a> Call<'a> {
         Self {
             method: Method::POST,
             body: Some(body),
+            idempotent: false,
             ..Self::get(operation, path)
         }
     }
 
     fn is_repeatable(&self) -> bool {
-        self.method == Method::GET || self.key.is_some()
+        self.idempotent || self.key.is_some()
     }
 }
 
@@ -183,15 +187,29 @@ impl Client {
             .await
     }
 
-    /// Collects the credential, once. When the answer was lost, the same `key` collects a new one and the lost one is ended.
+    /// Collects the credential, once, and acknowledges it: the broker would end it a minute later otherwise. When an
+    /// answer was lost, the same `key` collects a new one and the lost one is ended. After an error no credential is
+    /// held, and none lives on for more than that minute.
     pub async fn collect(&self, id: &str, key: &IdempotencyKey) -> Result<CollectedView, Error> {
         let path = ["v1", "requests", id, "credential"];
         let call = Call::post("collect the credential", &path, json!({}));
-        self.call(Call {
-            key: Some(key),
-            ..call
-        })
-        .await
+        let collected: CollectedView = self
+            .call(Call {
+                key: Some(key),
+                ..call
+            })
+            .await?;
+        self.acknowledge(&collected.lease.id).await?;
+        Ok(collected)
+    }
+
+    /// Says that the credential of a lease has arrived.
+    async fn acknowledge(&self, lease: &str) -> Result<(), Error> {
+        let path = ["v1", "leases", lease, "acknowledge"];
+        let call = Call::post("acknowledge the credential", &path, json!({}));
+        let idempotent = true;
+        let answer = self.answer(&Call { idempotent, ..call }).await;
+        answer.map(drop)
     }
 
     /// Reports the outcome and ends the lease; with `wait`, answers once it is proven ended.

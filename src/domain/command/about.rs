@@ -14,6 +14,7 @@ impl Command {
             Command::Submit(submit) => agent(&submit.agent),
             Command::Withdraw { agent: name, .. }
             | Command::Collect { agent: name, .. }
+            | Command::Acknowledge { agent: name, .. }
             | Command::Finish { agent: name, .. } => agent(name),
             Command::Review(review) => person(&review.reviewer.person),
             Command::NoteSignIn { person: who, .. } | Command::NoteSignOut { person: who } => {
@@ -61,6 +62,7 @@ impl Command {
             | Command::Withdraw { .. }
             | Command::RecordMint { .. }
             | Command::LoseAnswer { .. }
+            | Command::Acknowledge { .. }
             | Command::Finish { .. }
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
@@ -85,7 +87,8 @@ impl Command {
         match self {
             Command::Submit(submit) => {
                 let key = submit.idempotency_key.as_ref()?;
-                Some(&world.recent(&submit.agent, key)?.request)
+                let recent = world.recent(&submit.agent, key);
+                Some(&recent.or(submit.earlier.as_ref())?.request)
             }
             Command::Review(review) => Some(&review.request),
             Command::Withdraw { request, .. }
@@ -95,6 +98,7 @@ impl Command {
             | Command::Lapse { request } => Some(request),
             Command::RecordMint { lease, .. }
             | Command::LoseAnswer { lease }
+            | Command::Acknowledge { lease, .. }
             | Command::ClaimEnd { lease, .. }
             | Command::RecordEnd { lease, .. } => Some(&world.leases.get(lease)?.request),
             Command::Open { .. }

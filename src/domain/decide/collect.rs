@@ -1,18 +1,17 @@
 //! An agent collects; the target answers. Everything is checked again before the intent is written.
 
 use super::super::action::Action;
+use super::super::approval::{approvers, as_known_now, is_complete};
 use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
-use super::super::lease::{EndCause, Lease, LeaseState};
-use super::super::person::Reviewer;
+use super::super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
 use super::super::quorum::quorum;
 use super::super::request::{Outcome, Request, RequestState, VerdictAnswer};
 use super::super::rules::{Question, Rules};
 use super::super::time::Time;
 use super::super::world::World;
-use super::review::approvers;
-use super::{Decision, ask_of, own_request, sealed_now, serving_agent};
+use super::{Decision, ask_of, no_such_request, own_request, sealed_now, serving_agent};
 
 /// The parts of `Command::Collect`.
 pub(super) struct Collect<'a> {
@@ -58,10 +57,10 @@ pub(super) fn collect(
         }]),
         RequestState::Issuing { .. } if same_key => Err(underway()),
         RequestState::Ending {
-            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            cause,
             collect_until,
             ..
-        } if same_key && now < *collect_until => Err(underway()),
+        } if cause.hands_back() && same_key && now < *collect_until => Err(underway()),
         _ => Err(Refusal::new(
             RefusalCode::Gone,
             "the credential of this request was handed out already",
@@ -210,10 +209,16 @@ fn still_granted(
     if routine && !holds(Question::Routine(ask())) {
         return Err(denied());
     }
+    if !routine && !is_complete(world, request) {
+        return Err(stale(
+            RefusalCode::SelfApproval,
+            "somebody who approved this has come to own the agent since, and without them too few have",
+        ));
+    }
     if routine || !action.review.recheck_at_collect {
         return Ok(());
     }
-    let approvers: Vec<_> = approvers(request)
+    let approvers: Vec<_> = approvers(world, request)
         .map(|it| as_known_now(world, it))
         .collect();
     let places = quorum(
@@ -231,15 +236,6 @@ fn still_granted(
         ));
     }
     Ok(())
-}
-
-/// A reviewer in the groups that their newest sign-in named.
-fn as_known_now(world: &World, reviewer: &Reviewer) -> Reviewer {
-    let known = world.groups.get(&reviewer.person);
-    Reviewer {
-        groups: known.unwrap_or(&reviewer.groups).clone(),
-        ..reviewer.clone()
-    }
 }
 
 pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now: Time) -> Decision {
@@ -262,6 +258,7 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
                 request,
                 lease: lease_id,
                 expires,
+                acknowledge_by: now.plus(ACKNOWLEDGE_WITHIN).min(expires),
             }]
         }
         MintResult::Failed { code, retryable } => vec![Event::LeaseFailed {
@@ -278,6 +275,25 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
             report: serde_json::Map::new(),
         }],
     })
+}
+
+/// The agent holds the credential. Said again, it is nothing new; too late, it does not count.
+pub(super) fn acknowledge(world: &World, agent: &AgentName, id: &LeaseId, now: Time) -> Decision {
+    let lease = world.leases.get(id);
+    let lease = lease.filter(|lease| &lease.agent == agent);
+    let lease = lease.ok_or_else(no_such_request)?;
+    match (&lease.state, lease.acknowledge_by) {
+        (LeaseState::Live, None) => Ok(Vec::new()),
+        (LeaseState::Live, Some(by)) if now < by => Ok(vec![Event::LeaseAcknowledged {
+            request: lease.request.clone(),
+            lease: id.clone(),
+        }]),
+        _ => Err(Refusal::new(
+            RefusalCode::NotLive,
+            "the credential of this lease is being ended",
+            "Do not use it; look at the request for why it ends, and collect again if it is approved still.",
+        )),
+    }
 }
 
 /// A credential nobody received is ended at once; the same collect may be repeated.

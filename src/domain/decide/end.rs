@@ -111,24 +111,25 @@ pub fn may_revoke(
 /// The entry that stops `request` for good, wherever it stands; none when it is ending for good already.
 pub(super) fn stop(request: &Request, outcome: Outcome, cause: EndCause) -> Option<Event> {
     let id = request.id().clone();
+    let ending = |lease: &LeaseId| {
+        Some(Event::LeaseEnding {
+            request: request.id().clone(),
+            lease: lease.clone(),
+            cause,
+            report: Map::new(),
+        })
+    };
     match &request.state {
         RequestState::Pending | RequestState::Approved { .. } => Some(Event::RequestClosed {
             request: id,
             outcome,
         }),
-        RequestState::Issuing { lease, .. }
-        | RequestState::Live { lease, .. }
-        | RequestState::Ending {
+        RequestState::Issuing { lease, .. } | RequestState::Live { lease, .. } => ending(lease),
+        RequestState::Ending {
             lease,
-            // These two would hand the grant back to the agent.
-            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            cause: before,
             ..
-        } => Some(Event::LeaseEnding {
-            request: id,
-            lease: lease.clone(),
-            cause,
-            report: Map::new(),
-        }),
+        } if before.hands_back() => ending(lease),
         RequestState::Ending { .. } | RequestState::Closed { .. } => None,
     }
 }
@@ -165,6 +166,11 @@ pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
         },
         (RequestState::Live { .. }, Some(lease)) if now >= lease.expires => {
             Some(end(&lease.id, EndCause::Expired))
+        }
+        (RequestState::Live { .. }, Some(lease))
+            if lease.acknowledge_by.is_some_and(|by| now >= by) =>
+        {
+            Some(end(&lease.id, EndCause::Unacknowledged))
         }
         _ => None,
     };
@@ -266,7 +272,7 @@ pub(in crate::domain) fn outcome_when_ended(
         EndCause::Finished => Some(Outcome::Completed),
         EndCause::Expired => Some(Outcome::Expired),
         EndCause::Revoked | EndCause::Frozen | EndCause::AgentDisabled => Some(Outcome::Revoked),
-        EndCause::AnswerLost | EndCause::MintUnknown => {
+        EndCause::AnswerLost | EndCause::Unacknowledged | EndCause::MintUnknown => {
             let request = world.requests.get(&lease.request)?;
             let open = matches!(request.state,
                 RequestState::Ending { collect_until, .. } if now < collect_until);

@@ -73,6 +73,7 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         ),
         Command::RecordMint { lease, result } => collect::record_mint(world, lease, result, now),
         Command::LoseAnswer { lease } => Ok(collect::lose_answer(world, lease)),
+        Command::Acknowledge { agent, lease } => collect::acknowledge(world, agent, lease, now),
         Command::Finish {
             agent,
             request,

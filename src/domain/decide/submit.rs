@@ -8,7 +8,7 @@ use super::super::ids::ServerId;
 use super::super::request::{Sealed, Submission, Verdict, VerdictAnswer};
 use super::super::rules::{Ask, Judgement, Policy, Rules, Ruling};
 use super::super::time::{Seconds, Time};
-use super::super::world::World;
+use super::super::world::{RECENT_WINDOW, World};
 use super::{Decision, serving_agent};
 
 /// What preparing `submit` rests on: its agent, and the server of its target; `None` when the agent is not served.
@@ -39,7 +39,7 @@ pub fn prepare(
 
 pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Time) -> Decision {
     let agent = serving_agent(world, &submit.agent)?;
-    if replayed(world, submit)? {
+    if replayed(world, submit, now)? {
         return Ok(Vec::new());
     }
     let most = rules.policy.limits().open_requests_per_agent;
@@ -147,12 +147,21 @@ fn unidentified(action: &Action) -> Box<Refusal> {
 }
 
 /// Whether this is a repetition of an earlier call with the same idempotency key.
-fn replayed(world: &World, submit: &Submit) -> Result<bool, Box<Refusal>> {
-    let Some(recent) = submit
-        .idempotency_key
-        .and_then(|key| world.recent(&submit.agent, &key))
-    else {
+fn replayed(world: &World, submit: &Submit, now: Time) -> Result<bool, Box<Refusal>> {
+    let Some(key) = submit.idempotency_key else {
         return Ok(false);
+    };
+    let recent = world.recent(&submit.agent, &key);
+    let Some(recent) = recent.or(submit.earlier.as_ref()) else {
+        // What came since it was looked up may have left the world.
+        return match submit.request.drawn_at().plus(RECENT_WINDOW) > now {
+            true => Ok(false),
+            false => Err(Refusal::new(
+                RefusalCode::Expired,
+                "the request waited too long to be decided",
+                "Send it again with the same idempotency key.",
+            )),
+        };
     };
     if recent.fingerprint == submit.fingerprint {
         return Ok(true);

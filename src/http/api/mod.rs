@@ -13,6 +13,7 @@ use super::{Api, view};
 use crate::domain::{Request, RequestId};
 
 pub mod accept_clock;
+pub mod acknowledge;
 pub mod collect;
 pub mod disable_agent;
 pub mod enroll_agent;
@@ -53,6 +54,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_reviews::list, give_review::give))
         .routes(routes!(list_leases::list))
         .routes(routes!(show_lease::show))
+        .routes(routes!(acknowledge::acknowledge))
         .routes(routes!(revoke::revoke))
         .routes(routes!(shut_guard::shut))
         .routes(routes!(list_targets::list))
