@@ -141,21 +141,18 @@ impl Broker {
         let guards = Arc::new(Guards::new(Arc::clone(&calls.shared)));
         let worker = Worker::new(calls.clone(), Arc::clone(&guards));
         // The sequencer is not tracked: it serves until the last caller is gone, and the tracked tasks call it.
-        SequencerTask::spawn(sequencer, inbox);
+        SequencerTask::spawn(Arc::clone(&shared), sequencer, inbox);
         let targets = TargetWatch::new(calls.clone());
         targets.look_at_all().await;
         for target in shared.issuers.keys() {
-            shared
-                .tasks
-                .spawn(targets.clone().watch_for_ever(target.clone()));
+            let name = format!("watching target {target}");
+            shared.supervise(name, targets.clone().watch_for_ever(target.clone()));
         }
-        for guard in guards.names() {
-            shared
-                .tasks
-                .spawn(worker.clone().keep_for_ever(guard.clone()));
-        }
-        shared.tasks.spawn(clock::watch(Arc::clone(&shared)));
-        shared.tasks.spawn(worker.run());
+        shared.supervise(
+            "watching the clock".into(),
+            clock::watch(Arc::clone(&shared)),
+        );
+        worker.start();
         Ok(Self {
             calls,
             guards,
@@ -174,6 +171,13 @@ impl Broker {
         {
             tracing::warn!("stopping with duties under way; the next start takes them up");
         }
+    }
+
+    /// Waits until the broker cannot go on; why. Whoever runs it then ends the process, so that a supervisor starts it anew.
+    pub async fn broken(&self) -> String {
+        let mut broken = self.calls.shared.broken();
+        let why = broken.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
     }
 
     /// Now, by the broker's clock.
@@ -456,7 +460,11 @@ impl SequencerTask {
         clippy::disallowed_methods,
         reason = "it ends by itself when its last caller is gone"
     )]
-    fn spawn(sequencer: Sequencer, inbox: mpsc::Receiver<draft::Envelope>) {
-        drop(tokio::spawn(sequencer.run(inbox)));
+    fn spawn(shared: Arc<Shared>, sequencer: Sequencer, inbox: mpsc::Receiver<draft::Envelope>) {
+        let loops = tokio::spawn(sequencer.run(inbox));
+        drop(tokio::spawn(async move {
+            let ended = loops.await;
+            shared.ended("sequencer", ended.err().map(|error| error.to_string()));
+        }));
     }
 }

@@ -80,6 +80,7 @@ pub(super) struct Shared {
     doubt: RwLock<Option<String>>,
     unkept: RwLock<Option<String>>,
     size: watch::Sender<u64>,
+    broken: watch::Sender<Option<String>>,
 }
 
 impl Shared {
@@ -101,6 +102,7 @@ impl Shared {
             doubt: RwLock::new(None),
             unkept: RwLock::new(None),
             size: watch::Sender::new(0),
+            broken: watch::Sender::new(None),
         });
         (shared, ports.bundle_bytes)
     }
@@ -179,6 +181,39 @@ impl Shared {
     pub(super) fn unkept(&self) -> Option<String> {
         let unkept = self.unkept.read().unwrap_or_else(PoisonError::into_inner);
         unkept.clone()
+    }
+
+    /// Runs one of the broker's loops. Only a broker that stops may end it: half a broker would forget duties.
+    pub(super) fn supervise(
+        self: &Arc<Self>,
+        name: String,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (shared, work) = (Arc::clone(self), self.tasks.spawn(work));
+        self.tasks.spawn(async move {
+            let ended = work.await;
+            shared.ended(&name, ended.err().map(|error| error.to_string()));
+        });
+    }
+
+    /// Takes in that one of the broker's loops has ended.
+    pub(super) fn ended(&self, name: &str, error: Option<String>) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let how = error.unwrap_or_else(|| "it ended".into());
+        tracing::error!(
+            name,
+            how,
+            "one of the broker's loops has ended; the broker stops"
+        );
+        self.broken
+            .send_replace(Some(format!("the broker cannot go on: {name}: {how}")));
+    }
+
+    /// Follows why the broker cannot go on, if it cannot.
+    pub(super) fn broken(&self) -> watch::Receiver<Option<String>> {
+        self.broken.subscribe()
     }
 
     /// Follows the size of the published world.

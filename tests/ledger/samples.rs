@@ -197,6 +197,7 @@ fn end_failed(code: &str, detail: &str) -> Event {
         broker: "broker-1".into(),
         code: code.into(),
         detail: detail.into(),
+        attempts: 2,
         retry_at: at(45_000),
     }
 }
@@ -285,6 +286,7 @@ fn guards() -> Vec<Event> {
         Event::GuardShut {
             guard: "orders".parse().unwrap(),
             issued_before: at(9_000),
+            targets: ["orders-aws".parse().unwrap()].into(),
         },
     ]
 }
@@ -304,6 +306,7 @@ fn orphans() -> Vec<Event> {
         broker: "broker-1".into(),
         code: "cleanup_blocked".into(),
         detail: detail.into(),
+        attempts: 4,
         retry_at: at(45_000),
     };
     vec![
@@ -404,7 +407,31 @@ pub(crate) fn every_event() -> Vec<Event> {
     });
     events.extend(guards());
     events.extend(clocks());
+    events.extend(outages());
     events
+}
+
+/// A target that is away, and what is given up there.
+fn outages() -> Vec<Event> {
+    let target = || "orders-db".parse().unwrap();
+    let away = |detail: &str| Event::TargetAway {
+        target: target(),
+        broker: "broker-1".into(),
+        code: "target_unavailable".into(),
+        detail: detail.into(),
+    };
+    vec![
+        away(""),
+        Event::TargetBack { target: target() },
+        away("connection refused"),
+        Event::LeaseAbandoned {
+            request: request(),
+            lease: lease(),
+            reason: BlobRef {
+                sha256: digest("the server burned down"),
+            },
+        },
+    ]
 }
 
 /// The place of each kind in the format. A new kind does not compile until it is given the next number here,
@@ -441,11 +468,14 @@ pub(crate) fn ordinal(event: &Event) -> usize {
         Event::OrphanEndFailed { .. } => 27,
         Event::ClockAccepted { .. } => 28,
         Event::LedgerAccepted { .. } => 29,
+        Event::TargetAway { .. } => 30,
+        Event::TargetBack { .. } => 31,
+        Event::LeaseAbandoned { .. } => 32,
     }
 }
 
 /// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 30;
+pub(crate) const KINDS: usize = 33;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

@@ -153,6 +153,13 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
                 seen.alone.insert(lease.clone());
             }
         }
+        Event::LeaseAbandoned { lease, .. } => {
+            assert!(
+                seen.open_leases.remove(lease) || seen.alone.contains(lease),
+                "only a lease that is open is given up"
+            );
+            seen.closed |= seen.alone.insert(lease.clone());
+        }
         Event::LeaseEnded { lease, outcome, .. } if seen.alone.contains(lease) => {
             assert!(outcome.is_none(), "its request goes its own way");
             assert!(ended.insert(lease.clone()), "L4: ended once");
