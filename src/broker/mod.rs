@@ -18,6 +18,7 @@ mod sequencer;
 mod shared;
 mod snapshots;
 mod targets;
+mod waiters;
 mod worker;
 
 use std::sync::Arc;
@@ -125,7 +126,9 @@ impl Broker {
         let bundle = Blob::new([0; 16], bundle);
         let sequencer = Sequencer::start(Arc::clone(&shared), bundle).await?;
         let missing = shared.world(|world| {
-            let targets = world.leases.values().map(|lease| &lease.target);
+            let leases = world.leases.values();
+            let held = leases.filter(|lease| lease.abandoned_at().is_none());
+            let targets = held.map(|lease| &lease.target);
             targets
                 .chain(world.orphans.keys().map(|(target, _)| target))
                 .find(|target| !shared.issuers.contains_key(*target))
@@ -133,7 +136,7 @@ impl Broker {
         });
         if let Some(target) = missing.filter(|_| shared.doubt().is_none()) {
             anyhow::bail!(
-                "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended"
+                "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended, or give them up with `countersign abandon`"
             );
         }
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -195,15 +198,19 @@ impl Broker {
         let Some(bytes) = text else {
             return (None, Vec::new());
         };
-        let mut salt = [0; 16];
-        self.calls.shared.entropy.fill(&mut salt);
-        let blob = Blob::new(salt, bytes);
+        let blob = self.kept_text(bytes);
         (
             Some(BlobRef {
                 sha256: blob.sha256,
             }),
             vec![blob],
         )
+    }
+
+    fn kept_text(&self, bytes: Vec<u8>) -> Blob {
+        let mut salt = [0; 16];
+        self.calls.shared.entropy.fill(&mut salt);
+        Blob::new(salt, bytes)
     }
 
     /// Asks for an action. The flag says the answer is a replay of an earlier call with the same idempotency key.
@@ -259,15 +266,15 @@ impl Broker {
         at_most: Duration,
     ) -> Result<Option<Request>, BrokerError> {
         let deadline = tokio::time::Instant::now() + at_most;
-        let mut size = self.calls.shared.watch();
+        let mut following = self.calls.shared.follow(id);
         loop {
-            size.mark_unchanged();
+            following.mark_unchanged();
             let waiting = self.calls.shared.world(|world| {
                 let open = world.requests.get(id);
                 open.is_some_and(|request| world.stage(request) == while_at)
             });
             if !waiting
-                || tokio::time::timeout_at(deadline, size.changed())
+                || tokio::time::timeout_at(deadline, following.moved())
                     .await
                     .is_err()
             {
@@ -397,6 +404,22 @@ impl Broker {
             request: id.clone(),
         };
         self.settled(id, self.calls.send(command).await).await
+    }
+
+    /// Gives up a lease whose end cannot be proven: its request is over, and it stays listed until its end is proven.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn abandon(&self, lease: &LeaseId, reason: String) -> Result<(), BrokerError> {
+        let blob = self.kept_text(reason.into_bytes());
+        let command = Command::AbandonLease {
+            lease: lease.clone(),
+            reason: BlobRef {
+                sha256: blob.sha256,
+            },
+        };
+        self.calls.send_with(command, vec![blob]).await?;
+        Ok(())
     }
 
     /// Adds an agent outside the bundle.

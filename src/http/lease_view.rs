@@ -61,6 +61,16 @@ fn end(lease: &Lease) -> Option<(EndCause, Time)> {
     }
 }
 
+/// How many attempts to end it have failed, and what was in the way.
+fn failures(lease: &Lease) -> (u32, Option<String>) {
+    match &lease.state {
+        LeaseState::Ending {
+            attempts, trouble, ..
+        } => (*attempts, trouble.clone()),
+        LeaseState::Issuing { .. } | LeaseState::Live => (0, None),
+    }
+}
+
 /// A lease.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -79,8 +89,8 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
-    /// `ended` once it has run out.
+    /// `issuing`, `live`, `ending`, `cut_off`, `abandoned` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out. One that is `abandoned` was given up by the operator, and nobody has proven it gone.
     pub state: &'static str,
     /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
     #[schema(value_type = Option<String>)]
@@ -94,6 +104,13 @@ pub struct LeaseView {
     /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
+    /// How many attempts to end it have failed, as far as they are recorded.
+    pub failed_attempts: u32,
+    /// What was in the way at the last of them: a stable code, such as `cleanup_blocked`.
+    pub trouble: Option<String>,
+    /// Since when its target is away, so that nothing can be ended there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub target_away_since: Option<Time>,
 }
 
 impl LeaseView {
@@ -101,6 +118,7 @@ impl LeaseView {
     pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
         let end = lease.as_ref().and_then(end);
+        let late = lease.as_ref().map(failures).unwrap_or_default();
         Self {
             id: id.to_string(),
             request: request.id().to_string(),
@@ -112,6 +130,12 @@ impl LeaseView {
             since: end.map(|(_, since)| since),
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
+            failed_attempts: late.0,
+            trouble: late.1,
+            target_away_since: lease.and_then(|lease| {
+                let outage = api.broker.outage(&lease.target);
+                outage.map(|outage| outage.since)
+            }),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod clock;
 mod desk;
 mod domain;
+mod duties;
 mod guards;
 mod named;
 mod random;

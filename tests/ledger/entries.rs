@@ -183,6 +183,8 @@ fn entries_are_found_by_what_they_are_about() {
             "completed",
             "cleanup_blocked",
             "cleanup_blocked",
+            "target_unavailable",
+            "target_unavailable",
         ]
     );
     for (entry, seq) in golden_entries().iter().zip(0..) {

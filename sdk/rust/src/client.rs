@@ -223,6 +223,14 @@ impl Client {
         .await
     }
 
+    /// Gives up a lease whose end cannot be proven. For the operator.
+    pub async fn abandon_lease(&self, id: &str, reason: &str) -> Result<LeaseView, Error> {
+        let path = ["v1", "leases", id, "abandon"];
+        let body = json!({ "reason": reason });
+        self.call(Call::post("give the lease up", &path, body))
+            .await
+    }
+
     /// The kill switch of a role group: denies every session of the guard's roles that was issued until now, and ends
     /// their leases. For the operator.
     pub async fn shut_guard(&self, name: &str) -> Result<GuardShutView, Error> {

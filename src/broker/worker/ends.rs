@@ -15,6 +15,7 @@ use super::super::draft::SequenceError;
 use super::LEDGER_PATIENCE;
 use super::lane::{Lane, handle_of};
 use crate::domain::command::EndFailure;
+use crate::domain::decide::NOT_RUN_OUT;
 use crate::domain::{Command, Event, LeaseState, Owed, Proof, Seconds, ServerId, Time, World};
 use crate::issuers::{EndError, Ending};
 
@@ -38,6 +39,8 @@ pub(super) struct Known {
     attempts: u32,
     /// Whether the ledger knows that it is being ended, so that the outcome can be told.
     is_ending: bool,
+    /// Whether it was seen to be cut off and only has to run out.
+    is_cut_off: bool,
 }
 
 impl Known {
@@ -59,6 +62,7 @@ impl Known {
                     over: Some(world.clock.end_of(lease)),
                     attempts,
                     is_ending,
+                    is_cut_off: lease.cut_off_at().is_some(),
                     owed,
                 }
             }
@@ -70,6 +74,7 @@ impl Known {
                 over: None,
                 attempts: world.orphans.get(key)?.attempts,
                 is_ending: true,
+                is_cut_off: false,
                 owed,
             },
         })
@@ -213,16 +218,21 @@ impl Lane {
         let mut results = Vec::with_capacity(attempts.len());
         for (known, result) in attempts {
             let failed = known.attempts.saturating_add(1);
-            match &result {
-                Ok(_) => self.let_go(&known.owed),
+            let result = match result {
+                // The target's clock is a little behind ours.
+                Ok(Proof::CutOff { .. }) if known.is_cut_off => Err(Self::not_run_out(failed)),
+                Ok(proof) => Ok(proof),
                 Err(error) => {
                     tracing::warn!(handle = known.handle, attempts = failed, %error, "access is not proven ended; trying again");
+                    Err(self.failure(known, error))
                 }
-            }
-            let result = result.map_err(|error| self.failure(known, error));
-            if let Err(failure) = &result {
-                let pause = Duration::from_secs(failure.retry_in.0);
-                self.hold(&known.owed, failed, pause);
+            };
+            match &result {
+                Ok(_) => self.let_go(&known.owed),
+                Err(failure) => {
+                    let pause = Duration::from_secs(failure.retry_in.0);
+                    self.hold(&known.owed, failed, pause);
+                }
             }
             if known.is_ending {
                 results.push((known.owed.clone(), result));
@@ -256,6 +266,16 @@ impl Lane {
             detail: error.detail.chars().take(LONGEST_DETAIL).collect(),
             attempts: known.attempts.saturating_add(1),
             retry_in: self.backoff(known.attempts),
+        }
+    }
+
+    /// A credential that should have run out by our clock.
+    fn not_run_out(attempts: u32) -> EndFailure {
+        EndFailure {
+            code: "not_run_out".into(),
+            detail: String::new(),
+            attempts,
+            retry_in: NOT_RUN_OUT,
         }
     }
 

@@ -16,7 +16,7 @@ use super::super::world::World;
 use super::Decision;
 
 /// How soon a credential is looked at again that should have run out by our clock.
-const NOT_RUN_OUT: Seconds = Seconds(2);
+pub const NOT_RUN_OUT: Seconds = Seconds(2);
 
 pub(super) fn find(world: &World, target: &TargetName, handle: &str) -> Vec<Event> {
     let explained = lease_of(handle).is_some_and(|lease| world.leases.contains_key(&lease));

@@ -8,6 +8,7 @@ mod end;
 mod review;
 mod submit;
 
+pub use duty::NOT_RUN_OUT;
 pub(super) use duty::{is_stuck, outcome_when_ended};
 pub(super) use end::is_stoppable;
 pub use end::may_revoke;

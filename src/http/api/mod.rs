@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Api, view};
 use crate::domain::{Request, RequestId};
 
+pub mod abandon;
 pub mod accept_clock;
 pub mod collect;
 pub mod disable_agent;
@@ -54,6 +55,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_leases::list))
         .routes(routes!(show_lease::show))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(abandon::abandon))
         .routes(routes!(shut_guard::shut))
         .routes(routes!(list_targets::list))
         .routes(routes!(move_target::announce))
