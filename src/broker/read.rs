@@ -4,8 +4,8 @@ use super::{Broker, BrokerError, ledger_unavailable};
 use crate::domain::event::BlobRef;
 use crate::domain::world::Recent;
 use crate::domain::{
-    Agent, AgentName, Digest, Entry, Event, Lease, LeaseId, Request, RequestId, Seconds, Time,
-    World,
+    Agent, AgentName, Digest, Entry, Event, Lease, LeaseId, Outage, Request, RequestId, Seconds,
+    TargetName, Time, World,
 };
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{VerifyingKey, entry};
@@ -239,22 +239,43 @@ impl Broker {
         self.calls.shared.doubt()
     }
 
-    /// Whether the broker can decide now: its ledger answers and holds what this broker has read.
+    /// Why an end is late, where a target is away: since when, and what is in the way.
+    pub fn outage(&self, target: &TargetName) -> Option<Outage> {
+        let shared = &self.calls.shared;
+        shared.world(|world| world.away.get(target).cloned())
+    }
+
+    /// Whether the broker can decide now: its loops run, and its ledger answers, holds what this broker has read, and can
+    /// be written.
     ///
     /// # Errors
-    /// What does not answer, in words.
+    /// What is in the way, in words.
     pub async fn ready(&self) -> Result<(), String> {
         let shared = &self.calls.shared;
-        if let Some(doubt) = shared.doubt().or_else(|| shared.unkept()) {
-            return Err(doubt);
+        let broken = shared.broken().borrow().clone();
+        if let Some(trouble) = broken
+            .or_else(|| shared.doubt())
+            .or_else(|| shared.unkept())
+        {
+            return Err(trouble);
         }
-        self.calls
-            .shared
-            .store
-            .head()
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string())
+        if shared.unwritten().is_some() {
+            self.can_write().await?;
+        }
+        let head = shared.store.head().await;
+        head.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether the store that took no entry takes a note again: nobody sends a broker calls that is not ready, so nothing
+    /// else would show it.
+    async fn can_write(&self) -> Result<(), String> {
+        let shared = &self.calls.shared;
+        let now = shared.clock.now();
+        let key = format!("probe of {} at {}", shared.name, now.millis());
+        let written = shared.store.remember(&key, b"", now, now).await;
+        written.map_err(|error| error.to_string())?;
+        shared.note_writing(None);
+        Ok(())
     }
 
     /// The newest signed checkpoint (C2SP signed note).

@@ -237,6 +237,7 @@ impl Sequencer {
     /// store: it is read again, and what was decided on it in `draft` is decided again.
     async fn settle(&mut self, flight: Flight, outcome: Result<(), StoreError>, draft: &mut Draft) {
         let Err(error) = outcome else {
+            self.shared.note_writing(None);
             self.shared.publish(&flight.folded);
             self.published = flight.tree;
             self.keep(flight.head);
@@ -251,6 +252,7 @@ impl Sequencer {
             again = flight.envelopes;
         } else {
             tracing::error!(%error, "commands could not be appended");
+            self.shared.note_writing(Some(error.to_string()));
             answer_unavailable(flight.envelopes);
         }
         again.append(&mut std::mem::take(draft).envelopes);

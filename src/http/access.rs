@@ -177,6 +177,11 @@ pub const ROUTES: &[Route] = &[
         ],
     ),
     post(
+        "/v1/leases/{id}/abandon",
+        &[Operator],
+        with_body![(404, "not_found"), (409, "not_stuck")],
+    ),
+    post(
         "/v1/guards/{name}/shut",
         &[Operator],
         no_body![(404, "not_found"), (404, "unknown_guard")],

@@ -73,6 +73,16 @@ fn end(lease: &Lease) -> Option<(EndCause, Time)> {
     }
 }
 
+/// How many attempts to end it have failed, and what was in the way.
+fn failures(lease: &Lease) -> (u32, Option<String>) {
+    match &lease.state {
+        LeaseState::Ending {
+            attempts, trouble, ..
+        } => (*attempts, trouble.clone()),
+        LeaseState::Issuing { .. } | LeaseState::Live => (0, None),
+    }
+}
+
 /// A lease.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
@@ -91,8 +101,8 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
-    /// `ended` once it has run out.
+    /// `issuing`, `live`, `ending`, `cut_off`, `abandoned` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out. One that is `abandoned` was given up by the operator, and nobody has proven it gone.
     pub state: &'static str,
     /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost`,
     /// `unacknowledged` or `mint_unknown`.
@@ -110,6 +120,13 @@ pub struct LeaseView {
     /// While it lives and its agent has not said that it holds the credential: until when it has to.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub acknowledge_by: Option<Time>,
+    /// How many attempts to end it have failed, as far as they are recorded.
+    pub failed_attempts: u32,
+    /// What was in the way at the last of them: a stable code, such as `cleanup_blocked`.
+    pub trouble: Option<String>,
+    /// Since when its target is away, so that nothing can be ended there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub target_away_since: Option<Time>,
 }
 
 impl LeaseView {
@@ -117,6 +134,7 @@ impl LeaseView {
     pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
         let end = lease.as_ref().and_then(end);
+        let late = lease.as_ref().map(failures).unwrap_or_default();
         Self {
             id: id.to_string(),
             request: request.id().to_string(),
@@ -129,6 +147,12 @@ impl LeaseView {
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
             acknowledge_by: lease.as_ref().and_then(acknowledge_by),
+            failed_attempts: late.0,
+            trouble: late.1,
+            target_away_since: lease.and_then(|lease| {
+                let outage = api.broker.outage(&lease.target);
+                outage.map(|outage| outage.since)
+            }),
         }
     }
 }

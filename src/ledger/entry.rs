@@ -194,6 +194,7 @@ fn outcome_of(event: &Event) -> Option<String> {
         Event::ReviewRefused { code, .. }
         | Event::LeaseFailed { code, .. }
         | Event::LeaseEndFailed { code, .. }
+        | Event::TargetAway { code, .. }
         | Event::OrphanEndFailed { code, .. } => Some(code.clone()),
         _ => None,
     }

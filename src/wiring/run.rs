@@ -184,9 +184,16 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let stopping = api.stopping.clone();
     let pages = web::router(Pages::new(broker.clone(), sign_in, public_url));
     tracing::info!(address = %listener.local_addr()?, %public_url, "serving");
-    let stopped = async {
-        stop.cancelled().await;
-        stopping.cancel();
+    let broken = Arc::new(std::sync::OnceLock::new());
+    let stopped = {
+        let (broker, broken) = (broker.clone(), Arc::clone(&broken));
+        async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                why = broker.broken() => drop(broken.set(why)),
+            }
+            stopping.cancel();
+        }
     };
     let served = http::serve(
         listener,
@@ -198,7 +205,9 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     broker.stop().await;
     background.shutdown().await;
     store.close().await;
-    served.context("serve")
+    served.context("serve")?;
+    // Half a broker would forget duties: whoever supervises the process starts it anew.
+    broken.get().map_or(Ok(()), |why| anyhow::bail!("{why}"))
 }
 
 /// Rehearses once; what does not pass is rehearsed again in the background.

@@ -42,6 +42,10 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/simulation/duties.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/simulation/scenes.rs",
         "tokio's time, which stands still and jumps",
     ),

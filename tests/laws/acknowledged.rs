@@ -1,10 +1,9 @@
 //! B14: a credential that its agent does not say it holds counts as lost, and is ended.
 
 use countersign::domain::command::{RefusalCode, Revoker};
+use countersign::domain::due::lapses;
 use countersign::domain::request::Outcome;
-use countersign::domain::{
-    Command, Duty, EndCause, Event, LeaseId, RequestId, RequestState, Seconds, due,
-};
+use countersign::domain::{Command, EndCause, Event, LeaseId, RequestId, RequestState, Seconds};
 use serde_json::Map;
 
 use super::desk::Desk;
@@ -22,8 +21,8 @@ fn minted(desk: &mut Desk) -> (RequestId, LeaseId) {
 }
 
 fn lapse(desk: &mut Desk, request: &RequestId) -> Vec<Event> {
-    let request = request.clone();
-    desk.tell(&Command::Lapse { request }).unwrap()
+    let requests = vec![request.clone()];
+    desk.tell(&Command::Lapse { requests }).unwrap()
 }
 
 fn cause(events: &[Event]) -> Option<EndCause> {
@@ -38,13 +37,11 @@ fn finding_b14_a_credential_that_nobody_acknowledges_ends_after_a_minute() {
     let mut desk = Desk::new();
     let (request, lease) = minted(&mut desk);
     desk.now = desk.now.plus(Seconds(59));
-    assert_eq!(due(&desk.world, desk.now), []);
+    assert_eq!(lapses(&desk.world, desk.now).count(), 0);
     assert_eq!(lapse(&mut desk, &request), []);
     desk.now = desk.now.plus(Seconds(1));
-    let duty = Duty::Lapse {
-        request: request.clone(),
-    };
-    assert_eq!(due(&desk.world, desk.now), [duty]);
+    let due: Vec<_> = lapses(&desk.world, desk.now).collect();
+    assert_eq!(due, [&request]);
     let late = desk.acknowledge("reporter", &lease);
     assert_eq!(late, Err(RefusalCode::NotLive), "too late does not count");
     let events = lapse(&mut desk, &request);

@@ -5,6 +5,7 @@ mod approval;
 mod clock;
 mod desk;
 mod domain;
+mod duties;
 mod guards;
 mod named;
 mod random;

@@ -5,7 +5,7 @@ use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCo
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
-    Actor, Command, Digest, Event, LeaseId, RequestId, RequestState, Seconds, TargetName,
+    Actor, Command, Digest, Event, LeaseId, Owed, RequestId, RequestState, Seconds, TargetName,
 };
 use serde_json::Map;
 
@@ -201,10 +201,15 @@ fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
 /// Commands that end access, or record what happened.
 fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
     let target: TargetName = "shop".parse().unwrap();
-    let (broker, handle) = ("b".to_owned(), "h".to_owned());
+    let broker = "b".to_owned();
+    let owed = vec![
+        Owed::Lease(lease.clone()),
+        Owed::Orphan((target.clone(), "h".to_owned())),
+    ];
     let failure = || EndFailure {
         code: "target_unavailable".into(),
         detail: String::new(),
+        attempts: 1,
         retry_in: Seconds(1),
     };
     vec![
@@ -232,29 +237,32 @@ fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
             agent: "reporter".parse().unwrap(),
             lease: lease.clone(),
         },
-        Command::ClaimEnd {
-            lease: lease.clone(),
+        Command::ClaimEnds {
             broker: broker.clone(),
+            owed: owed.clone(),
         },
-        Command::RecordEnd {
-            lease: lease.clone(),
+        Command::RecordEnds {
             broker: broker.clone(),
-            result: Err(failure()),
+            results: owed
+                .into_iter()
+                .map(|owed| (owed, Err(failure())))
+                .collect(),
+        },
+        Command::Lapse {
+            requests: vec![request.clone()],
+        },
+        Command::NoteTargetAway {
+            target: target.clone(),
+            broker,
+            code: "target_unavailable".into(),
+            detail: String::new(),
+        },
+        Command::NoteTargetBack {
+            target: target.clone(),
         },
         Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Unknown,
-        },
-        Command::ClaimOrphan {
-            target: target.clone(),
-            handle: handle.clone(),
-            broker: broker.clone(),
-        },
-        Command::RecordOrphanEnd {
-            target: target.clone(),
-            handle,
-            broker,
-            result: Err(failure()),
         },
         Command::MoveTarget {
             target,

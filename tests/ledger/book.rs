@@ -8,8 +8,8 @@ use countersign::domain::command::{GiveReview, MintResult, Submit};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::ReviewDecision;
 use countersign::domain::{
-    Actor, Command, Digest, Entry, Event, LeaseId, Proof, RequestId, Reviewer, Rules, Seconds,
-    Time, World, decide,
+    Actor, Command, Digest, Entry, Event, LeaseId, Owed, Proof, RequestId, Reviewer, Rules,
+    Seconds, Time, World, decide,
 };
 use countersign::issuers::{DeclaredTargets, IssuerSet};
 use countersign::ledger::entry::VERSION;
@@ -154,14 +154,15 @@ impl Book {
             request: request.clone(),
             report: Map::new(),
         });
-        self.tell(&Command::ClaimEnd {
-            lease: lease.clone(),
-            broker: "b1".into(),
+        let (broker, owed) = ("b1".to_owned(), Owed::Lease(lease));
+        self.tell(&Command::ClaimEnds {
+            broker: broker.clone(),
+            owed: vec![owed.clone()],
         });
-        self.tell(&Command::RecordEnd {
-            lease,
-            broker: "b1".into(),
-            result: Ok(Proof::gone(["no_role"])),
+        let result = Ok(Proof::gone(["no_role"]));
+        self.tell(&Command::RecordEnds {
+            broker,
+            results: vec![(owed, result)],
         });
     }
 
@@ -186,7 +187,9 @@ impl Book {
         );
         let lapsed = book.ask("reporter", "customers.export", None);
         book.now = book.world.requests[&lapsed].submission.pending_until;
-        book.tell(&Command::Lapse { request: lapsed });
+        book.tell(&Command::Lapse {
+            requests: vec![lapsed],
+        });
         book
     }
 

@@ -9,6 +9,7 @@
 mod bundles;
 mod clocks;
 mod doctored;
+mod duties;
 mod forger;
 mod keys;
 mod scenes;

@@ -19,6 +19,8 @@ struct Seen {
     expires: BTreeMap<LeaseId, Time>,
     /// Leases nobody received that are seen to be denied everything; their grant was handed back.
     alone: BTreeSet<LeaseId>,
+    /// Leases seen to be denied everything.
+    cut_off: BTreeSet<LeaseId>,
     closed: bool,
 }
 
@@ -146,12 +148,23 @@ fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
             handed_back,
             ..
         } => {
-            assert!(seen.open_leases.contains(lease), "cut off once");
+            assert!(seen.cut_off.insert(lease.clone()), "cut off once");
+            assert!(
+                seen.open_leases.contains(lease) || seen.alone.contains(lease),
+                "only a lease that is open or given up is cut off"
+            );
             assert!(*until <= seen.expires[lease], "L11: it runs out no later");
             if *handed_back {
                 seen.open_leases.remove(lease);
                 seen.alone.insert(lease.clone());
             }
+        }
+        Event::LeaseAbandoned { lease, .. } => {
+            assert!(
+                seen.open_leases.remove(lease) || seen.alone.contains(lease),
+                "only a lease that is open is given up"
+            );
+            seen.closed |= seen.alone.insert(lease.clone());
         }
         Event::LeaseEnded { lease, outcome, .. } if seen.alone.contains(lease) => {
             assert!(outcome.is_none(), "its request goes its own way");

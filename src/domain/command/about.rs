@@ -31,6 +31,7 @@ impl Command {
             | Command::MoveTarget { .. }
             | Command::AcceptClock { .. }
             | Command::AcceptLedger { .. }
+            | Command::AbandonLease { .. }
             | Command::ShutGuard { .. } => Actor::Operator,
             Command::Open { .. }
             | Command::ApplyBundle { .. }
@@ -38,11 +39,11 @@ impl Command {
             | Command::LoseAnswer { .. }
             | Command::IdentifyTarget { .. }
             | Command::Lapse { .. }
-            | Command::ClaimEnd { .. }
-            | Command::RecordEnd { .. }
-            | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. } => Actor::Broker,
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
+            | Command::FindOrphan { .. } => Actor::Broker,
         }
     }
 
@@ -71,11 +72,12 @@ impl Command {
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::Lapse { .. }
-            | Command::ClaimEnd { .. }
-            | Command::RecordEnd { .. }
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
+            | Command::AbandonLease { .. }
             | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. }
             | Command::NoteSignIn { .. }
             | Command::NoteSignOut { .. } => false,
         }
@@ -94,13 +96,11 @@ impl Command {
             Command::Withdraw { request, .. }
             | Command::Collect { request, .. }
             | Command::Finish { request, .. }
-            | Command::Revoke { request, .. }
-            | Command::Lapse { request } => Some(request),
+            | Command::Revoke { request, .. } => Some(request),
             Command::RecordMint { lease, .. }
             | Command::LoseAnswer { lease }
             | Command::Acknowledge { lease, .. }
-            | Command::ClaimEnd { lease, .. }
-            | Command::RecordEnd { lease, .. } => Some(&world.leases.get(lease)?.request),
+            | Command::AbandonLease { lease, .. } => Some(&world.leases.get(lease)?.request),
             Command::Open { .. }
             | Command::ApplyBundle { .. }
             | Command::EnrollAgent { .. }
@@ -111,9 +111,12 @@ impl Command {
             | Command::AcceptLedger { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
+            | Command::Lapse { .. }
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
             | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. }
             | Command::NoteSignIn { .. }
             | Command::NoteSignOut { .. } => None,
         }

@@ -127,7 +127,7 @@ fn may_decide<'a>(
     request: &Request,
     now: Time,
 ) -> Result<&'a Agent, Box<Refusal>> {
-    waits(request, now)?;
+    waits(world, request, now)?;
     let submission = &request.submission;
     let agent = world.agent(&submission.sealed.agent).ok_or_else(|| {
         Refusal::new(
@@ -154,7 +154,14 @@ fn may_decide<'a>(
     Ok(agent)
 }
 
-fn waits(request: &Request, now: Time) -> Result<(), Box<Refusal>> {
+fn waits(world: &World, request: &Request, now: Time) -> Result<(), Box<Refusal>> {
+    if world.stop_of(request.id()).is_some() {
+        return Err(Refusal::new(
+            RefusalCode::NotPending,
+            "the request was stopped",
+            "There is nothing to decide any more.",
+        ));
+    }
     if request.state != RequestState::Pending {
         return Err(Refusal::new(
             RefusalCode::NotPending,

@@ -12,6 +12,7 @@ use super::problem::Problem;
 use super::{Api, view};
 use crate::domain::{Request, RequestId};
 
+pub mod abandon;
 pub mod accept_clock;
 pub mod acknowledge;
 pub mod collect;
@@ -56,6 +57,7 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(show_lease::show))
         .routes(routes!(acknowledge::acknowledge))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(abandon::abandon))
         .routes(routes!(shut_guard::shut))
         .routes(routes!(list_targets::list))
         .routes(routes!(move_target::announce))
