@@ -134,15 +134,6 @@ impl World {
             }
             Event::BundleApplied { bundle, content } => self.bundle = Some((*bundle, *content)),
             Event::AgentEnrolled { agent } => self.serve(agent),
-            Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
-                Some((known, disabled @ None)) => {
-                    *disabled = Some(entry.time);
-                    self.roster.remove(known);
-                    let held = |request: &Request| &request.sealed().agent == agent;
-                    self.stop_all(EndCause::AgentDisabled, entry.time, held);
-                }
-                _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
-            },
             Event::RequestSubmitted {
                 submission,
                 verdict,
@@ -153,6 +144,44 @@ impl World {
                 self.remember_key(entry.time, submission);
                 return Ok(self.put(Request::submitted(submission, verdict, entry.time)));
             }
+            Event::ClockAccepted { wall, ledger, .. } => self.accept_clock(*wall, *ledger),
+            Event::AgentDisabled { .. }
+            | Event::GuardShut { .. }
+            | Event::FreezeSet { .. }
+            | Event::FreezeLifted { .. } => self.apply_order(entry)?,
+            Event::TargetIdentified { .. }
+            | Event::TargetMoved { .. }
+            | Event::TargetAway { .. }
+            | Event::TargetBack { .. } => self.apply_to_target(entry)?,
+            Event::OrphanFound { target, handle }
+            | Event::OrphanEndClaimed { target, handle, .. }
+            | Event::OrphanEndFailed { target, handle, .. }
+            | Event::OrphanEnded { target, handle, .. } => {
+                self.apply_to_orphan(entry, (target.clone(), handle.clone()))?;
+            }
+            Event::PersonSignedIn { person, groups } => {
+                self.groups.insert(person.clone(), groups.clone());
+            }
+            Event::ReviewRefused { .. }
+            | Event::PersonSignedOut { .. }
+            | Event::LedgerAccepted { .. } => {}
+            event => return self.apply_to_request(entry, event),
+        }
+        Ok(None)
+    }
+
+    /// Events that stop what is open, or no longer do.
+    fn apply_order(&mut self, entry: &Entry) -> Result<(), IllegalTransition> {
+        match &entry.event {
+            Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
+                Some((known, disabled @ None)) => {
+                    *disabled = Some(entry.time);
+                    self.roster.remove(known);
+                    let held = |request: &Request| &request.sealed().agent == agent;
+                    self.stop_all(EndCause::AgentDisabled, entry.time, held);
+                }
+                _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
+            },
             Event::GuardShut {
                 guard,
                 issued_before,
@@ -164,7 +193,6 @@ impl World {
                 };
                 self.stop_all(EndCause::Revoked, entry.time, held);
             }
-            Event::ClockAccepted { wall, ledger, .. } => self.accept_clock(*wall, *ledger),
             Event::FreezeSet { freeze } => {
                 self.freezes.insert(freeze.clone());
                 let covered = |request: &Request| {
@@ -176,6 +204,13 @@ impl World {
             Event::FreezeLifted { freeze } => {
                 self.freezes.remove(freeze);
             }
+            _ => return Err(illegal(entry, "no order")),
+        }
+        Ok(())
+    }
+
+    fn apply_to_target(&mut self, entry: &Entry) -> Result<(), IllegalTransition> {
+        match &entry.event {
             Event::TargetIdentified { target, server } => {
                 if self.servers.contains_key(target) {
                     return Err(illegal(entry, format!("target {target}, identified")));
@@ -208,21 +243,9 @@ impl World {
                     return Err(illegal(entry, format!("target {target}, not away")));
                 }
             }
-            Event::OrphanFound { target, handle }
-            | Event::OrphanEndClaimed { target, handle, .. }
-            | Event::OrphanEndFailed { target, handle, .. }
-            | Event::OrphanEnded { target, handle, .. } => {
-                self.apply_to_orphan(entry, (target.clone(), handle.clone()))?;
-            }
-            Event::PersonSignedIn { person, groups } => {
-                self.groups.insert(person.clone(), groups.clone());
-            }
-            Event::ReviewRefused { .. }
-            | Event::PersonSignedOut { .. }
-            | Event::LedgerAccepted { .. } => {}
-            event => return self.apply_to_request(entry, event),
+            _ => return Err(illegal(entry, "no target")),
         }
-        Ok(None)
+        Ok(())
     }
 
     fn serve(&mut self, agent: &Agent) {

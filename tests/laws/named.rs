@@ -198,6 +198,15 @@ fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
     }
 }
 
+fn failure() -> EndFailure {
+    EndFailure {
+        code: "target_unavailable".into(),
+        detail: String::new(),
+        attempts: 1,
+        retry_in: Seconds(1),
+    }
+}
+
 /// Commands that end access, or record what happened.
 fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
     let target: TargetName = "shop".parse().unwrap();
@@ -206,12 +215,7 @@ fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
         Owed::Lease(lease.clone()),
         Owed::Orphan((target.clone(), "h".to_owned())),
     ];
-    let failure = || EndFailure {
-        code: "target_unavailable".into(),
-        detail: String::new(),
-        attempts: 1,
-        retry_in: Seconds(1),
-    };
+    let failed = |owed| (owed, Err(failure()));
     vec![
         Command::ShutGuard {
             guard: "orders".parse().unwrap(),
@@ -243,10 +247,7 @@ fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
         },
         Command::RecordEnds {
             broker: broker.clone(),
-            results: owed
-                .into_iter()
-                .map(|owed| (owed, Err(failure())))
-                .collect(),
+            results: owed.into_iter().map(failed).collect(),
         },
         Command::Lapse {
             requests: vec![request.clone()],

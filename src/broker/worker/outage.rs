@@ -38,7 +38,7 @@ impl Lane {
         let Some(noted) = noted.filter(|noted| state.over_since() != Some(noted.since)) else {
             return state.away.is_some();
         };
-        let away = state.away.get_or_insert_with(|| Away {
+        let away = state.away.get_or_insert(Away {
             code: noted.code,
             detail: noted.detail,
             noted: true,
