@@ -298,7 +298,7 @@ fn owed_of(event: &Event) -> Option<Owed> {
     }
 }
 
-fn no_answer() -> EndError {
+pub(super) fn no_answer() -> EndError {
     EndError {
         code: "target_timeout".into(),
         detail: "no answer in time".into(),
