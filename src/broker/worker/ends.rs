@@ -150,7 +150,7 @@ impl Lane {
             }
             // The one relaxation of "no state without an entry": access is cut although the ledger cannot be written.
             // The duty stays; once the ledger is back it is claimed, done again and recorded.
-            Err(SequenceError::Unavailable) => fresh,
+            Err(SequenceError::Unavailable | SequenceError::InDoubt) => fresh,
         }
     }
 
