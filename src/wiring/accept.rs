@@ -106,8 +106,7 @@ impl Accepted {
         };
         let word: Word =
             serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-        let is_given_up =
-            |known: &Tree| (known.size(), known.root()) == (word.size, word.root.clone());
+        let is_given_up = |known: &Tree| (known.size(), known.root()) == (word.size, word.root);
         match kept.newest(key) {
             Ok(Some(known)) if !is_given_up(&known) => Ok(Some(Self { word, path })),
             _ => {

@@ -390,7 +390,10 @@ fn finding_b03_a_store_that_takes_no_append_is_not_asked_without_end() {
             })));
         let agent = "reporter".parse().unwrap();
         let refused = broker.submit(&agent, ask("orders.report", "k".into()));
-        assert!(matches!(refused.await, Err(BrokerError::Unavailable { .. })));
+        assert!(matches!(
+            refused.await,
+            Err(BrokerError::Unavailable { .. })
+        ));
         house.store.set_faults(None);
         lease(&broker, "later").await;
         broker.stop().await;
