@@ -4,6 +4,7 @@ use countersign_client::{RequestView, State};
 use serde_json::Value;
 
 use super::connect::now_ms;
+use super::finish::in_the_way;
 use super::text::{instant, plain, spell};
 
 /// Facts of a request, in the order people need them.
@@ -56,7 +57,8 @@ pub(crate) fn of_request(request: &RequestView) -> Vec<(&'static str, String)> {
             .as_deref()
             .map(|at| format!(", ends {at}{}", from_now(at)))
             .unwrap_or_default();
-        add("lease", format!("{} {state}{ends}", lease.id));
+        let why = in_the_way(request).map_or_else(String::new, |why| format!(", {why}"));
+        add("lease", format!("{} {state}{ends}{why}", lease.id));
     }
     facts.extend(waiting(request));
     let residue = request.residue.iter();

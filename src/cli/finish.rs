@@ -88,11 +88,27 @@ pub(crate) fn how_it_ended(request: &RequestView) -> String {
                 end.unwrap_or("the end of its time")
             )
         }
-        (state, _) => format!(
-            "the broker is still ending access (now {state}) and goes on until it is proven; see `countersign show {}`",
+        _ => format!(
+            "access is not proven ended yet{}; the broker goes on until it is; see `countersign show {}`",
+            in_the_way(request).map_or_else(String::new, |why| format!(": {why}")),
             request.id
         ),
     }
+}
+
+/// What keeps the broker from ending it, as far as it is known.
+pub(crate) fn in_the_way(request: &RequestView) -> Option<String> {
+    let lease = request.lease.as_ref()?;
+    let away = lease.target_away_since.as_deref();
+    let away = away.map(|since| format!("its target is away since {since}"));
+    let failed = || {
+        lease
+            .trouble
+            .as_deref()
+            .map(|code| format!("the last attempt failed ({code})"))
+    };
+    let is_ending = lease.state.as_deref() == Some("ending");
+    away.or_else(failed).filter(|_| is_ending)
 }
 
 fn lease_state(request: &RequestView) -> Option<&str> {

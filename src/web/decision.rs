@@ -63,7 +63,14 @@ fn standing(sheet: &Sheet) -> Markup {
                 }
             } @else {
                 h2 #decision { "Access is being ended" }
-                p.note { (timeline::ending(*cause)) ". It is retried until it is proven gone." }
+                p.note {
+                    (timeline::ending(*cause)) ". "
+                    @if let Some(since) = sheet.away {
+                        "Its target is away since " (until(since)) ", so nothing can be ended there. It is ended, and proven gone, when the target is back."
+                    } @else {
+                        "It is retried until it is proven gone."
+                    }
+                }
             }
             RequestState::Closed { outcome, at } => {
                 h2 #decision { (layout::standing(&sheet.request.state).1) }

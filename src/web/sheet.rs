@@ -35,6 +35,8 @@ pub(super) struct Sheet {
     pub(super) expires: Option<Time>,
     /// Since when the credential is cut off, and when it runs out.
     pub(super) cut_off: Option<(Time, Time)>,
+    /// Since when its target is away, so that nothing can be ended there.
+    pub(super) away: Option<Time>,
     /// What reviewing it now would say.
     pub(super) may_review: Result<(), Box<Refusal>>,
     /// Whether it can be denied now, also where it cannot be approved.
@@ -68,6 +70,9 @@ impl Sheet {
             timeline: broker.timeline(id).await?,
             expires: ends_at(broker, &request),
             cut_off: cut_off(broker, &request),
+            away: broker
+                .outage(&request.sealed().target)
+                .map(|outage| outage.since),
             may_review: broker.may_review(&session.reviewer, &request),
             may_deny: broker.may_deny(&session.reviewer, &request),
             may_revoke: matches!(request.state, RequestState::Live { .. })
@@ -79,7 +84,8 @@ impl Sheet {
     /// Changes whenever the page would say something new.
     pub(super) fn version(&self) -> String {
         let state = self.request.state.word();
-        format!("{state}-{}", self.timeline.len())
+        let away = if self.away.is_some() { "-away" } else { "" };
+        format!("{state}-{}{away}", self.timeline.len())
     }
 }
 

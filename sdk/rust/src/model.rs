@@ -249,6 +249,12 @@ pub struct LeaseView {
     /// Since when it is being ended.
     #[serde(default)]
     pub since: Option<String>,
+    /// What was in the way when its end failed last: a stable code.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Since when its target is away, so that nothing can be ended there.
+    #[serde(default)]
+    pub target_away_since: Option<String>,
     /// Everything else.
     #[serde(flatten)]
     pub rest: Map<String, Value>,
