@@ -11,6 +11,8 @@
 pub mod action;
 pub mod agent;
 pub mod audit;
+pub mod base16;
+pub mod base32;
 pub mod canonical;
 pub mod clock;
 pub mod command;
@@ -19,6 +21,7 @@ pub mod due;
 pub mod event;
 mod freeze;
 pub mod ids;
+pub mod instant;
 pub mod lease;
 pub mod orphan;
 pub mod person;

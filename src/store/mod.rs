@@ -20,6 +20,7 @@ use crate::domain::{Digest, LeaseId, RequestId, Time};
 mod find;
 mod known;
 mod memory;
+mod pages;
 mod postgres;
 mod shelf;
 mod sql;
@@ -27,6 +28,7 @@ mod sqlite;
 
 pub use known::{FileHead, KnownHead, MemoryHead};
 pub use memory::{Contents, Fault, FaultHook, MemoryStore, Operation};
+pub use pages::{Page, Pages};
 pub use postgres::PostgresStore;
 pub use shelf::Shelf;
 pub use sqlite::SqliteStore;

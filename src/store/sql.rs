@@ -13,7 +13,8 @@ use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 use super::find::{FIND, Value, find_text};
 use super::sqlite::Writer;
 use super::{Batch, Blob, EntryIndex, Head, Query, Snapshot, Store, StoreError, StoredEntry};
-use crate::domain::{Digest, Time};
+use crate::domain::{Digest, LeaseId, RequestId, Time};
+use crate::ledger::packed::unpack;
 
 /// How long a question to PostgreSQL may take before it counts as lost.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -202,8 +203,8 @@ type EntryRow = (
     Option<String>,
     String,
     i64,
-    Option<String>,
-    Option<String>,
+    Option<Vec<u8>>,
+    Option<Vec<u8>>,
     Option<String>,
     Option<String>,
     String,
@@ -239,6 +240,11 @@ pub(super) fn to_sql(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+/// An id as the databases keep it: the number behind its prefix.
+pub(super) fn id_bytes(number: u128) -> Vec<u8> {
+    number.to_be_bytes().to_vec()
+}
+
 /// The edge as one run of bytes.
 pub(super) fn edge_bytes(edge: &[Digest]) -> Vec<u8> {
     edge.iter().flat_map(|root| root.0).collect()
@@ -267,17 +273,24 @@ fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
 fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
     let (seq, bytes, leaf, signature, kind, time, request, lease, agent, action, actor, outcome) =
         row;
-    let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
+    let number = |id: Vec<u8>| {
+        let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
+        Ok::<_, StoreError>(u128::from_be_bytes(id.try_into().map_err(strange)?))
+    };
+    let (request, lease) = (
+        request.map(number).transpose()?,
+        lease.map(number).transpose()?,
+    );
     Ok(StoredEntry {
         seq: u64::try_from(seq).map_err(|_| damaged("an entry has a negative index"))?,
-        bytes,
+        bytes: unpack(bytes),
         leaf: digest_of(&leaf, "a leaf hash is no hash")?,
         signature,
         index: EntryIndex {
             kind,
             time: Time::from_millis(time),
-            request: request.map(|id| id.parse()).transpose().map_err(strange)?,
-            lease: lease.map(|id| id.parse()).transpose().map_err(strange)?,
+            request: request.map(RequestId::of_number),
+            lease: lease.map(LeaseId::of_number),
             agent,
             action,
             actor,
@@ -329,6 +342,7 @@ impl<T: Dialect> Store for T {
             for value in values {
                 asked = match value {
                     Value::Text(text) => asked.bind(text.to_owned()),
+                    Value::Id(number) => asked.bind(id_bytes(number)),
                     Value::Number(number) => asked.bind(number),
                 };
             }

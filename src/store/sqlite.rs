@@ -18,8 +18,9 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::sql::{self, Database, Dialect, edge_bytes, not_migrated, to_sql};
+use super::sql::{self, Database, Dialect, edge_bytes, id_bytes, not_migrated, to_sql};
 use super::{Batch, Blob, StoreError, StoredEntry};
+use crate::ledger::packed::pack;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const MOVE_HEAD: &str =
@@ -248,13 +249,13 @@ async fn insert_entries(
                 let index = entry.index;
                 query = query
                     .bind(to_sql(entry.seq))
-                    .bind(entry.bytes)
+                    .bind(pack(entry.bytes))
                     .bind(entry.leaf.0.to_vec())
                     .bind(entry.signature)
                     .bind(index.kind)
                     .bind(index.time.millis())
-                    .bind(index.request.map(|id| id.to_string()))
-                    .bind(index.lease.map(|id| id.to_string()))
+                    .bind(index.request.map(|id| id_bytes(id.number())))
+                    .bind(index.lease.map(|id| id_bytes(id.number())))
                     .bind(index.agent)
                     .bind(index.action)
                     .bind(index.actor)

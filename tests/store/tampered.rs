@@ -53,8 +53,12 @@ async fn l06_a_flipped_byte_in_any_column_of_any_row_is_named() {
         spoilt.push("kind = 'x' || kind".into());
         spoilt.push("time = time + 1".into());
         spoilt.push("actor = 'operators'".into());
-        for column in ["agent", "action", "outcome", "request", "lease"] {
+        for column in ["agent", "action", "outcome"] {
             spoilt.push(format!("{column} = coalesce('x' || {column}, 'x')"));
+        }
+        for column in ["request", "lease"] {
+            spoilt.push(format!("{column} = cast('x' || coalesce({column}, '') as blob)"));
+            spoilt.push(format!("{column} = zeroblob(16)"));
         }
         if let Some(signature) = &row.signature {
             let last = if signature.ends_with("A=") {

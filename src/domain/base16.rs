@@ -1,0 +1,77 @@
+//! Lower-case hexadecimal digits, of which an entry has hundreds.
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// What no digit stands for.
+const NONE: u8 = 16;
+
+/// What each byte stands for as a digit.
+static VALUES: [u8; 256] = {
+    let (mut values, mut value) = ([NONE; 256], 0);
+    let mut digits: &[u8] = DIGITS;
+    while let Some((digit, rest)) = digits.split_first() {
+        values[*digit as usize] = value;
+        value += 1;
+        digits = rest;
+    }
+    values
+};
+
+fn value(digit: u8) -> u8 {
+    VALUES.get(usize::from(digit)).copied().unwrap_or(NONE)
+}
+
+/// The bytes that `digits` spell: exactly twice as many lower-case digits.
+pub fn bytes<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
+    let (pairs, []) = digits.as_chunks::<2>() else {
+        return None;
+    };
+    if pairs.len() != N {
+        return None;
+    }
+    let (mut bytes, mut seen) = ([0; N], 0);
+    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
+        let (high, low) = (value(*high), value(*low));
+        seen |= high | low;
+        *byte = (high << 4) | (low & 15);
+    }
+    (seen < NONE).then_some(bytes)
+}
+
+/// The digits of 32 bytes.
+pub fn digits(bytes: &[u8; 32]) -> [u8; 64] {
+    let mut text = [0; 64];
+    let (pairs, _) = text.as_chunks_mut::<2>();
+    for (pair, byte) in pairs.iter_mut().zip(bytes) {
+        *pair = pair_of(*byte);
+    }
+    text
+}
+
+/// The two digits of a byte.
+pub fn pair_of(byte: u8) -> [u8; 2] {
+    [byte >> 4, byte & 15].map(|value| DIGITS.get(usize::from(value)).copied().unwrap_or(b'0'))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_spelt_as_a_library_does(value in any::<[u8; 32]>()) {
+            let theirs = hex::encode(value);
+            prop_assert_eq!(theirs.as_bytes(), digits(&value));
+            prop_assert_eq!(bytes(theirs.as_bytes()), Some(value));
+        }
+
+        #[test]
+        fn any_text_is_read_as_a_library_does_but_for_capitals(text in "[0-9a-gA-F]{0,6}") {
+            let capitals = text.bytes().any(|byte| byte.is_ascii_uppercase());
+            let theirs = hex::decode(&text).ok().filter(|_| !capitals);
+            let theirs = theirs.and_then(|read| <[u8; 2]>::try_from(read).ok());
+            prop_assert_eq!(bytes(text.as_bytes()), theirs);
+        }
+    }
+}
