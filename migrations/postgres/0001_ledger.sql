@@ -23,7 +23,8 @@ CREATE TABLE entries (
     agent   TEXT,
     action  TEXT,
     actor   TEXT   NOT NULL,
-    outcome TEXT
+    outcome TEXT,
+    key     BYTEA
 );
 
 CREATE INDEX entries_by_kind    ON entries (kind, seq);
@@ -34,6 +35,7 @@ CREATE INDEX entries_by_agent   ON entries (agent, seq)   WHERE agent IS NOT NUL
 CREATE INDEX entries_by_action  ON entries (action, seq)  WHERE action IS NOT NULL;
 CREATE INDEX entries_by_actor   ON entries (actor, seq);
 CREATE INDEX entries_by_outcome ON entries (outcome, seq) WHERE outcome IS NOT NULL;
+CREATE INDEX entries_by_key     ON entries (key, seq)     WHERE key IS NOT NULL;
 
 CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

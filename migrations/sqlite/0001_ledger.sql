@@ -32,7 +32,8 @@ CREATE TABLE entries (
     agent   TEXT,
     action  TEXT,
     actor   TEXT    NOT NULL,
-    outcome TEXT
+    outcome TEXT,
+    key     BLOB
 ) STRICT;
 
 -- Each index ends in the row's number, which is seq.
@@ -44,6 +45,7 @@ CREATE INDEX entries_by_agent   ON entries (agent)   WHERE agent IS NOT NULL;
 CREATE INDEX entries_by_action  ON entries (action)  WHERE action IS NOT NULL;
 CREATE INDEX entries_by_actor   ON entries (actor);
 CREATE INDEX entries_by_outcome ON entries (outcome) WHERE outcome IS NOT NULL;
+CREATE INDEX entries_by_key     ON entries (key)     WHERE key IS NOT NULL;
 
 CREATE TRIGGER entries_are_not_changed BEFORE UPDATE ON entries
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: UPDATE on entries is refused'); END;

@@ -29,7 +29,7 @@ pub(super) async fn collect(
         if let Some(apart) = calls.shared.clock.apart() {
             return Err(clock_apart(&apart).into());
         }
-        let mut size = calls.shared.watch();
+        let mut following = calls.shared.follow(request);
         let lease = LeaseId::draw(calls.shared.clock.now(), calls.shared.entropy.draw());
         let command = Command::Collect {
             agent: agent.clone(),
@@ -49,7 +49,7 @@ pub(super) async fn collect(
             Err(error) => return Err(error.into()),
         }
         // The earlier credential is being ended, or minted by another call: look again when something moved.
-        let moved = tokio::time::timeout_at(give_up, size.changed()).await;
+        let moved = tokio::time::timeout_at(give_up, following.moved()).await;
         if moved.is_err() {
             return Err(still_ending().into());
         }
@@ -174,9 +174,17 @@ async fn mint(
     };
     let reply = calls.send(record).await?;
     match (answer, reply.events.first()) {
-        (Ok(credential), Some(Event::LeaseLive { expires, .. })) => Ok(Collected {
+        (
+            Ok(credential),
+            Some(Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            }),
+        ) => Ok(Collected {
             lease: order.lease.clone(),
             expires: *expires,
+            acknowledge_by: *acknowledge_by,
             credential,
         }),
         (Err(MintError::Refused { code, .. }), _) => Err(Refusal::new(

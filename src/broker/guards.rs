@@ -150,7 +150,7 @@ impl Guards {
 /// What a kill switch did.
 #[derive(Debug)]
 pub struct GuardShut {
-    /// The leases it ends.
+    /// The leases of its targets that are not proven ended: all of them are ended.
     pub leases: Vec<LeaseId>,
     /// Whether the guard denies their sessions already, as read back from the target.
     pub published: bool,
@@ -172,8 +172,13 @@ impl Broker {
             guard: guard.clone(),
         };
         let reply = self.calls.send(command).await?;
-        let leases = reply.events.iter().filter_map(Event::lease).cloned();
-        let leases = leases.collect();
+        let leases = match reply.events.first() {
+            Some(Event::GuardShut { targets, .. }) => {
+                let leases = self.leases(&|lease| targets.contains(&lease.target));
+                leases.into_iter().map(|lease| lease.id).collect()
+            }
+            _ => Vec::new(),
+        };
         let published = self.guards.keep(guard).await;
         if let Err(error) = &published {
             tracing::error!(%guard, %error, "the kill switch is recorded but not published yet; trying again");

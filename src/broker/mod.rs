@@ -6,6 +6,7 @@
 //! A call that returns `Ok` is durable. A call that fails with [`BrokerError::Unavailable`] granted nothing;
 //! repeating it with the same idempotency key is safe.
 
+mod agents;
 mod calls;
 mod clock;
 mod collect;
@@ -18,6 +19,7 @@ mod sequencer;
 mod shared;
 mod snapshots;
 mod targets;
+mod waiters;
 mod worker;
 
 use std::sync::Arc;
@@ -37,7 +39,7 @@ use self::sequencer::Sequencer;
 use self::shared::Shared;
 use self::targets::TargetWatch;
 use self::worker::Worker;
-use crate::domain::command::{GiveReview, RefusalCode, Revoker, Submit};
+use crate::domain::command::{GiveReview, RefusalCode, Revoker};
 use crate::domain::event::BlobRef;
 use crate::domain::request::ReviewDecision;
 use crate::domain::{
@@ -103,6 +105,8 @@ pub struct Collected {
     pub lease: LeaseId,
     /// When it ends.
     pub expires: Time,
+    /// Until when its agent has to acknowledge it.
+    pub acknowledge_by: Time,
     /// The credential.
     pub credential: Credential,
 }
@@ -125,7 +129,9 @@ impl Broker {
         let bundle = Blob::new([0; 16], bundle);
         let sequencer = Sequencer::start(Arc::clone(&shared), bundle).await?;
         let missing = shared.world(|world| {
-            let targets = world.leases.values().map(|lease| &lease.target);
+            let leases = world.leases.values();
+            let held = leases.filter(|lease| lease.abandoned_at().is_none());
+            let targets = held.map(|lease| &lease.target);
             targets
                 .chain(world.orphans.keys().map(|(target, _)| target))
                 .find(|target| !shared.issuers.contains_key(*target))
@@ -133,7 +139,7 @@ impl Broker {
         });
         if let Some(target) = missing.filter(|_| shared.doubt().is_none()) {
             anyhow::bail!(
-                "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended"
+                "target {target} still has live leases but is not in countersign.toml; keep it there until they have ended, or give them up with `countersign abandon`"
             );
         }
         let (sender, inbox) = mpsc::channel(INBOX);
@@ -141,21 +147,18 @@ impl Broker {
         let guards = Arc::new(Guards::new(Arc::clone(&calls.shared)));
         let worker = Worker::new(calls.clone(), Arc::clone(&guards));
         // The sequencer is not tracked: it serves until the last caller is gone, and the tracked tasks call it.
-        SequencerTask::spawn(sequencer, inbox);
+        SequencerTask::spawn(Arc::clone(&shared), sequencer, inbox);
         let targets = TargetWatch::new(calls.clone());
         targets.look_at_all().await;
         for target in shared.issuers.keys() {
-            shared
-                .tasks
-                .spawn(targets.clone().watch_for_ever(target.clone()));
+            let name = format!("watching target {target}");
+            shared.supervise(name, targets.clone().watch_for_ever(target.clone()));
         }
-        for guard in guards.names() {
-            shared
-                .tasks
-                .spawn(worker.clone().keep_for_ever(guard.clone()));
-        }
-        shared.tasks.spawn(clock::watch(Arc::clone(&shared)));
-        shared.tasks.spawn(worker.run());
+        shared.supervise(
+            "watching the clock".into(),
+            clock::watch(Arc::clone(&shared)),
+        );
+        worker.start();
         Ok(Self {
             calls,
             guards,
@@ -176,6 +179,13 @@ impl Broker {
         }
     }
 
+    /// Waits until the broker cannot go on; why. Whoever runs it then ends the process, so that a supervisor starts it anew.
+    pub async fn broken(&self) -> String {
+        let mut broken = self.calls.shared.broken();
+        let why = broken.wait_for(Option::is_some).await;
+        why.ok().and_then(|why| why.clone()).unwrap_or_default()
+    }
+
     /// Now, by the broker's clock.
     pub fn now(&self) -> Time {
         self.calls.shared.clock.now()
@@ -191,9 +201,7 @@ impl Broker {
         let Some(bytes) = text else {
             return (None, Vec::new());
         };
-        let mut salt = [0; 16];
-        self.calls.shared.entropy.fill(&mut salt);
-        let blob = Blob::new(salt, bytes);
+        let blob = self.kept_text(bytes);
         (
             Some(BlobRef {
                 sha256: blob.sha256,
@@ -202,144 +210,10 @@ impl Broker {
         )
     }
 
-    /// Asks for an action. The flag says the answer is a replay of an earlier call with the same idempotency key.
-    ///
-    /// # Errors
-    /// A refusal, or the ledger is unavailable.
-    pub async fn submit(
-        &self,
-        agent: &AgentName,
-        ask: NewRequest,
-    ) -> Result<(Request, bool), BrokerError> {
-        let shared = &self.calls.shared;
-        let (context, blobs) = self.blob(ask.context.map(|c| c.to_string().into_bytes()));
-        let key = ask.idempotency_key.map(|key| Digest::of(key.as_bytes()));
-        let submit = Submit {
-            request: RequestId::draw(shared.clock.now(), shared.entropy.draw()),
-            agent: agent.clone(),
-            on_behalf_of: ask.on_behalf_of,
-            action: ask.action,
-            parameters: ask.parameters,
-            ttl: ask.ttl,
-            context,
-            idempotency_key: key,
-            fingerprint: ask.fingerprint,
-        };
-        let reply = self
-            .calls
-            .send_with(Command::Submit(Box::new(submit)), blobs)
-            .await?;
-        if let Some(request) = &reply.request {
-            return Ok((Request::clone(request), reply.events.is_empty()));
-        }
-        // A replay of a request that is over: the ledger still knows it.
-        let recent = shared.world(|world| Some(world.recent(agent, &key?)?.request.clone()));
-        let request = match recent {
-            Some(id) => self.request(&id).await?,
-            None => None,
-        };
-        request
-            .map(|request| (request, true))
-            .ok_or_else(ledger_unavailable)
-    }
-
-    /// Waits until the request leaves the stage `while_at` (see [`World::stage`]), or the time is up; returns it as it
-    /// then is.
-    ///
-    /// # Errors
-    /// When the ledger is unavailable.
-    pub async fn wait(
-        &self,
-        id: &RequestId,
-        while_at: &str,
-        at_most: Duration,
-    ) -> Result<Option<Request>, BrokerError> {
-        let deadline = tokio::time::Instant::now() + at_most;
-        let mut size = self.calls.shared.watch();
-        loop {
-            size.mark_unchanged();
-            let waiting = self.calls.shared.world(|world| {
-                let open = world.requests.get(id);
-                open.is_some_and(|request| world.stage(request) == while_at)
-            });
-            if !waiting
-                || tokio::time::timeout_at(deadline, size.changed())
-                    .await
-                    .is_err()
-            {
-                return self.request(id).await;
-            }
-        }
-    }
-
-    /// The agent takes its request back.
-    ///
-    /// # Errors
-    /// A refusal, or the ledger is unavailable.
-    pub async fn withdraw(
-        &self,
-        agent: &AgentName,
-        id: &RequestId,
-    ) -> Result<Request, BrokerError> {
-        let command = Command::Withdraw {
-            agent: agent.clone(),
-            request: id.clone(),
-        };
-        self.settled(id, self.calls.send(command).await).await
-    }
-
-    /// Mints and hands over the credential, once. `key` is the idempotency key: the same key again means
-    /// the answer was lost, so what it carried is ended before another credential is minted.
-    ///
-    /// # Errors
-    /// A refusal, or the target or the ledger is unavailable.
-    pub async fn collect(
-        &self,
-        agent: &AgentName,
-        id: &RequestId,
-        key: &str,
-    ) -> Result<Collected, BrokerError> {
-        match collect::collect(&self.calls, agent, id, key).await {
-            // A request that is over has left the world; to its own agent that is `gone`, not `not_found`.
-            Err(BrokerError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
-                match self.request(id).await? {
-                    Some(request) if &request.sealed().agent == agent => Err(Refusal::new(
-                        RefusalCode::Gone,
-                        "the request is over",
-                        "Ask again for another credential.",
-                    )
-                    .into()),
-                    _ => Err(refusal.into()),
-                }
-            }
-            other => other,
-        }
-    }
-
-    /// The agent is done; the lease ends now. Finishing what is over answers with how it came out.
-    ///
-    /// # Errors
-    /// A refusal, or the ledger is unavailable.
-    pub async fn finish(
-        &self,
-        agent: &AgentName,
-        id: &RequestId,
-        report: Map<String, Value>,
-    ) -> Result<Request, BrokerError> {
-        let command = Command::Finish {
-            agent: agent.clone(),
-            request: id.clone(),
-            report,
-        };
-        match self.calls.send(command).await {
-            Err(SequenceError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
-                match self.request(id).await? {
-                    Some(request) if &request.sealed().agent == agent => Ok(request),
-                    _ => Err(refusal.into()),
-                }
-            }
-            other => self.settled(id, other).await,
-        }
+    fn kept_text(&self, bytes: Vec<u8>) -> Blob {
+        let mut salt = [0; 16];
+        self.calls.shared.entropy.fill(&mut salt);
+        Blob::new(salt, bytes)
     }
 
     /// A person approves or denies the digest they saw.
@@ -393,6 +267,22 @@ impl Broker {
             request: id.clone(),
         };
         self.settled(id, self.calls.send(command).await).await
+    }
+
+    /// Gives up a lease whose end cannot be proven: its request is over, and it stays listed until its end is proven.
+    ///
+    /// # Errors
+    /// A refusal, or the ledger is unavailable.
+    pub async fn abandon(&self, lease: &LeaseId, reason: String) -> Result<(), BrokerError> {
+        let blob = self.kept_text(reason.into_bytes());
+        let command = Command::AbandonLease {
+            lease: lease.clone(),
+            reason: BlobRef {
+                sha256: blob.sha256,
+            },
+        };
+        self.calls.send_with(command, vec![blob]).await?;
+        Ok(())
     }
 
     /// Adds an agent outside the bundle.
@@ -456,7 +346,11 @@ impl SequencerTask {
         clippy::disallowed_methods,
         reason = "it ends by itself when its last caller is gone"
     )]
-    fn spawn(sequencer: Sequencer, inbox: mpsc::Receiver<draft::Envelope>) {
-        drop(tokio::spawn(sequencer.run(inbox)));
+    fn spawn(shared: Arc<Shared>, sequencer: Sequencer, inbox: mpsc::Receiver<draft::Envelope>) {
+        let loops = tokio::spawn(sequencer.run(inbox));
+        drop(tokio::spawn(async move {
+            let ended = loops.await;
+            shared.ended("sequencer", ended.err().map(|error| error.to_string()));
+        }));
     }
 }

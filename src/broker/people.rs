@@ -1,8 +1,11 @@
 //! What people may do about a request, and that they came and went.
 
+use std::collections::BTreeMap;
+
 use super::{Broker, BrokerError};
+use crate::domain::approval::missing;
 use crate::domain::decide::{may_deny, may_review, may_revoke};
-use crate::domain::{Command, Person, Refusal, Request, Reviewer, Rules, World};
+use crate::domain::{Command, GroupName, Person, Refusal, Request, Reviewer, Rules, World};
 
 impl Broker {
     fn with_rules<R>(&self, look: impl FnOnce(&World, &Rules<'_>) -> R) -> R {
@@ -30,6 +33,13 @@ impl Broker {
     pub fn may_revoke(&self, reviewer: &Reviewer, request: &Request) -> bool {
         let now = self.now();
         self.with_rules(|world, rules| may_revoke(world, reviewer, request, rules, now))
+    }
+
+    /// How many more people each group must still give to a request. An approval by somebody who has come to stand on
+    /// the requester's side since is not counted.
+    pub fn missing(&self, request: &Request) -> BTreeMap<GroupName, u32> {
+        let shared = &self.calls.shared;
+        shared.world(|world| missing(world, request))
     }
 
     /// Records that a person signed in, and in which groups they are.

@@ -2,12 +2,19 @@
 
 use super::{Broker, BrokerError, ledger_unavailable};
 use crate::domain::event::BlobRef;
-use crate::domain::{Agent, AgentName, Entry, Lease, LeaseId, Request, RequestId, Time, World};
+use crate::domain::world::Recent;
+use crate::domain::{
+    Agent, AgentName, Digest, Entry, Event, Lease, LeaseId, Outage, Request, RequestId, Seconds,
+    TargetName, Time, World,
+};
+use crate::ledger::tree::leaf_hash;
 use crate::ledger::{VerifyingKey, entry};
 use crate::store::{Query, StoreError, StoredEntry};
 
 /// Entries of one request read at a time.
 const PAGE: usize = 1000;
+/// How long an idempotency key stands for what it led to.
+const KEY_LIFE: Seconds = Seconds(24 * 3600);
 
 impl Broker {
     /// An agent the broker knows and serves (never a disabled one).
@@ -22,17 +29,18 @@ impl Broker {
             .world(|world| world.agents.values().cloned().collect())
     }
 
-    /// The first agent that is served and satisfies `wanted`.
-    pub fn find_agent(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
-        self.calls.shared.world(|world| {
-            let serving = world
-                .agents
-                .values()
-                .filter(|(_, disabled)| disabled.is_none());
-            serving
-                .map(|(agent, _)| agent)
-                .find(|agent| wanted(agent))
-                .cloned()
+    /// The agents it serves whose API key has this hash. More than one cannot be told apart.
+    pub fn agents_with_key(&self, hash: &Digest) -> Vec<Agent> {
+        let shared = &self.calls.shared;
+        shared.world(|world| world.agents_with_key(hash).cloned().collect())
+    }
+
+    /// The agents it serves that present tokens of this issuer and satisfy `wanted`.
+    pub fn agents_of_issuer(&self, issuer: &str, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent> {
+        let shared = &self.calls.shared;
+        shared.world(|world| {
+            let of_issuer = world.agents_of_issuer(issuer);
+            of_issuer.filter(|agent| wanted(agent)).cloned().collect()
         })
     }
 
@@ -105,6 +113,49 @@ impl Broker {
         match request {
             Some(request) => self.request(&request).await,
             None => Ok(None),
+        }
+    }
+
+    /// What an agent's idempotency key led to within the last day. A key that the ledger's index has under another
+    /// agent or key is no answer: the store was changed.
+    pub(super) async fn earlier(
+        &self,
+        agent: &AgentName,
+        key: &Digest,
+    ) -> Result<Option<Recent>, BrokerError> {
+        let shared = &self.calls.shared;
+        if let Some(recent) = shared.world(|world| world.recent(agent, key).cloned()) {
+            return Ok(Some(recent));
+        }
+        let now = shared.clock.now();
+        let query = Query {
+            key: Some(entry::asked_with(agent, key)),
+            since: Some(now.minus(KEY_LIFE)),
+            limit: 1,
+            ..Query::default()
+        };
+        let Some(stored) = self.find(&query).await?.pop() else {
+            return Ok(None);
+        };
+        let asked = entry::decode(&stored.bytes).map(|entry| entry.event);
+        match asked {
+            Ok(Event::RequestSubmitted { submission, .. })
+                if leaf_hash(&stored.bytes) == stored.leaf
+                    && submission.sealed.agent == *agent
+                    && submission.idempotency_key == Some(*key) =>
+            {
+                Ok(Some(Recent {
+                    fingerprint: submission.fingerprint,
+                    request: submission.request,
+                }))
+            }
+            _ => {
+                tracing::error!(
+                    seq = stored.seq,
+                    "an entry is indexed under an idempotency key it does not have; run `countersign ledger verify`"
+                );
+                Err(ledger_unavailable())
+            }
         }
     }
 
@@ -188,22 +239,43 @@ impl Broker {
         self.calls.shared.doubt()
     }
 
-    /// Whether the broker can decide now: its ledger answers and holds what this broker has read.
+    /// Why an end is late, where a target is away: since when, and what is in the way.
+    pub fn outage(&self, target: &TargetName) -> Option<Outage> {
+        let shared = &self.calls.shared;
+        shared.world(|world| world.away.get(target).cloned())
+    }
+
+    /// Whether the broker can decide now: its loops run, and its ledger answers, holds what this broker has read, and can
+    /// be written.
     ///
     /// # Errors
-    /// What does not answer, in words.
+    /// What is in the way, in words.
     pub async fn ready(&self) -> Result<(), String> {
         let shared = &self.calls.shared;
-        if let Some(doubt) = shared.doubt().or_else(|| shared.unkept()) {
-            return Err(doubt);
+        let broken = shared.broken().borrow().clone();
+        if let Some(trouble) = broken
+            .or_else(|| shared.doubt())
+            .or_else(|| shared.unkept())
+        {
+            return Err(trouble);
         }
-        self.calls
-            .shared
-            .store
-            .head()
-            .await
-            .map(drop)
-            .map_err(|error| error.to_string())
+        if shared.unwritten().is_some() {
+            self.can_write().await?;
+        }
+        let head = shared.store.head().await;
+        head.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// Whether the store that took no entry takes a note again: nobody sends a broker calls that is not ready, so nothing
+    /// else would show it.
+    async fn can_write(&self) -> Result<(), String> {
+        let shared = &self.calls.shared;
+        let now = shared.clock.now();
+        let key = format!("probe of {} at {}", shared.name, now.millis());
+        let written = shared.store.remember(&key, b"", now, now).await;
+        written.map_err(|error| error.to_string())?;
+        shared.note_writing(None);
+        Ok(())
     }
 
     /// The newest signed checkpoint (C2SP signed note).

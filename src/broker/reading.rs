@@ -74,7 +74,7 @@ impl Sequencer {
                 self.hold_against_known(&tree).await?;
                 self.world = world.restored();
                 self.tree = tree;
-                self.snapshot_size = snapshot.size;
+                self.snapshots.size = snapshot.size;
                 self.publish_world();
             }
             _ => tracing::warn!(

@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::draft::{Draft, Envelope, Flight, Reply, SequenceError, answer, answer_unavailable};
 use super::shared::{Loaded, Shared};
+use super::snapshots::Snapshots;
 use crate::domain::event::BlobRef;
 use crate::domain::{Command, Entry, Event, Refusal, Request, Time, World, decide};
 use crate::ledger::tree::leaf_hash;
@@ -41,7 +42,7 @@ pub(super) struct Sequencer {
     /// The published tree at the latest conflict, and how many there were on it.
     contested: (Tree, u32),
     bundle: Loaded,
-    pub(super) snapshot_size: u64,
+    pub(super) snapshots: Snapshots,
     /// The world may differ from the store and must be read again before anything is decided.
     pub(super) stale: bool,
     /// Whether bundles that other brokers put in force are taken over: not before our own is.
@@ -55,7 +56,7 @@ impl Sequencer {
     /// # Errors
     /// When the store cannot be read or written, or the ledger does not let the bundle in.
     pub(super) async fn start(shared: Arc<Shared>, content: Blob) -> anyhow::Result<Self> {
-        let bundle = shared.bundle();
+        let (bundle, snapshots) = (shared.bundle(), Snapshots::new(&shared));
         let mut sequencer = Self {
             shared,
             world: World::default(),
@@ -65,7 +66,7 @@ impl Sequencer {
             keeping: None,
             contested: (Tree::default(), 0),
             bundle,
-            snapshot_size: 0,
+            snapshots,
             stale: true,
             following: false,
         };
@@ -140,6 +141,7 @@ impl Sequencer {
                     open = received > 0;
                     self.decide_all(std::mem::take(&mut arrived), &mut draft).await;
                 }
+                () = self.shared.stop.cancelled(), if self.snapshots.go_on() => self.last_snapshot(),
                 () = self.shared.store.changed(), if flight.is_none() && self.following => {
                     let read = if self.stale { self.reload().await } else { self.catch_up().await };
                     self.shared.note_reading(&read);
@@ -235,6 +237,7 @@ impl Sequencer {
     /// store: it is read again, and what was decided on it in `draft` is decided again.
     async fn settle(&mut self, flight: Flight, outcome: Result<(), StoreError>, draft: &mut Draft) {
         let Err(error) = outcome else {
+            self.shared.note_writing(None);
             self.shared.publish(&flight.folded);
             self.published = flight.tree;
             self.keep(flight.head);
@@ -249,6 +252,7 @@ impl Sequencer {
             again = flight.envelopes;
         } else {
             tracing::error!(%error, "commands could not be appended");
+            self.shared.note_writing(Some(error.to_string()));
             answer_unavailable(flight.envelopes);
         }
         again.append(&mut std::mem::take(draft).envelopes);

@@ -8,8 +8,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::waiters::{Following, Waiters};
 use crate::domain::event::BlobRef;
-use crate::domain::{Digest, Entry, Policy, Rules, TargetName, Targets, World};
+use crate::domain::{Digest, Entry, Policy, RequestId, Rules, TargetName, Targets, World};
 use crate::issuers::Issuer;
 use crate::ledger::SigningKey;
 use crate::store::{KnownHead, Store, StoreError};
@@ -79,7 +80,10 @@ pub(super) struct Shared {
     world: RwLock<World>,
     doubt: RwLock<Option<String>>,
     unkept: RwLock<Option<String>>,
+    unwritten: RwLock<Option<String>>,
     size: watch::Sender<u64>,
+    waiters: Waiters,
+    broken: watch::Sender<Option<String>>,
 }
 
 impl Shared {
@@ -100,7 +104,10 @@ impl Shared {
             world: RwLock::new(World::default()),
             doubt: RwLock::new(None),
             unkept: RwLock::new(None),
+            unwritten: RwLock::new(None),
             size: watch::Sender::new(0),
+            waiters: Waiters::default(),
+            broken: watch::Sender::new(None),
         });
         (shared, ports.bundle_bytes)
     }
@@ -122,6 +129,9 @@ impl Shared {
         let size = world.size;
         self.clock.follow(world.time, world.clock);
         drop(world);
+        let fresh = entries.iter().filter(|entry| entry.seq >= known);
+        self.waiters
+            .wake(fresh.filter_map(|entry| entry.event.request()));
         self.size.send_replace(size);
     }
 
@@ -130,6 +140,7 @@ impl Shared {
         let size = world.size;
         self.clock.follow(world.time, world.clock);
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
+        self.waiters.wake_all();
         self.size.send_replace(size);
     }
 
@@ -179,6 +190,61 @@ impl Shared {
     pub(super) fn unkept(&self) -> Option<String> {
         let unkept = self.unkept.read().unwrap_or_else(PoisonError::into_inner);
         unkept.clone()
+    }
+
+    /// Runs one of the broker's loops. Only a broker that stops may end it: half a broker would forget duties.
+    pub(super) fn supervise(
+        self: &Arc<Self>,
+        name: String,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let (shared, work) = (Arc::clone(self), self.tasks.spawn(work));
+        self.tasks.spawn(async move {
+            let ended = work.await;
+            shared.ended(&name, ended.err().map(|error| error.to_string()));
+        });
+    }
+
+    /// Takes in that one of the broker's loops has ended.
+    pub(super) fn ended(&self, name: &str, error: Option<String>) {
+        if self.stop.is_cancelled() {
+            return;
+        }
+        let how = error.unwrap_or_else(|| "it ended".into());
+        tracing::error!(
+            name,
+            how,
+            "one of the broker's loops has ended; the broker stops"
+        );
+        self.broken
+            .send_replace(Some(format!("the broker cannot go on: {name}: {how}")));
+    }
+
+    /// Follows why the broker cannot go on, if it cannot.
+    pub(super) fn broken(&self) -> watch::Receiver<Option<String>> {
+        self.broken.subscribe()
+    }
+
+    /// Follows one request: woken by its own entries and nobody else's.
+    pub(super) fn follow(&self, request: &RequestId) -> Following {
+        self.waiters.follow(request)
+    }
+
+    /// Takes in how the last write to the ledger went.
+    pub(super) fn note_writing(&self, error: Option<String>) {
+        *self
+            .unwritten
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = error;
+    }
+
+    /// Why the last write to the ledger failed, if it did.
+    pub(super) fn unwritten(&self) -> Option<String> {
+        let unwritten = self
+            .unwritten
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        unwritten.clone()
     }
 
     /// Follows the size of the published world.

@@ -220,6 +220,12 @@ fn closed(
             "ask who revoked it before asking again".into(),
         ),
         Outcome::Expired => (Exit::Ended, "expired", "its time ran out".into(), again()),
+        Outcome::Abandoned => (
+            Exit::Ended,
+            "abandoned",
+            "the operator gave it up: nobody has proven its credential gone".into(),
+            again(),
+        ),
         Outcome::Other(word) => (
             Exit::Failed,
             "closed",

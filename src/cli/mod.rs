@@ -4,6 +4,7 @@
 //! Data goes to stdout and talk to stderr; `--json` prints one object, or one a line; exit codes are in [`exit`]. No secret is taken
 //! from an argument or printed, apart from a new agent's API key, once, and what an AWS SDK reads from `aws-credentials`.
 
+mod abandon;
 mod actions;
 mod agent;
 mod aws;
@@ -84,6 +85,8 @@ enum Command {
     Show(show::Show),
     /// List requests.
     Ls(ls::Ls),
+    /// Give up a lease whose end cannot be proven, because its target is gone for good (operator).
+    Abandon(abandon::Abandon),
     /// End the access of a request or lease now.
     Revoke(revoke::Revoke),
     /// Verify or export the ledger.
@@ -156,6 +159,7 @@ async fn dispatch(command: Command, global: &Global) -> Result<Exit, Failure> {
         Command::Finish(command) => command.run(global).await,
         Command::Show(command) => command.run(global).await,
         Command::Ls(command) => command.run(global).await,
+        Command::Abandon(command) => command.run(global).await,
         Command::Revoke(command) => command.run(global).await,
         Command::Ledger(command) => command.run(global).await,
     }

@@ -1,15 +1,16 @@
 //! What an entry claims, derived again from the world it was written on: for whoever does not trust the broker that
 //! wrote it. That entries can follow each other at all is the business of [`World::apply`].
 
-use super::decide::outcome_when_ended;
+use super::approval::{approvers, has_a_stake, is_complete};
+use super::decide::{is_stuck, outcome_when_ended};
 use super::event::{Actor, Entry, Event, Freeze};
 use super::ids::{AgentName, RequestId};
-use super::lease::{EndCause, Lease, LeaseState};
+use super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
+use super::orphan::Orphan;
 use super::quorum::quorum;
 use super::request::{
     Outcome, Request, RequestState, Review, ReviewDecision, Submission, Verdict, VerdictAnswer,
 };
-use super::rules::is_requesters_side;
 use super::world::World;
 
 /// Whether `entry` may stand after `world`, the fold of everything before it, whose last entry is `before`.
@@ -25,23 +26,32 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
         Event::ReviewGiven { request, review } => {
             reviewed(world, entry, open(world, request)?, review)
         }
-        Event::GrantMade { request, .. } => granted(open(world, request)?, before, entry),
+        Event::GrantMade { request, .. } => granted(world, open(world, request)?, before, entry),
         Event::RequestClosed { request, outcome } => {
             closed(world, open(world, request)?, *outcome, before, entry)
         }
         Event::LeaseIntended { request, .. } => intended(world, open(world, request)?, entry),
         Event::LeaseLive { lease, .. }
+        | Event::LeaseAcknowledged { lease, .. }
         | Event::LeaseEnding { lease, .. }
         | Event::LeaseEndClaimed { lease, .. }
+        | Event::LeaseEndFailed { lease, .. }
+        | Event::LeaseCutOff { lease, .. }
+        | Event::LeaseAbandoned { lease, .. }
         | Event::LeaseEnded { lease, .. } => {
             let lease = world.leases.get(lease).ok_or("there is no such lease")?;
             moved(world, lease, entry)
         }
-        Event::OrphanEndClaimed { target, handle, .. } => {
+        Event::OrphanEndClaimed { target, handle, .. }
+        | Event::OrphanEndFailed { target, handle, .. }
+        | Event::OrphanEnded { target, handle, .. } => {
             let orphan = world.orphans.get(&(target.clone(), handle.clone()));
-            let free = orphan.is_some_and(|orphan| orphan.not_before <= entry.time);
-            must(free, "the duty was claimed while another broker had it")
+            orphan_moved(orphan.ok_or("there is no such orphan")?, entry)
         }
+        Event::TargetAway { .. } | Event::TargetBack { .. } => must(
+            entry.actor == Actor::Broker,
+            "brokers alone notice that a target is away or back",
+        ),
         Event::GuardShut { issued_before, .. } => must(
             *issued_before == entry.time,
             "a guard is shut for what was issued until then",
@@ -65,11 +75,7 @@ pub fn audit(world: &World, before: Option<&Entry>, entry: &Entry) -> Result<(),
         | Event::TargetMoved { .. }
         | Event::ReviewRefused { .. }
         | Event::LeaseFailed { .. }
-        | Event::LeaseEndFailed { .. }
-        | Event::LeaseCutOff { .. }
         | Event::OrphanFound { .. }
-        | Event::OrphanEndFailed { .. }
-        | Event::OrphanEnded { .. }
         | Event::FreezeSet { .. }
         | Event::FreezeLifted { .. } => Ok(()),
     }
@@ -172,11 +178,12 @@ fn reviewed(
         groups.any(|group| submission.reviewers.contains_key(group)),
         "the reviewer is in no group that was to decide",
     )?;
-    let on_behalf_of = submission.on_behalf_of.as_ref();
-    let agent = world.agent(&submission.sealed.agent);
     must(
-        !is_requesters_side(reviewer, &submission.owner, on_behalf_of)
-            && agent.is_some_and(|agent| !agent.owner.includes(reviewer)),
+        world.agent(&submission.sealed.agent).is_some(),
+        "the agent was not served",
+    )?;
+    must(
+        !has_a_stake(world, reviewer, request),
         "the reviewer stands on the requester's side",
     )?;
     let mut given = request.reviews.iter();
@@ -195,7 +202,12 @@ fn follows(before: Option<&Entry>, entry: &Entry, decision: ReviewDecision) -> b
     })
 }
 
-fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(), String> {
+fn granted(
+    world: &World,
+    request: &Request,
+    before: Option<&Entry>,
+    entry: &Entry,
+) -> Result<(), String> {
     let Event::GrantMade {
         people,
         collect_until,
@@ -208,9 +220,7 @@ fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(
         follows(before, entry, ReviewDecision::Approve),
         "no approval led to the grant",
     )?;
-    let reviews = request.reviews.iter();
-    let approvals = reviews.filter(|review| review.decision == ReviewDecision::Approve);
-    let approvers: Vec<_> = approvals.map(|review| &review.reviewer).collect();
+    let approvers: Vec<_> = approvers(world, request).collect();
     let reached = quorum(&request.submission.reviewers, &approvers);
     must(
         reached.as_ref() == Some(people),
@@ -220,6 +230,11 @@ fn granted(request: &Request, before: Option<&Entry>, entry: &Entry) -> Result<(
         *collect_until == entry.time.plus(request.submission.collect_window),
         "it may be collected for another time than its action says",
     )
+}
+
+fn is_stopped_by(world: &World, request: &Request, cause: EndCause) -> bool {
+    let order = world.stop_of(request.id());
+    order.is_some_and(|order| order.cause == cause)
 }
 
 fn closed(
@@ -244,11 +259,19 @@ fn closed(
         }
         Outcome::Withdrawn | Outcome::Stale => by_agent(entry, agent),
         Outcome::Frozen => must(
-            is_frozen(world, &request.submission),
+            is_stopped_by(world, request, EndCause::Frozen)
+                || is_frozen(world, &request.submission),
             "no freeze covered it",
         ),
-        Outcome::Revoked => Ok(()),
-        Outcome::Refused | Outcome::Failed | Outcome::Completed | Outcome::Expired => Err(format!(
+        Outcome::Revoked => must(
+            entry.actor != Actor::Broker || world.stop_of(request.id()).is_some(),
+            "nobody stopped it",
+        ),
+        Outcome::Refused
+        | Outcome::Failed
+        | Outcome::Completed
+        | Outcome::Expired
+        | Outcome::Abandoned => Err(format!(
             "a request without a credential cannot come out as {}",
             outcome.word()
         )),
@@ -272,6 +295,10 @@ fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), Strin
     let_in(world, entry, &request.submission)?;
     must(entry.time < *collect_until, "its grant had lapsed")?;
     must(
+        request.verdict.answer == VerdictAnswer::Allow || is_complete(world, request),
+        "who approved it had come to stand on the requester's side",
+    )?;
+    must(
         *expires <= entry.time.plus(*ttl_seconds),
         "it expires later than its lifetime allows",
     )?;
@@ -285,44 +312,132 @@ fn intended(world: &World, request: &Request, entry: &Entry) -> Result<(), Strin
     )
 }
 
+/// Events of an orphan that is known.
+fn orphan_moved(orphan: &Orphan, entry: &Entry) -> Result<(), String> {
+    let free = orphan.not_before <= entry.time;
+    match &entry.event {
+        Event::OrphanEndClaimed { .. } => {
+            must(free, "the duty was claimed while another broker had it")
+        }
+        Event::OrphanEndFailed {
+            broker, attempts, ..
+        } => {
+            must(
+                orphan.may_be_told_by(broker, entry.time),
+                "another broker had the duty",
+            )?;
+            must(*attempts > orphan.attempts, "attempts are counted upwards")
+        }
+        _ => must(
+            orphan.claimed_by.is_some() || free,
+            "nobody had the duty to end it",
+        ),
+    }
+}
+
 /// Events of a lease that exists.
 fn moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
     match (&entry.event, &lease.state) {
-        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { mint_until }) => {
+        (
+            Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            },
+            LeaseState::Issuing { mint_until },
+        ) => {
+            must(
+                *acknowledge_by == entry.time.plus(ACKNOWLEDGE_WITHIN).min(*expires),
+                "its agent had another time to say that it holds it",
+            )?;
             must(entry.time < *mint_until, "its mint was over")?;
             must(
                 *expires == lease.expires,
                 "it expires at another time than intended",
-            )
+            )?;
+            must(world.stop_of(&lease.request).is_none(), "it was stopped")
+        }
+        (Event::LeaseAcknowledged { .. }, _) => {
+            by_agent(entry, &lease.agent)?;
+            let in_time = lease.acknowledge_by.is_some_and(|by| entry.time < by);
+            must(in_time, "it was too late to say so")
         }
         (Event::LeaseEnding { cause, report, .. }, _) => {
             must(
                 report.is_empty() || *cause == EndCause::Finished,
                 "only an agent that is done reports",
             )?;
-            match cause {
-                EndCause::Finished => by_agent(entry, &lease.agent),
-                EndCause::Expired => must(lease.expires <= entry.time, "its time was not over"),
-                EndCause::AgentDisabled => {
-                    must(world.agent(&lease.agent).is_none(), "its agent is served")
-                }
-                EndCause::Revoked
-                | EndCause::Frozen
-                | EndCause::AnswerLost
-                | EndCause::MintUnknown => Ok(()),
-            }
+            has_cause(world, lease, *cause, entry)
         }
-        (Event::LeaseEndClaimed { .. }, LeaseState::Ending { not_before, .. }) => must(
-            *not_before <= entry.time,
-            "the duty was claimed while another broker had it",
+        (Event::LeaseAbandoned { .. }, _) => {
+            must(
+                entry.actor == Actor::Operator,
+                "the operator alone gives a lease up",
+            )?;
+            must(is_stuck(world, lease), "its end had not failed")
+        }
+        (_, LeaseState::Ending { .. }) => ending_moved(world, lease, entry),
+        _ => Ok(()),
+    }
+}
+
+fn has_cause(world: &World, lease: &Lease, cause: EndCause, entry: &Entry) -> Result<(), String> {
+    let order = world.stop_of(&lease.request);
+    match cause {
+        EndCause::Finished => by_agent(entry, &lease.agent),
+        EndCause::Expired => must(lease.expires <= entry.time, "its time was not over"),
+        EndCause::Unacknowledged => {
+            let over = lease.acknowledge_by.is_some_and(|by| by <= entry.time);
+            must(over, "its agent had time to say that it holds it")
+        }
+        EndCause::AgentDisabled => must(world.agent(&lease.agent).is_none(), "its agent is served"),
+        EndCause::Frozen => must(
+            order.is_some_and(|order| order.cause == EndCause::Frozen),
+            "no freeze covered it",
         ),
-        (
-            Event::LeaseEnded { outcome, .. },
-            LeaseState::Ending {
-                cause, claimed_by, ..
-            },
-        ) => {
-            must(claimed_by.is_some(), "nobody had the duty to end it")?;
+        EndCause::Revoked => must(
+            entry.actor != Actor::Broker || order.is_some(),
+            "nobody stopped it",
+        ),
+        EndCause::AnswerLost | EndCause::MintUnknown => Ok(()),
+    }
+}
+
+/// Events of a lease whose end is owed.
+fn ending_moved(world: &World, lease: &Lease, entry: &Entry) -> Result<(), String> {
+    let LeaseState::Ending {
+        cause,
+        attempts: counted,
+        not_before,
+        claimed_by,
+        ..
+    } = &lease.state
+    else {
+        return Ok(());
+    };
+    let free = *not_before <= entry.time;
+    let told = |broker| {
+        must(
+            lease.may_be_told_by(broker, entry.time),
+            "another broker had the duty",
+        )
+    };
+    match &entry.event {
+        Event::LeaseEndClaimed { .. } => {
+            must(free, "the duty was claimed while another broker had it")
+        }
+        Event::LeaseEndFailed {
+            broker, attempts, ..
+        } => {
+            told(broker)?;
+            must(attempts > counted, "attempts are counted upwards")
+        }
+        Event::LeaseCutOff { broker, .. } => told(broker),
+        Event::LeaseEnded { outcome, .. } => {
+            must(
+                claimed_by.is_some() || free,
+                "nobody had the duty to end it",
+            )?;
             must(
                 *outcome == outcome_when_ended(world, lease, *cause, entry.time),
                 "its request comes out otherwise",

@@ -1,6 +1,10 @@
 //! What can be asked of the broker, and how it says no.
 
 mod about;
+mod prepared;
+
+pub(super) use prepared::Outcome;
+pub use prepared::Prepared;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,6 +12,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::agent::Agent;
+use super::due::Owed;
 use super::event::{Actor, BlobRef, Event, Freeze};
 use super::ids::{
     ActionName, AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
@@ -16,6 +21,7 @@ use super::lease::{EndCause, Proof};
 use super::person::{Person, Reviewer};
 use super::request::ReviewDecision;
 use super::time::{Seconds, Time};
+use super::world::Recent;
 
 /// A command. Ids and randomness are in it; the time comes with `decide`.
 #[derive(Clone, Debug)]
@@ -68,6 +74,13 @@ pub enum Command {
         lease: LeaseId,
         /// What it answered.
         result: MintResult,
+    },
+    /// An agent holds the credential of a lease.
+    Acknowledge {
+        /// Who.
+        agent: AgentName,
+        /// Which lease.
+        lease: LeaseId,
     },
     /// An agent is done.
     Finish {
@@ -133,26 +146,47 @@ pub enum Command {
         /// Set or lift.
         on: bool,
     },
-    /// Time has passed for a request or a lease: do what is due.
+    /// Time has passed for requests or their leases, or an order stops them: do what is due, for as many as there are.
     Lapse {
-        /// The request.
-        request: RequestId,
+        /// The requests.
+        requests: Vec<RequestId>,
     },
-    /// A broker takes the duty to end a lease.
-    ClaimEnd {
-        /// The lease.
-        lease: LeaseId,
+    /// A broker takes the duty to end credentials. Its entries say which of them it has.
+    ClaimEnds {
         /// Which broker.
         broker: String,
+        /// The credentials.
+        owed: Vec<Owed>,
     },
-    /// How an attempt to end a lease went.
-    RecordEnd {
-        /// The lease.
-        lease: LeaseId,
+    /// How attempts to end credentials went. Those whose duty another broker has are left out.
+    RecordEnds {
         /// Which broker tried.
         broker: String,
-        /// The proof, or the code of the failure and how long to wait.
-        result: Result<Proof, EndFailure>,
+        /// The proof, or what is in the way, for each.
+        results: Vec<(Owed, Result<Proof, EndFailure>)>,
+    },
+    /// A broker can end nothing at a target.
+    NoteTargetAway {
+        /// Which target.
+        target: TargetName,
+        /// Which broker.
+        broker: String,
+        /// The stable code of what is in the way.
+        code: String,
+        /// What is in the way and what to do about it; no secret.
+        detail: String,
+    },
+    /// A target answers again.
+    NoteTargetBack {
+        /// Which target.
+        target: TargetName,
+    },
+    /// The operator gives up a lease that cannot be proven ended.
+    AbandonLease {
+        /// Which lease.
+        lease: LeaseId,
+        /// Why.
+        reason: BlobRef,
     },
     /// A credential at a target that no open lease explains.
     FindOrphan {
@@ -160,26 +194,6 @@ pub enum Command {
         target: TargetName,
         /// Its name there.
         handle: String,
-    },
-    /// A broker takes the duty to end an orphan.
-    ClaimOrphan {
-        /// Where.
-        target: TargetName,
-        /// Its name there.
-        handle: String,
-        /// Which broker.
-        broker: String,
-    },
-    /// How an attempt to end an orphan went.
-    RecordOrphanEnd {
-        /// Where.
-        target: TargetName,
-        /// Its name there.
-        handle: String,
-        /// Which broker tried.
-        broker: String,
-        /// The proof, or the code of the failure and how long to wait.
-        result: Result<Proof, EndFailure>,
     },
     /// The answer that carried a credential was never taken.
     LoseAnswer {
@@ -219,8 +233,13 @@ pub struct Submit {
     pub context: Option<BlobRef>,
     /// SHA-256 of the idempotency key, if any.
     pub idempotency_key: Option<Digest>,
+    /// What the agent's key led to, as the ledger has it. Looked up after `request` was drawn: what came in between is
+    /// in the world, as long as the command is decided soon.
+    pub earlier: Option<Recent>,
     /// SHA-256 of the canonical request body.
     pub fingerprint: Digest,
+    /// What was found out before its turn.
+    pub prepared: Option<Box<Prepared>>,
 }
 
 /// A person approves or denies.
@@ -265,13 +284,15 @@ pub enum MintResult {
     Unknown,
 }
 
-/// A failed attempt to end a lease.
+/// A failed attempt to end a credential.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct EndFailure {
     /// Stable code.
     pub code: String,
     /// What is in the way and what to do about it; no secret.
     pub detail: String,
+    /// How many attempts have failed by now, as far as the broker knows.
+    pub attempts: u32,
     /// How long to wait before the next attempt.
     pub retry_in: Seconds,
 }
@@ -333,6 +354,7 @@ pub enum RefusalCode {
     NotPending,
     NotApproved,
     NotLive,
+    NotStuck,
     Gone,
     Frozen,
     Expired,
@@ -392,6 +414,8 @@ impl RefusalCode {
             RefusalCode::NotApproved => "approval_required",
             // There is nothing live to end.
             RefusalCode::NotLive => "not_live",
+            // Its end has not failed, so there is nothing to give up.
+            RefusalCode::NotStuck => "not_stuck",
             // The credential was collected, or the request is over.
             RefusalCode::Gone => "gone",
             // A freeze covers it.
@@ -432,6 +456,7 @@ impl EndCause {
             EndCause::Frozen => "frozen",
             EndCause::AgentDisabled => "agent_disabled",
             EndCause::AnswerLost => "answer_lost",
+            EndCause::Unacknowledged => "unacknowledged",
             EndCause::MintUnknown => "mint_unknown",
         }
     }

@@ -1,51 +1,41 @@
 //! What the broker owes at an instant. The worker takes no other input.
+//!
+//! The fold keeps what is owed in order, so nothing is searched: take as many as there is room for.
 
 use super::ids::{LeaseId, RequestId, TargetName};
-use super::lease::LeaseState;
 use super::orphan::OrphanKey;
 use super::time::Time;
-use super::world::{Waiting, World};
+use super::world::World;
 
-/// Something the broker owes.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Duty {
-    /// Time has passed for a request or its lease: send `Command::Lapse`.
-    Lapse {
-        /// The request.
-        request: RequestId,
-    },
-    /// A lease is to be ended: claim it, end it, prove it, record it.
-    End {
-        /// The lease.
-        lease: LeaseId,
-        /// Where.
-        target: TargetName,
-    },
-    /// An orphan is to be ended, likewise.
-    EndOrphan {
-        /// Where, and its name there.
-        orphan: OrphanKey,
-    },
+/// A credential whose end is owed.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Owed {
+    /// Of a lease.
+    Lease(LeaseId),
+    /// One that no lease explains.
+    Orphan(OrphanKey),
 }
 
-/// All that is owed at `now`, the longest overdue first. The same world and time give the same duties.
-pub fn due(world: &World, now: Time) -> Vec<Duty> {
-    let duty = |what: &Waiting| match what {
-        Waiting::Request(request) => Some(Duty::Lapse {
-            request: request.clone(),
-        }),
-        Waiting::Orphan(orphan) => Some(Duty::EndOrphan {
-            orphan: orphan.clone(),
-        }),
-        Waiting::Lease(id) => world.leases.get(id).map(|lease| match lease.state {
-            LeaseState::Ending { .. } => Duty::End {
-                lease: lease.id.clone(),
-                target: lease.target.clone(),
-            },
-            LeaseState::Issuing { .. } | LeaseState::Live => Duty::Lapse {
-                request: lease.request.clone(),
-            },
-        }),
-    };
-    world.overdue(now).filter_map(duty).collect()
+/// Requests that time, or an order, moves at `now`, the longest overdue first: send `Command::Lapse`.
+pub fn lapses(world: &World, now: Time) -> impl Iterator<Item = &RequestId> {
+    world.queues().lapses(now)
+}
+
+/// Credentials to be ended at `target` at `now`, the longest overdue first: end each, prove it, record it.
+pub fn ends<'a>(
+    world: &'a World,
+    target: &TargetName,
+    now: Time,
+) -> impl Iterator<Item = &'a Owed> + use<'a> {
+    world.queues().ends(target, now)
+}
+
+/// When a request will next be moved by time.
+pub fn next_lapse(world: &World) -> Option<Time> {
+    world.queues().next_lapse()
+}
+
+/// When an end will next be due at `target`, given that nothing is at `now`.
+pub fn next_end(world: &World, target: &TargetName, now: Time) -> Option<Time> {
+    world.queues().next_end(target, now)
 }

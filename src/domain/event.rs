@@ -1,5 +1,7 @@
 //! What the ledger can say. This is the frozen log format: a kind or a member, once written, keeps its meaning.
 
+mod about;
+
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
@@ -83,7 +85,7 @@ pub enum Event {
         /// The agent.
         agent: Agent,
     },
-    /// An agent may no longer ask; what it holds is ended.
+    /// An agent may no longer ask. What it has open now is closed or ended, entry by entry.
     #[serde(rename = "agent.disabled")]
     AgentDisabled {
         /// The agent.
@@ -109,6 +111,26 @@ pub enum Event {
         /// Why, in the operator's words.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<BlobRef>,
+    },
+    /// A broker could end nothing at a target, and no probe answered: nothing is claimed there until it is back. What that
+    /// broker had claimed there is free again.
+    #[serde(rename = "target.away")]
+    TargetAway {
+        /// Which target.
+        target: TargetName,
+        /// The broker that noticed.
+        broker: String,
+        /// The stable code of what was in the way.
+        code: String,
+        /// What is in the way and what to do about it, when the target said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        detail: String,
+    },
+    /// A target that was away answers again: what is owed there is done.
+    #[serde(rename = "target.back")]
+    TargetBack {
+        /// Which target.
+        target: TargetName,
     },
     /// A request was made and policy spoke: routine ones are approved by this entry, refused ones closed by it.
     #[serde(rename = "request.submitted")]
@@ -193,6 +215,16 @@ pub enum Event {
         lease: LeaseId,
         /// When it must end.
         expires: Time,
+        /// Until when its agent has to say that it holds the credential.
+        acknowledge_by: Time,
+    },
+    /// The agent says that it holds the credential.
+    #[serde(rename = "lease.acknowledged")]
+    LeaseAcknowledged {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
     },
     /// The target answered: nothing was minted.
     #[serde(rename = "lease.failed")]
@@ -232,7 +264,8 @@ pub enum Event {
         /// How long the claim holds.
         until: Time,
     },
-    /// An attempt to end it failed or could not be proven.
+    /// Attempts to end it failed or could not be proven. Written when what is in the way changes, and after 1, 2, 4, 8 …
+    /// attempts.
     #[serde(rename = "lease.end_failed")]
     LeaseEndFailed {
         /// For which request.
@@ -246,6 +279,8 @@ pub enum Event {
         /// What is in the way and what to do about it, when the target said.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         detail: String,
+        /// How many attempts have failed by now.
+        attempts: u32,
         /// When it is tried again.
         retry_at: Time,
     },
@@ -282,6 +317,17 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         outcome: Option<Outcome>,
     },
+    /// The operator gave up a lease whose end could not be proven. Its request is over; its end is tried all the same, and
+    /// it stays on the list of what may still work until that is proven.
+    #[serde(rename = "lease.abandoned")]
+    LeaseAbandoned {
+        /// For which request.
+        request: RequestId,
+        /// The lease.
+        lease: LeaseId,
+        /// Why, in the operator's words.
+        reason: BlobRef,
+    },
     /// A credential at a target that no open lease explains. It is being ended.
     #[serde(rename = "orphan.found")]
     OrphanFound {
@@ -302,7 +348,7 @@ pub enum Event {
         /// How long the claim holds.
         until: Time,
     },
-    /// An attempt to end an orphan failed or could not be proven.
+    /// Attempts to end an orphan failed or could not be proven. Written as seldom as `lease.end_failed`.
     #[serde(rename = "orphan.end_failed")]
     OrphanEndFailed {
         /// Where.
@@ -316,6 +362,8 @@ pub enum Event {
         /// What is in the way and what to do about it, when the target said.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         detail: String,
+        /// How many attempts have failed by now.
+        attempts: u32,
         /// When it is tried again.
         retry_at: Time,
     },
@@ -332,15 +380,19 @@ pub enum Event {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         residue: Vec<String>,
     },
-    /// Every session of a guard's targets issued before an instant is denied, whoever made it.
+    /// Every session of a guard's targets issued before an instant is denied, whoever made it. The leases there are ended,
+    /// entry by entry.
     #[serde(rename = "guard.shut")]
     GuardShut {
         /// Which guard.
         guard: GuardName,
         /// Sessions issued before then are denied.
         issued_before: Time,
+        /// The targets of the leases that it ends.
+        targets: BTreeSet<TargetName>,
     },
-    /// A standing order: nothing new, and what is live ends.
+    /// A standing order: nothing new is let in, and what is open now is closed or ended, entry by entry. Lifting it brings
+    /// nothing of that back.
     #[serde(rename = "freeze.set")]
     FreezeSet {
         /// What it covers.
@@ -387,91 +439,4 @@ pub enum Event {
         /// Who.
         person: Person,
     },
-}
-
-impl Event {
-    /// The stable kind, as in JSON.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Event::LedgerOpened { .. } => "ledger.opened",
-            Event::BundleApplied { .. } => "bundle.applied",
-            Event::AgentEnrolled { .. } => "agent.enrolled",
-            Event::AgentDisabled { .. } => "agent.disabled",
-            Event::TargetIdentified { .. } => "target.identified",
-            Event::TargetMoved { .. } => "target.moved",
-            Event::RequestSubmitted { .. } => "request.submitted",
-            Event::ReviewGiven { .. } => "review.given",
-            Event::ReviewRefused { .. } => "review.refused",
-            Event::GrantMade { .. } => "grant.made",
-            Event::RequestClosed { .. } => "request.closed",
-            Event::LeaseIntended { .. } => "lease.intended",
-            Event::LeaseLive { .. } => "lease.live",
-            Event::LeaseFailed { .. } => "lease.failed",
-            Event::LeaseEnding { .. } => "lease.ending",
-            Event::LeaseEndClaimed { .. } => "lease.end_claimed",
-            Event::LeaseEndFailed { .. } => "lease.end_failed",
-            Event::LeaseCutOff { .. } => "lease.cut_off",
-            Event::LeaseEnded { .. } => "lease.ended",
-            Event::OrphanFound { .. } => "orphan.found",
-            Event::OrphanEndClaimed { .. } => "orphan.end_claimed",
-            Event::OrphanEndFailed { .. } => "orphan.end_failed",
-            Event::OrphanEnded { .. } => "orphan.ended",
-            Event::GuardShut { .. } => "guard.shut",
-            Event::FreezeSet { .. } => "freeze.set",
-            Event::FreezeLifted { .. } => "freeze.lifted",
-            Event::ClockAccepted { .. } => "clock.accepted",
-            Event::LedgerAccepted { .. } => "ledger.accepted",
-            Event::PersonSignedIn { .. } => "person.signed_in",
-            Event::PersonSignedOut { .. } => "person.signed_out",
-        }
-    }
-
-    /// The request it belongs to, when it names one.
-    pub fn request(&self) -> Option<&RequestId> {
-        match self {
-            Event::RequestSubmitted { submission, .. } => Some(&submission.request),
-            Event::ReviewGiven { request, .. }
-            | Event::ReviewRefused { request, .. }
-            | Event::GrantMade { request, .. }
-            | Event::RequestClosed { request, .. }
-            | Event::LeaseIntended { request, .. }
-            | Event::LeaseLive { request, .. }
-            | Event::LeaseFailed { request, .. }
-            | Event::LeaseEnding { request, .. }
-            | Event::LeaseEndClaimed { request, .. }
-            | Event::LeaseEndFailed { request, .. }
-            | Event::LeaseCutOff { request, .. }
-            | Event::LeaseEnded { request, .. } => Some(request),
-            _ => None,
-        }
-    }
-
-    /// The text outside the ledger that it refers to.
-    pub fn text(&self) -> Option<&BlobRef> {
-        match self {
-            Event::BundleApplied { content, .. } => Some(content),
-            Event::RequestSubmitted { submission, .. } => submission.context.as_ref(),
-            Event::ReviewGiven { review, .. } => review.comment.as_ref(),
-            Event::TargetMoved { reason, .. } | Event::ClockAccepted { reason, .. } => {
-                reason.as_ref()
-            }
-            Event::LedgerAccepted { reason, .. } => Some(reason),
-            _ => None,
-        }
-    }
-
-    /// The lease it belongs to, when it names one.
-    pub fn lease(&self) -> Option<&LeaseId> {
-        match self {
-            Event::LeaseIntended { lease, .. }
-            | Event::LeaseLive { lease, .. }
-            | Event::LeaseFailed { lease, .. }
-            | Event::LeaseEnding { lease, .. }
-            | Event::LeaseEndClaimed { lease, .. }
-            | Event::LeaseEndFailed { lease, .. }
-            | Event::LeaseCutOff { lease, .. }
-            | Event::LeaseEnded { lease, .. } => Some(lease),
-            _ => None,
-        }
-    }
 }

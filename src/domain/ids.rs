@@ -176,6 +176,13 @@ macro_rules! id_type {
                 number_of(&self.0, $prefix).unwrap_or(0)
             }
 
+            /// The time it was drawn with.
+            pub fn drawn_at(&self) -> Time {
+                let ulid = self.bare().parse::<ulid::Ulid>();
+                let millis = ulid.map_or(0, |ulid| ulid.timestamp_ms());
+                Time::from_millis(i64::try_from(millis).unwrap_or(i64::MAX))
+            }
+
             /// The 26 characters behind the prefix.
             pub fn bare(&self) -> &str {
                 self.0.strip_prefix($prefix).unwrap_or(&self.0)

@@ -26,6 +26,9 @@ pub struct Lease {
     pub ttl_seconds: Seconds,
     /// When it must end, whatever happens.
     pub expires: Time,
+    /// Until when its agent has to say that it holds the credential; none before it lives and once it was said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledge_by: Option<Time>,
     /// Where it stands.
     pub state: LeaseState,
 }
@@ -47,14 +50,18 @@ pub enum LeaseState {
         cause: EndCause,
         /// Since when.
         since: Time,
-        /// Failed attempts so far.
+        /// Failed attempts so far, as far as they are recorded.
         attempts: u32,
+        /// The code of the last failure that is recorded.
+        trouble: Option<String>,
         /// Not to be tried before then: a backoff, or another broker's claim.
         not_before: Time,
         /// The broker that holds the claim, if any.
         claimed_by: Option<String>,
         /// Since when it is seen to be denied everything, where it lives on at the target until it runs out.
         cut_off: Option<Time>,
+        /// Since when the operator has given it up: its end is not proven, and is tried all the same.
+        abandoned: Option<Time>,
     },
 }
 
@@ -93,8 +100,29 @@ pub enum EndCause {
     AgentDisabled,
     /// The agent never got the answer and collects again; nobody else may hold the first one.
     AnswerLost,
+    /// The agent did not say in time that it holds the credential, so the answer that carried it counts as lost.
+    Unacknowledged,
     /// Nobody knows whether the target minted it.
     MintUnknown,
+}
+
+/// How long after its mint an agent has to say that it holds a credential. What nobody holds would otherwise live for
+/// the whole of its lifetime.
+pub(super) const ACKNOWLEDGE_WITHIN: Seconds = Seconds(60);
+
+impl EndCause {
+    /// Whether the grant goes back to the agent once the lease is proven ended, while it may still be collected: for
+    /// all that is known, nobody received the credential.
+    pub fn hands_back(self) -> bool {
+        match self {
+            EndCause::AnswerLost | EndCause::Unacknowledged | EndCause::MintUnknown => true,
+            EndCause::Finished
+            | EndCause::Expired
+            | EndCause::Revoked
+            | EndCause::Frozen
+            | EndCause::AgentDisabled => false,
+        }
+    }
 }
 
 /// How much of an entry the residue of a lease may take, in bytes of JSON.
@@ -142,6 +170,44 @@ impl Lease {
         }
     }
 
+    /// Since when the operator has given it up, if they have.
+    pub fn abandoned_at(&self) -> Option<Time> {
+        match self.state {
+            LeaseState::Ending { abandoned, .. } => abandoned,
+            LeaseState::Issuing { .. } | LeaseState::Live => None,
+        }
+    }
+
+    /// Whether `broker` holds the claim on its end.
+    pub(super) fn is_claimed_by(&self, broker: &str) -> bool {
+        match &self.state {
+            LeaseState::Ending { claimed_by, .. } => claimed_by.as_deref() == Some(broker),
+            LeaseState::Issuing { .. } | LeaseState::Live => false,
+        }
+    }
+
+    /// Whether `broker` may tell how its end went: it has the claim, or nobody has at `now`.
+    pub(super) fn may_be_told_by(&self, broker: &str, now: Time) -> bool {
+        let free = match &self.state {
+            LeaseState::Ending { not_before, .. } => *not_before <= now,
+            LeaseState::Issuing { .. } | LeaseState::Live => false,
+        };
+        free || self.is_claimed_by(broker)
+    }
+
+    /// Gives a claim on its end back.
+    pub(super) fn release(&mut self, at: Time) {
+        if let LeaseState::Ending {
+            not_before,
+            claimed_by,
+            ..
+        } = &mut self.state
+        {
+            *claimed_by = None;
+            *not_before = at;
+        }
+    }
+
     /// The name of its credential at the target, such as `jit_01jd…`: at most 63 bytes, `[a-z0-9_]`.
     pub fn handle(&self) -> String {
         handle_of(&self.id)
@@ -164,6 +230,9 @@ impl LeaseState {
         match self {
             LeaseState::Issuing { .. } => "issuing",
             LeaseState::Live => "live",
+            LeaseState::Ending {
+                abandoned: Some(_), ..
+            } => "abandoned",
             LeaseState::Ending { cut_off: None, .. } => "ending",
             LeaseState::Ending {
                 cut_off: Some(_), ..

@@ -15,8 +15,10 @@ pub type OrphanKey = (TargetName, String);
 pub struct Orphan {
     /// When it was found.
     pub since: Time,
-    /// Failed attempts so far.
+    /// Failed attempts so far, as far as they are recorded.
     pub attempts: u32,
+    /// The code of the last failure that is recorded.
+    pub trouble: Option<String>,
     /// Not to be tried before then: a backoff, or another broker's claim.
     pub not_before: Time,
     /// The broker that holds the claim, if any.
@@ -29,9 +31,21 @@ impl Orphan {
         Self {
             since: at,
             attempts: 0,
+            trouble: None,
             not_before: at,
             claimed_by: None,
         }
+    }
+
+    /// Whether `broker` may tell how its end went: it has the claim, or nobody has at `now`.
+    pub(super) fn may_be_told_by(&self, broker: &str, now: Time) -> bool {
+        self.claimed_by.as_deref() == Some(broker) || self.not_before <= now
+    }
+
+    /// Gives a claim back.
+    pub(super) fn release(&mut self, at: Time) {
+        self.claimed_by = None;
+        self.not_before = at;
     }
 
     /// As it is after `event`; `None` when the event cannot follow.
@@ -43,9 +57,13 @@ impl Orphan {
                 next.claimed_by = Some(broker.clone());
             }
             Event::OrphanEndFailed {
-                broker, retry_at, ..
-            } if self.claimed_by.as_ref() == Some(broker) => {
-                next.attempts = self.attempts.saturating_add(1);
+                code,
+                attempts,
+                retry_at,
+                ..
+            } => {
+                next.attempts = *attempts;
+                next.trouble = Some(code.clone());
                 next.not_before = *retry_at;
                 next.claimed_by = None;
             }

@@ -20,7 +20,9 @@ fn command_of(event: &Event) -> Option<Command> {
                 ttl: submission.asked_ttl_seconds,
                 context: submission.context,
                 idempotency_key: submission.idempotency_key,
+                earlier: None,
                 fingerprint: submission.fingerprint,
+                prepared: None,
             })))
         }
         Event::ReviewGiven { request, review } => Some(Command::Review(Box::new(GiveReview {

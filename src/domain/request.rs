@@ -174,6 +174,8 @@ pub enum Outcome {
     Revoked,
     /// Its time ran out; the credential is proven gone.
     Expired,
+    /// The operator gave up a credential that could not be proven gone.
+    Abandoned,
 }
 
 impl Outcome {
@@ -190,6 +192,7 @@ impl Outcome {
             Outcome::Completed => "completed",
             Outcome::Revoked => "revoked",
             Outcome::Expired => "expired",
+            Outcome::Abandoned => "abandoned",
         }
     }
 }

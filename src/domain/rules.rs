@@ -29,6 +29,22 @@ pub trait Policy: Send + Sync {
     }
     /// Asks one question. An evaluation error means no.
     fn ask(&self, question: &Question<'_>) -> Ruling;
+    /// Asks whether an agent may ask for this, and whether it goes through without a person for as long as is left then.
+    fn judge(&self, ask: &Ask<'_>) -> Judgement {
+        let request = self.ask(&Question::Request(ask.clone()));
+        let ttl = request.shorten(ask.ttl);
+        let routine = self.ask(&Question::Routine(Ask { ttl, ..ask.clone() }));
+        Judgement { request, routine }
+    }
+}
+
+/// Policy's two words on an ask.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Judgement {
+    /// May the agent ask for it?
+    pub request: Ruling,
+    /// May it go through without a person?
+    pub routine: Ruling,
 }
 
 /// A question to policy.
@@ -72,6 +88,13 @@ pub struct Ruling {
     pub errors: Vec<String>,
     /// The shortest `@ttl("300")` (seconds) among the policies that decided.
     pub ttl_at_most: Option<Seconds>,
+}
+
+impl Ruling {
+    /// The lifetime that is left of `ttl`.
+    pub fn shorten(&self, ttl: Seconds) -> Seconds {
+        ttl.min(self.ttl_at_most.unwrap_or(ttl))
+    }
 }
 
 /// The configured targets, as `decide` and the pages see them. Pure: nothing is called.

@@ -32,10 +32,21 @@ impl Time {
         self.0 / 1000
     }
 
+    /// The last whole second before it, or itself.
+    pub fn whole_seconds(self) -> Self {
+        Time(self.0 / 1000 * 1000)
+    }
+
     /// This instant and `seconds` more, never past [`Time::MAX`].
     pub fn plus(self, seconds: Seconds) -> Self {
         let millis = i64::try_from(seconds.0.saturating_mul(1000)).unwrap_or(i64::MAX);
         Self::from_millis(self.0.saturating_add(millis))
+    }
+
+    /// `seconds` before this instant.
+    pub fn minus(self, seconds: Seconds) -> Self {
+        let millis = i64::try_from(seconds.0.saturating_mul(1000)).unwrap_or(i64::MAX);
+        Self::from_millis(self.0.saturating_sub(millis))
     }
 
     /// This instant and `duration` more, rounded down to a millisecond and never past [`Time::MAX`].

@@ -2,7 +2,7 @@
 
 use super::event::Event;
 use super::lease::{EndCause, Lease, LeaseState};
-use super::request::{Request, RequestState};
+use super::request::{Outcome, Request, RequestState};
 use super::time::Time;
 
 /// The states of [`RequestState`] and [`LeaseState`] together, and what may follow:
@@ -11,8 +11,10 @@ use super::time::Time;
 /// (submitted) pending | approved | closed, as policy said
 /// pending -grant-> approved                       pending, approved -close-> closed
 /// approved -intend-> issuing -live-> live         issuing -failed-> approved | closed
+/// live -acknowledged-> live
 /// issuing, live, ending -ending-> ending          ending -claimed, end_failed-> ending
 /// ending -cut_off-> ending | approved, its lease alone    ending -ended-> approved | closed
+/// ending -abandoned-> closed, its lease alone
 /// ```
 ///
 /// Returns the lease as it then is, or `None` when it is over. `Err` when the event cannot follow;
@@ -103,6 +105,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
         scope: scope.clone(),
         ttl_seconds: *ttl_seconds,
         expires: *expires,
+        acknowledge_by: None,
         state: LeaseState::Issuing {
             mint_until: *mint_until,
         },
@@ -124,14 +127,25 @@ fn step_lease(
         _ => return Err(()),
     };
     match (event, &mut lease.state) {
-        (Event::LeaseLive { expires, .. }, LeaseState::Issuing { .. }) => {
-            require(*expires <= lease.expires)?;
+        (
+            Event::LeaseLive {
+                expires,
+                acknowledge_by,
+                ..
+            },
+            LeaseState::Issuing { .. },
+        ) => {
+            require(*expires <= lease.expires && acknowledge_by <= expires)?;
             lease.expires = *expires;
+            lease.acknowledge_by = Some(*acknowledge_by);
             lease.state = LeaseState::Live;
             request.state = RequestState::Live {
                 lease: lease.id.clone(),
                 collect_until,
             };
+        }
+        (Event::LeaseAcknowledged { .. }, LeaseState::Live) => {
+            require(lease.acknowledge_by.take().is_some())?;
         }
         (Event::LeaseFailed { outcome, .. }, LeaseState::Issuing { .. }) => {
             request.state = after_lease(*outcome, collect_until, at);
@@ -165,6 +179,11 @@ fn step_lease(
             request.state = RequestState::Approved { collect_until };
             return step_ending(lease, event, at);
         }
+        // Its request is over, and it has none any more.
+        (Event::LeaseAbandoned { .. }, LeaseState::Ending { .. }) => {
+            request.state = after_lease(Some(Outcome::Abandoned), collect_until, at);
+            return step_ending(lease, event, at);
+        }
         _ => return step_ending(lease, event, at),
     }
     Ok(Some(lease))
@@ -175,9 +194,11 @@ fn step_lease(
 pub(super) fn step_ending(mut lease: Lease, event: &Event, at: Time) -> Result<Option<Lease>, ()> {
     let LeaseState::Ending {
         attempts,
+        trouble,
         not_before,
         claimed_by,
         cut_off,
+        abandoned,
         ..
     } = &mut lease.state
     else {
@@ -189,20 +210,28 @@ pub(super) fn step_ending(mut lease: Lease, event: &Event, at: Time) -> Result<O
             *claimed_by = Some(broker.clone());
         }
         Event::LeaseEndFailed {
-            broker, retry_at, ..
+            code,
+            attempts: failed,
+            retry_at,
+            ..
         } => {
-            require(claimed_by.as_ref() == Some(broker))?;
-            *attempts = attempts.saturating_add(1);
+            *attempts = *failed;
+            *trouble = Some(code.clone());
             *not_before = *retry_at;
             *claimed_by = None;
         }
-        Event::LeaseCutOff { broker, until, .. } => {
-            require(claimed_by.as_ref() == Some(broker) && cut_off.is_none())?;
+        Event::LeaseCutOff { until, .. } => {
+            require(cut_off.is_none())?;
             require(*until <= lease.expires)?;
             *cut_off = Some(at);
             *attempts = 0;
+            *trouble = None;
             *not_before = *until;
             *claimed_by = None;
+        }
+        Event::LeaseAbandoned { .. } => {
+            require(abandoned.is_none())?;
+            *abandoned = Some(at);
         }
         Event::LeaseEnded { outcome: None, .. } => return Ok(None),
         _ => return Err(()),
@@ -213,46 +242,30 @@ pub(super) fn step_ending(mut lease: Lease, event: &Event, at: Time) -> Result<O
 /// A lease that ends while its mint may still be under way is left alone until the mint is over:
 /// a proof of absence taken earlier would prove nothing.
 fn ending(state: &LeaseState, cause: EndCause, at: Time) -> LeaseState {
+    let from = |not_before| LeaseState::Ending {
+        cause,
+        since: at,
+        attempts: 0,
+        trouble: None,
+        not_before,
+        claimed_by: None,
+        cut_off: None,
+        abandoned: None,
+    };
     match state {
-        LeaseState::Ending {
-            since,
-            attempts,
-            not_before,
-            claimed_by,
-            cut_off,
-            ..
-        } => LeaseState::Ending {
-            cause,
-            since: *since,
-            attempts: *attempts,
-            not_before: *not_before,
-            claimed_by: claimed_by.clone(),
-            cut_off: *cut_off,
-        },
-        LeaseState::Issuing { mint_until } => LeaseState::Ending {
-            cause,
-            since: at,
-            attempts: 0,
-            not_before: (*mint_until).max(at),
-            claimed_by: None,
-            cut_off: None,
-        },
-        LeaseState::Live => LeaseState::Ending {
-            cause,
-            since: at,
-            attempts: 0,
-            not_before: at,
-            claimed_by: None,
-            cut_off: None,
-        },
+        LeaseState::Issuing { mint_until } => from((*mint_until).max(at)),
+        LeaseState::Live => from(at),
+        LeaseState::Ending { .. } => {
+            let mut state = state.clone();
+            if let LeaseState::Ending { cause: why, .. } = &mut state {
+                *why = cause;
+            }
+            state
+        }
     }
 }
 
-fn after_lease(
-    outcome: Option<super::request::Outcome>,
-    collect_until: Time,
-    at: Time,
-) -> RequestState {
+fn after_lease(outcome: Option<Outcome>, collect_until: Time, at: Time) -> RequestState {
     match outcome {
         Some(outcome) => RequestState::Closed { outcome, at },
         None => RequestState::Approved { collect_until },

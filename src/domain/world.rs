@@ -1,6 +1,8 @@
 //! The fold of the ledger: what is open now. Closed requests leave it, so it grows with what is open,
 //! not with history.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -8,14 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use super::agent::Agent;
 use super::clock::Accepted;
+use super::due::Owed;
 use super::event::{BlobRef, Entry, Event, Freeze};
+use super::freeze::Stop;
 use super::ids::{
     AgentName, Digest, GroupName, GuardName, LeaseId, RequestId, ServerId, TargetName,
 };
-use super::lease::{Lease, LeaseState};
+use super::lease::{EndCause, Lease};
 use super::orphan::{Orphan, OrphanKey};
+use super::outage::Outage;
 use super::person::Person;
-use super::request::{Request, RequestState, Submission};
+use super::queues::Queues;
+use super::request::{Request, Submission};
+use super::roster::Roster;
 use super::time::{Seconds, Time};
 use super::transition::{step, step_ending};
 
@@ -41,38 +48,31 @@ pub struct World {
     pub leases: HashMap<LeaseId, Arc<Lease>>,
     /// Standing orders.
     pub freezes: BTreeSet<Freeze>,
+    /// Open requests that an order stops and that the broker has not got to yet.
+    stops: HashMap<RequestId, Stop>,
     /// Credentials found at targets that no lease explains, not yet proven gone.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     pub orphans: BTreeMap<OrphanKey, Orphan>,
     /// Which server each target stands for.
     pub servers: BTreeMap<TargetName, ServerId>,
+    /// Targets that nothing can be ended at for now.
+    pub away: BTreeMap<TargetName, Outage>,
     /// Kill switches: sessions of a guard's targets issued before then are denied.
     pub shut: BTreeMap<GuardName, Time>,
     /// The groups of each person as of their newest sign-in.
-    #[serde(with = "pairs")]
+    #[serde(with = "super::pairs")]
     pub groups: BTreeMap<Person, BTreeSet<GroupName>>,
     /// Idempotency keys of late, by agent.
     pub recent: HashMap<AgentName, HashMap<Digest, Recent>>,
     recent_order: VecDeque<(Time, AgentName, Digest)>,
     #[serde(skip)]
-    deadlines: BTreeSet<(Time, Waiting)>,
+    roster: Roster,
     #[serde(skip)]
-    deadline_of: HashMap<Waiting, Time>,
+    queues: Queues,
     #[serde(skip)]
     open_by_agent: HashMap<AgentName, usize>,
     #[serde(skip)]
     leases_at: HashMap<TargetName, usize>,
-}
-
-/// What time alone can move.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) enum Waiting {
-    /// A request that has no lease.
-    Request(RequestId),
-    /// A lease, on behalf of its request while that is the one in force.
-    Lease(LeaseId),
-    /// An orphan.
-    Orphan(OrphanKey),
 }
 
 /// What an idempotency key led to.
@@ -98,13 +98,13 @@ pub struct IllegalTransition {
     pub state: String,
 }
 
-/// How long idempotency keys are kept in the world.
-const RECENT_WINDOW: Seconds = Seconds(24 * 3600);
+/// How long idempotency keys are kept in the world, for asks that race. Older ones are looked up in the ledger.
+pub(super) const RECENT_WINDOW: Seconds = Seconds(600);
 
 impl World {
     /// How this version folds, as it stands in the seal of a snapshot: one that was folded otherwise is not used.
     /// The number changes whenever `World`, or anything in it, or the fold does.
-    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 4");
+    pub const FOLD: &'static str = concat!("countersign ", env!("CARGO_PKG_VERSION"), " fold 7");
 
     /// Folds one entry in. On `Ok(Some(request))` that request closed and left the world.
     ///
@@ -133,14 +133,7 @@ impl World {
                 self.origin = Some(origin.clone());
             }
             Event::BundleApplied { bundle, content } => self.bundle = Some((*bundle, *content)),
-            Event::AgentEnrolled { agent } => {
-                self.agents
-                    .insert(agent.name.clone(), (agent.clone(), None));
-            }
-            Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
-                Some((_, disabled @ None)) => *disabled = Some(entry.time),
-                _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
-            },
+            Event::AgentEnrolled { agent } => self.serve(agent),
             Event::RequestSubmitted {
                 submission,
                 verdict,
@@ -151,33 +144,15 @@ impl World {
                 self.remember_key(entry.time, submission);
                 return Ok(self.put(Request::submitted(submission, verdict, entry.time)));
             }
-            Event::GuardShut {
-                guard,
-                issued_before,
-            } => {
-                self.shut.insert(guard.clone(), *issued_before);
-            }
             Event::ClockAccepted { wall, ledger, .. } => self.accept_clock(*wall, *ledger),
-            Event::FreezeSet { freeze } => {
-                self.freezes.insert(freeze.clone());
-            }
-            Event::FreezeLifted { freeze } => {
-                self.freezes.remove(freeze);
-            }
-            Event::TargetIdentified { target, server } => {
-                if self.servers.contains_key(target) {
-                    return Err(illegal(entry, format!("target {target}, identified")));
-                }
-                self.servers.insert(target.clone(), server.clone());
-            }
-            Event::TargetMoved {
-                target, from, to, ..
-            } => {
-                if self.servers.get(target) != Some(from) {
-                    return Err(illegal(entry, format!("target {target} elsewhere")));
-                }
-                self.move_target(target, from, to);
-            }
+            Event::AgentDisabled { .. }
+            | Event::GuardShut { .. }
+            | Event::FreezeSet { .. }
+            | Event::FreezeLifted { .. } => self.apply_order(entry)?,
+            Event::TargetIdentified { .. }
+            | Event::TargetMoved { .. }
+            | Event::TargetAway { .. }
+            | Event::TargetBack { .. } => self.apply_to_target(entry)?,
             Event::OrphanFound { target, handle }
             | Event::OrphanEndClaimed { target, handle, .. }
             | Event::OrphanEndFailed { target, handle, .. }
@@ -193,6 +168,92 @@ impl World {
             event => return self.apply_to_request(entry, event),
         }
         Ok(None)
+    }
+
+    /// Events that stop what is open, or no longer do.
+    fn apply_order(&mut self, entry: &Entry) -> Result<(), IllegalTransition> {
+        match &entry.event {
+            Event::AgentDisabled { agent } => match self.agents.get_mut(agent) {
+                Some((known, disabled @ None)) => {
+                    *disabled = Some(entry.time);
+                    self.roster.remove(known);
+                    let held = |request: &Request| &request.sealed().agent == agent;
+                    self.stop_all(EndCause::AgentDisabled, entry.time, held);
+                }
+                _ => return Err(illegal(entry, format!("no serving agent {agent}"))),
+            },
+            Event::GuardShut {
+                guard,
+                issued_before,
+                targets,
+            } => {
+                self.shut.insert(guard.clone(), *issued_before);
+                let held = |request: &Request| {
+                    request.lease().is_some() && targets.contains(&request.sealed().target)
+                };
+                self.stop_all(EndCause::Revoked, entry.time, held);
+            }
+            Event::FreezeSet { freeze } => {
+                self.freezes.insert(freeze.clone());
+                let covered = |request: &Request| {
+                    let sealed = request.sealed();
+                    freeze.covers(&sealed.agent, &sealed.action, &sealed.target)
+                };
+                self.stop_all(EndCause::Frozen, entry.time, covered);
+            }
+            Event::FreezeLifted { freeze } => {
+                self.freezes.remove(freeze);
+            }
+            _ => return Err(illegal(entry, "no order")),
+        }
+        Ok(())
+    }
+
+    fn apply_to_target(&mut self, entry: &Entry) -> Result<(), IllegalTransition> {
+        match &entry.event {
+            Event::TargetIdentified { target, server } => {
+                if self.servers.contains_key(target) {
+                    return Err(illegal(entry, format!("target {target}, identified")));
+                }
+                self.servers.insert(target.clone(), server.clone());
+            }
+            Event::TargetMoved {
+                target, from, to, ..
+            } => {
+                if self.servers.get(target) != Some(from) {
+                    return Err(illegal(entry, format!("target {target} elsewhere")));
+                }
+                self.move_target(target, from, to);
+            }
+            Event::TargetAway {
+                target,
+                broker,
+                code,
+                detail,
+            } => {
+                if self.away.contains_key(target) {
+                    return Err(illegal(entry, format!("target {target}, away")));
+                }
+                let outage = Outage::new(entry.time, code, detail);
+                self.away.insert(target.clone(), outage);
+                self.release(target, broker, entry.time);
+            }
+            Event::TargetBack { target } => {
+                if self.away.remove(target).is_none() {
+                    return Err(illegal(entry, format!("target {target}, not away")));
+                }
+            }
+            _ => return Err(illegal(entry, "no target")),
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, agent: &Agent) {
+        let serving = (agent.clone(), None);
+        if let Some((old, _)) = self.agents.insert(agent.name.clone(), serving) {
+            self.roster.remove(&old);
+        }
+        self.roster.add(agent);
     }
 
     fn accept_clock(&mut self, wall: Time, ledger: Time) {
@@ -220,8 +281,9 @@ impl World {
             ),
             (_, None) => return Err(illegal(entry, "no such orphan")),
         };
-        let deadline = orphan.as_ref().map(|orphan| orphan.not_before);
-        self.set_deadline(Waiting::Orphan(key.clone()), deadline);
+        let due = orphan.as_ref().map(|orphan| orphan.not_before);
+        let owed = Owed::Orphan(key.clone());
+        self.queues.set_end(&key.0, owed, due);
         match orphan {
             Some(orphan) => self.orphans.insert(key, orphan),
             None => self.orphans.remove(&key),
@@ -266,83 +328,13 @@ impl World {
         request.and_then(|request| request.lease()) != Some(&lease.id)
     }
 
-    /// Stores a lease and its deadline, or forgets one that is over.
-    fn put_lease(&mut self, id: Option<&LeaseId>, lease: Option<Lease>) {
-        let Some(id) = id else { return };
-        self.set_deadline(
-            Waiting::Lease(id.clone()),
-            lease.as_ref().map(lease_deadline),
-        );
-        let (old, counted) = match lease {
-            Some(lease) => {
-                let target = lease.target.clone();
-                (
-                    self.leases.insert(id.clone(), Arc::new(lease)),
-                    Some(target),
-                )
-            }
-            None => (self.leases.remove(id), None),
-        };
-        match (old, counted) {
-            (None, Some(target)) => *self.leases_at.entry(target).or_insert(0) += 1,
-            (Some(old), None) => {
-                if let Some(count) = self.leases_at.get_mut(&old.target) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.leases_at.remove(&old.target);
-                    }
-                }
-            }
-            _ => {}
-        }
+    pub(super) fn queues(&self) -> &Queues {
+        &self.queues
     }
 
-    /// Stores a request and its deadline; a closed one leaves and is returned.
-    fn put(&mut self, request: Request) -> Option<Arc<Request>> {
-        let id = request.id().clone();
-        let agent = request.sealed().agent.clone();
-        self.set_deadline(Waiting::Request(id.clone()), request_deadline(&request));
-        let request = Arc::new(request);
-        if let RequestState::Closed { .. } = request.state {
-            let was_open = self.requests.remove(&id).is_some();
-            let count = self.open_by_agent.get_mut(&agent);
-            if let Some(count) = count.filter(|_| was_open) {
-                *count -= 1;
-                if *count == 0 {
-                    self.open_by_agent.remove(&agent);
-                }
-            }
-            return Some(request);
-        }
-        if self.requests.insert(id, request).is_none() {
-            *self.open_by_agent.entry(agent).or_insert(0) += 1;
-        }
-        None
-    }
-
-    fn set_deadline(&mut self, what: Waiting, deadline: Option<Time>) {
-        let old = match deadline {
-            Some(time) => {
-                self.deadlines.insert((time, what.clone()));
-                self.deadline_of.insert(what.clone(), time)
-            }
-            None => self.deadline_of.remove(&what),
-        };
-        if let Some(old) = old.filter(|old| Some(*old) != deadline) {
-            self.deadlines.remove(&(old, what));
-        }
-    }
-
-    /// What something is due for at `now`, the longest overdue first.
-    pub(super) fn overdue(&self, now: Time) -> impl Iterator<Item = &Waiting> {
-        let overdue = self.deadlines.iter();
-        let overdue = overdue.take_while(move |(time, _)| *time <= now);
-        overdue.map(|(_, what)| what)
-    }
-
-    /// When something will next be due.
+    /// When something will next be due, anywhere.
     pub fn next_deadline(&self) -> Option<Time> {
-        self.deadlines.first().map(|(time, _)| *time)
+        self.queues.next()
     }
 
     /// Where an open request stands, in one word: that of its state, or `cut_off` when its credential is denied
@@ -366,6 +358,18 @@ impl World {
         self.agents
             .get(name)
             .and_then(|(agent, disabled)| disabled.is_none().then_some(agent))
+    }
+
+    /// The agents that are served and whose API key has this hash.
+    pub fn agents_with_key(&self, hash: &Digest) -> impl Iterator<Item = &Agent> {
+        let names = self.roster.with_key(hash);
+        names.filter_map(|name| self.agent(name))
+    }
+
+    /// The agents that are served and present tokens of this issuer, by its name in the configuration.
+    pub fn agents_of_issuer(&self, issuer: &str) -> impl Iterator<Item = &Agent> {
+        let names = self.roster.of_issuer(issuer);
+        names.filter_map(|name| self.agent(name))
     }
 
     /// How many things it holds: what writing it down costs.
@@ -414,71 +418,6 @@ impl World {
                 }
             }
         }
-    }
-
-    /// A world read back from a snapshot, with what is derived computed again.
-    pub fn restored(mut self) -> Self {
-        self.deadlines.clear();
-        self.deadline_of.clear();
-        self.open_by_agent.clear();
-        self.leases_at.clear();
-        for request in self.requests.values().cloned().collect::<Vec<_>>() {
-            let agent = request.sealed().agent.clone();
-            *self.open_by_agent.entry(agent).or_insert(0) += 1;
-            let what = Waiting::Request(request.id().clone());
-            self.set_deadline(what, request_deadline(&request));
-        }
-        for lease in self.leases.values().cloned().collect::<Vec<_>>() {
-            *self.leases_at.entry(lease.target.clone()).or_insert(0) += 1;
-            let what = Waiting::Lease(lease.id.clone());
-            self.set_deadline(what, Some(lease_deadline(&lease)));
-        }
-        for (key, orphan) in self.orphans.clone() {
-            self.set_deadline(Waiting::Orphan(key), Some(orphan.not_before));
-        }
-        self
-    }
-}
-
-/// A map whose keys are no texts, as a list of pairs.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub(super) fn serialize<K: Serialize, V: Serialize, S: Serializer>(
-        map: &BTreeMap<K, V>,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_seq(map)
-    }
-
-    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
-    where
-        K: Deserialize<'de> + Ord,
-        V: Deserialize<'de>,
-        D: Deserializer<'de>,
-    {
-        let pairs = Vec::<(K, V)>::deserialize(deserializer)?;
-        Ok(pairs.into_iter().collect())
-    }
-}
-
-/// The instant at which time alone moves a request that has no lease.
-fn request_deadline(request: &Request) -> Option<Time> {
-    match &request.state {
-        RequestState::Pending => Some(request.submission.pending_until),
-        RequestState::Approved { collect_until } => Some(*collect_until),
-        _ => None,
-    }
-}
-
-/// The instant at which something is due for a lease.
-fn lease_deadline(lease: &Lease) -> Time {
-    match &lease.state {
-        LeaseState::Issuing { mint_until } => *mint_until,
-        LeaseState::Live => lease.expires,
-        LeaseState::Ending { not_before, .. } => *not_before,
     }
 }
 

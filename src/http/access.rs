@@ -105,6 +105,7 @@ pub const ROUTES: &[Route] = &[
             (403, "agent_disabled"),
             (403, "policy_denied"),
             (403, "frozen"),
+            (410, "expired"),
             (422, "idempotency_mismatch"),
             (429, "too_many_open_requests"),
             (503, "target_unidentified"),
@@ -123,6 +124,7 @@ pub const ROUTES: &[Route] = &[
             (400, "idempotency_key_required"),
             (400, "invalid_idempotency_key"),
             (403, "policy_denied"),
+            (403, "self_approval"),
             (403, "frozen"),
             (404, "not_found"),
             (409, "approval_required"),
@@ -160,6 +162,11 @@ pub const ROUTES: &[Route] = &[
     get("/v1/leases", &[Agent, Operator], LIST),
     get("/v1/leases/{id}", &[Agent, Operator], ONE),
     post(
+        "/v1/leases/{id}/acknowledge",
+        &[Agent],
+        no_body![(404, "not_found"), (409, "not_live")],
+    ),
+    post(
         "/v1/leases/{id}/revoke",
         &[Agent, Operator, Person],
         no_body![
@@ -168,6 +175,11 @@ pub const ROUTES: &[Route] = &[
             (404, "not_found"),
             (409, "not_live")
         ],
+    ),
+    post(
+        "/v1/leases/{id}/abandon",
+        &[Operator],
+        with_body![(404, "not_found"), (409, "not_stuck")],
     ),
     post(
         "/v1/guards/{name}/shut",

@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, header};
 
 use super::auth::{AccessToken, AuthError, Authenticator, Grant, GrantError, Principal, SignedIn};
 use crate::broker::Broker;
-use crate::domain::Agent;
+use crate::domain::{Agent, AgentName, Digest};
 use crate::identity::{self, AgentDirectory, Agents, Sessions};
 
 /// Agents as the broker serves them now.
@@ -15,8 +15,16 @@ use crate::identity::{self, AgentDirectory, Agents, Sessions};
 pub struct Directory(pub Broker);
 
 impl AgentDirectory for Directory {
-    fn find(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
-        self.0.find_agent(wanted)
+    fn named(&self, name: &AgentName) -> Option<Agent> {
+        self.0.agent(name)
+    }
+
+    fn with_key(&self, hash: &Digest) -> Vec<Agent> {
+        self.0.agents_with_key(hash)
+    }
+
+    fn of_issuer(&self, issuer: &str, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent> {
+        self.0.agents_of_issuer(issuer, wanted)
     }
 }
 

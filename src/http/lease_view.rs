@@ -13,7 +13,8 @@ pub struct LeaseBrief {
     pub id: String,
     /// `issuing`, `live`, `ending` or `cut_off`; see the lease itself.
     pub state: &'static str,
-    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost`,
+    /// `unacknowledged` or `mint_unknown`.
     #[schema(value_type = Option<String>)]
     pub cause: Option<EndCause>,
     /// Since when it is being ended.
@@ -25,6 +26,9 @@ pub struct LeaseBrief {
     /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
+    /// While it lives and its agent has not said that it holds the credential: until when it has to.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acknowledge_by: Option<Time>,
 }
 
 impl LeaseBrief {
@@ -39,6 +43,7 @@ impl LeaseBrief {
             since: end.map(|(_, since)| since),
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
+            acknowledge_by: lease.as_ref().and_then(acknowledge_by),
         }
     }
 }
@@ -53,6 +58,13 @@ fn expires_at(lease: &Lease) -> Option<Time> {
     }
 }
 
+fn acknowledge_by(lease: &Lease) -> Option<Time> {
+    match lease.state {
+        LeaseState::Live => lease.acknowledge_by,
+        LeaseState::Issuing { .. } | LeaseState::Ending { .. } => None,
+    }
+}
+
 /// Why it is being ended, and since when.
 fn end(lease: &Lease) -> Option<(EndCause, Time)> {
     match lease.state {
@@ -61,12 +73,22 @@ fn end(lease: &Lease) -> Option<(EndCause, Time)> {
     }
 }
 
+/// How many attempts to end it have failed, and what was in the way.
+fn failures(lease: &Lease) -> (u32, Option<String>) {
+    match &lease.state {
+        LeaseState::Ending {
+            attempts, trouble, ..
+        } => (*attempts, trouble.clone()),
+        LeaseState::Issuing { .. } | LeaseState::Live => (0, None),
+    }
+}
+
 /// A lease.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
     "id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "request": "req_01kb0m4v9s1a2b3c4d5e6f7g8h",
     "agent": "billing-bot", "action": "orders.export", "target": "shop", "state": "live",
-    "expires_at": "2026-11-22T10:45:00.000Z"
+    "expires_at": "2026-11-22T10:45:00.000Z", "acknowledge_by": "2026-11-22T10:31:00.000Z"
 }))]
 pub struct LeaseView {
     /// Its id.
@@ -79,10 +101,11 @@ pub struct LeaseView {
     pub action: String,
     /// Where.
     pub target: String,
-    /// `issuing`, `live`, `ending`, `cut_off` or `ended`. A credential that is `cut_off` is denied everything; it is
-    /// `ended` once it has run out.
+    /// `issuing`, `live`, `ending`, `cut_off`, `abandoned` or `ended`. A credential that is `cut_off` is denied everything; it is
+    /// `ended` once it has run out. One that is `abandoned` was given up by the operator, and nobody has proven it gone.
     pub state: &'static str,
-    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost` or `mint_unknown`.
+    /// Why it is being ended: `finished`, `expired`, `revoked`, `frozen`, `agent_disabled`, `answer_lost`,
+    /// `unacknowledged` or `mint_unknown`.
     #[schema(value_type = Option<String>)]
     pub cause: Option<EndCause>,
     /// Since when it is being ended.
@@ -94,6 +117,16 @@ pub struct LeaseView {
     /// When the credential runs out: while it lives, and while it is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Time>,
+    /// While it lives and its agent has not said that it holds the credential: until when it has to.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub acknowledge_by: Option<Time>,
+    /// How many attempts to end it have failed, as far as they are recorded.
+    pub failed_attempts: u32,
+    /// What was in the way at the last of them: a stable code, such as `cleanup_blocked`.
+    pub trouble: Option<String>,
+    /// Since when its target is away, so that nothing can be ended there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub target_away_since: Option<Time>,
 }
 
 impl LeaseView {
@@ -101,6 +134,7 @@ impl LeaseView {
     pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
         let end = lease.as_ref().and_then(end);
+        let late = lease.as_ref().map(failures).unwrap_or_default();
         Self {
             id: id.to_string(),
             request: request.id().to_string(),
@@ -112,6 +146,13 @@ impl LeaseView {
             since: end.map(|(_, since)| since),
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
+            acknowledge_by: lease.as_ref().and_then(acknowledge_by),
+            failed_attempts: late.0,
+            trouble: late.1,
+            target_away_since: lease.and_then(|lease| {
+                let outage = api.broker.outage(&lease.target);
+                outage.map(|outage| outage.since)
+            }),
         }
     }
 }

@@ -251,6 +251,7 @@ pub fn status_of(code: RefusalCode) -> StatusCode {
         | RefusalCode::NotPending
         | RefusalCode::NotApproved
         | RefusalCode::NotLive
+        | RefusalCode::NotStuck
         | RefusalCode::StaleClaim
         | RefusalCode::ClockNotApart
         | RefusalCode::ClocksDiffer

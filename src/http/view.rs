@@ -8,10 +8,9 @@ use utoipa::ToSchema;
 
 use super::Api;
 pub use super::lease_view::{LeaseBrief, LeaseView};
-use crate::domain::quorum::missing;
 use crate::domain::request::{ReviewDecision, VerdictAnswer};
 use crate::domain::{
-    Action, Agent, AgentProof, ParameterKind, Party, Person, Request, RequestState, Reviewer, Time,
+    Action, Agent, AgentProof, ParameterKind, Party, Person, Request, RequestState, Time,
 };
 
 /// A page of a list.
@@ -173,7 +172,7 @@ impl RequestView {
                 bundle: verdict.bundle.to_string(),
             },
             reviews: request.reviews.iter().map(review).collect(),
-            needs: needs(request),
+            needs: needs(api, request),
             submitted_at: request.submitted_at,
             pending_until: submission.pending_until,
             collect_until: collect_until(&request.state),
@@ -207,18 +206,12 @@ fn collect_until(state: &RequestState) -> Option<Time> {
     }
 }
 
-fn needs(request: &Request) -> BTreeMap<String, u32> {
+fn needs(api: &Api, request: &Request) -> BTreeMap<String, u32> {
     if request.state != RequestState::Pending {
         return BTreeMap::new();
     }
-    let approved = request.reviews.iter();
-    let approved = approved.filter(|review| review.decision == ReviewDecision::Approve);
-    let approvers: Vec<&Reviewer> = approved.map(|review| &review.reviewer).collect();
-    let missing = missing(&request.submission.reviewers, &approvers);
-    missing
-        .iter()
-        .map(|(group, n)| (group.to_string(), *n))
-        .collect()
+    let missing = api.broker.missing(request).into_iter();
+    missing.map(|(group, n)| (group.to_string(), n)).collect()
 }
 
 fn group_counts(action: &Action) -> BTreeMap<String, u32> {

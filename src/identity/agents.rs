@@ -29,10 +29,18 @@ const ASSERTION_LIFE: Seconds = Seconds(300);
 /// A key nobody here holds: what an unknown agent's assertion is checked against, so that it costs the same.
 const NOBODY: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
 
-/// Where agents are looked up.
+/// Where agents are looked up: those that are served now, never a disabled one. A call is made for every request, so
+/// what it costs does not grow with the number of agents.
 pub trait AgentDirectory: Send + Sync + 'static {
-    /// An agent that is served now and satisfies `wanted`. Never a disabled one.
-    fn find(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent>;
+    /// The agent of this name.
+    fn named(&self, name: &AgentName) -> Option<Agent>;
+
+    /// The agents whose API key has this SHA-256. The hash of 256 random bits tells nothing of them, so how the lookup
+    /// takes its time does not matter; what is found is compared in constant time all the same.
+    fn with_key(&self, hash: &Digest) -> Vec<Agent>;
+
+    /// The agents that present tokens of the issuer of this name and satisfy `wanted`. Asked once for an access token.
+    fn of_issuer(&self, issuer: &str, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent>;
 }
 
 /// Who a bearer token belongs to.
@@ -214,34 +222,29 @@ impl Agents {
                 Some(operator) if bytes::same_digest(operator, &digest) => Ok(Principal::Operator),
                 _ => Err(Refused::Nobody),
             },
-            TokenKind::ApiKey => self
-                .only(&|agent| match &agent.proof {
+            TokenKind::ApiKey => {
+                let mut holders = self.directory.with_key(&digest);
+                holders.retain(|agent| match &agent.proof {
                     AgentProof::ApiKey { hash } => bytes::same_digest(hash, &digest),
                     _ => false,
-                })
-                .map(Principal::Agent),
+                });
+                only(holders).map(Principal::Agent)
+            }
             TokenKind::AccessToken => {
                 let now = self.ports.clock.now();
                 let held = self.ports.shelf.recall(&held_key(&digest), now).await?;
                 let held = held.ok_or(Refused::Nobody)?;
                 let held: Held = serde_json::from_slice(&held).map_err(|_| Refused::Nobody)?;
-                self.only(&|agent| {
-                    agent.name == held.agent && Digest::of_canonical(&agent.proof) == held.proof
-                })
-                .map(Principal::Agent)
+                let agent = self.directory.named(&held.agent);
+                let same = |agent: &Agent| {
+                    let proof = Digest::of_canonical(&agent.proof);
+                    bytes::same_digest(&proof, &held.proof)
+                };
+                agent
+                    .filter(same)
+                    .map(Principal::Agent)
+                    .ok_or(Refused::Nobody)
             }
-        }
-    }
-
-    /// The one agent that satisfies `wanted`; two would mean that the directory cannot tell them apart.
-    fn only(&self, wanted: &dyn Fn(&Agent) -> bool) -> Result<Agent, Refused> {
-        let first = self.directory.find(wanted).ok_or(Refused::Nobody)?;
-        let other = self
-            .directory
-            .find(&|agent| agent.name != first.name && wanted(agent));
-        match other {
-            None => Ok(first),
-            Some(_) => Err(Refused::Ambiguous),
         }
     }
 
@@ -265,17 +268,20 @@ impl Agents {
             now: self.ports.clock.utc(),
         };
         let claims = token.verify(&key, issuer.keys.algorithm(), &expected)?;
-        let agent = self.only(&|agent| match &agent.proof {
-            AgentProof::Workload {
-                issuer: name,
-                claims: wanted,
-            } => {
-                *name == issuer.name
-                    && wanted.keys().any(|claim| tells_apart(claim))
-                    && wanted.iter().all(|(claim, value)| claims.is(claim, value))
-            }
-            _ => false,
-        })?;
+        let agent = only(
+            self.directory
+                .of_issuer(&issuer.name, &|agent| match &agent.proof {
+                    AgentProof::Workload {
+                        issuer: name,
+                        claims: wanted,
+                    } => {
+                        *name == issuer.name
+                            && wanted.keys().any(|claim| tells_apart(claim))
+                            && wanted.iter().all(|(claim, value)| claims.is(claim, value))
+                    }
+                    _ => false,
+                }),
+        )?;
         if issuer.single_use {
             self.use_up(&issuer_url, &claims).await?;
         }
@@ -286,9 +292,9 @@ impl Agents {
         let token = Unverified::parse(token)?;
         let name = token.claimed_issuer()?.to_owned();
         token.check_header("EdDSA", &["JWT", "client-authentication+jwt"])?;
-        let agent = self.directory.find(&|agent| {
-            agent.name.as_str() == name && matches!(agent.proof, AgentProof::PublicKey { .. })
-        });
+        let agent = name.parse().ok();
+        let agent = agent.and_then(|name: AgentName| self.directory.named(&name));
+        let agent = agent.filter(|agent| matches!(agent.proof, AgentProof::PublicKey { .. }));
         let public = match agent.as_ref().map(|agent| &agent.proof) {
             Some(AgentProof::PublicKey { ed25519 }) => ed25519,
             _ => NOBODY,
@@ -343,6 +349,16 @@ impl Agents {
             // The same 256 bits twice: the randomness cannot be trusted.
             false => Err(Refused::Ambiguous),
         }
+    }
+}
+
+/// The only one of `found`; two would mean that the directory cannot tell them apart.
+fn only(found: Vec<Agent>) -> Result<Agent, Refused> {
+    let mut found = found.into_iter();
+    match (found.next(), found.next()) {
+        (Some(agent), None) => Ok(agent),
+        (None, _) => Err(Refused::Nobody),
+        (Some(_), Some(_)) => Err(Refused::Ambiguous),
     }
 }
 

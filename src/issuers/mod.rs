@@ -254,6 +254,19 @@ pub struct EndError {
     pub detail: String,
 }
 
+impl EndError {
+    /// Whether it says nothing of the credential: the target could not be asked, or is not the one it should be.
+    pub fn is_about_target(&self) -> bool {
+        let codes = [
+            "target_unavailable",
+            "target_timeout",
+            "read_only_target",
+            TARGET_CHANGED,
+        ];
+        codes.contains(&self.code.as_str())
+    }
+}
+
 /// What a guard has to deny: everything, to these sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct GuardContent {

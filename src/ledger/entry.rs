@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::stored::EntryIndex;
 use crate::domain::canonical::{self, NotCanonical as NoCanonicalForm};
 use crate::domain::event::Freeze;
-use crate::domain::{Actor, Entry, Event};
+use crate::domain::{Actor, AgentName, Digest, Entry, Event};
 
 /// The longest entry, in bytes. Anything bigger belongs in a [`Blob`](super::Blob).
 pub const LONGEST_ENTRY: usize = 32 * 1024;
@@ -118,7 +118,22 @@ pub fn index(entry: &Entry) -> EntryIndex {
         action: action_of(&entry.event),
         actor: actor_of(&entry.actor),
         outcome: outcome_of(&entry.event),
+        key: key_of(&entry.event),
     }
+}
+
+fn key_of(event: &Event) -> Option<Digest> {
+    let Event::RequestSubmitted { submission, .. } = event else {
+        return None;
+    };
+    let key = submission.idempotency_key.as_ref()?;
+    Some(asked_with(&submission.sealed.agent, key))
+}
+
+/// What an ask with an idempotency key, of which `key` is the hash, is found by. The agent is in it, so that no agent
+/// can fill the place where another one's key is looked for.
+pub fn asked_with(agent: &AgentName, key: &Digest) -> Digest {
+    Digest::of(format!("{agent} {key}").as_bytes())
 }
 
 /// The agent the event names, or else the one that caused it.
@@ -179,6 +194,7 @@ fn outcome_of(event: &Event) -> Option<String> {
         Event::ReviewRefused { code, .. }
         | Event::LeaseFailed { code, .. }
         | Event::LeaseEndFailed { code, .. }
+        | Event::TargetAway { code, .. }
         | Event::OrphanEndFailed { code, .. } => Some(code.clone()),
         _ => None,
     }

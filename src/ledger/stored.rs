@@ -48,4 +48,6 @@ pub struct EntryIndex {
     pub actor: String,
     /// The outcome, when the event has one.
     pub outcome: Option<String>,
+    /// The agent and the idempotency key it asked with, in one hash ([`super::entry::asked_with`]).
+    pub key: Option<Digest>,
 }

@@ -8,16 +8,16 @@ use toml::de::DeValue;
 use super::agents::{self, Agents};
 use super::catalog::{self, Actions};
 use super::document::Document;
-use super::facts::Facts;
+use super::facts::{Facts, Misfit, Stated};
 use super::fields::{self, show};
 use super::index::Index;
 use super::lints::{self, Names};
 use super::mistake::{Findings, Mistake, Source, closest};
 use super::policies::{self, Written};
-use super::schema::schema_text;
+use super::schema::{Kind, schema_text};
 use super::{LARGEST_BUNDLE, LARGEST_FILE};
 use crate::domain::canonical;
-use crate::domain::rules::{Limits, Question};
+use crate::domain::rules::{Ask, Judgement, Limits, Question};
 use crate::domain::{Action, ActionName, Agent, Digest, Policy, Ruling, Seconds, Targets};
 
 /// Where the policy tests are.
@@ -120,23 +120,58 @@ impl Policy for Bundle {
     }
 
     fn ask(&self, question: &Question<'_>) -> Ruling {
-        let stated = match self.facts.state(question) {
+        let (kind, reviewer, ask) = match question {
+            Question::Request(ask) => (Kind::Request, None, ask),
+            Question::Routine(ask) => (Kind::Routine, None, ask),
+            Question::Review(reviewer, ask) => (Kind::Review, Some(*reviewer), ask),
+            Question::Revoke(reviewer, ask) => (Kind::Revoke, Some(*reviewer), ask),
+        };
+        let stated = self.facts.state(&[kind], reviewer, ask);
+        stated
+            .and_then(|stated| self.rule(kind, &stated))
+            .unwrap_or_else(misfit)
+    }
+
+    /// States the facts once for both questions, unless policy shortens the lifetime between them.
+    fn judge(&self, ask: &Ask<'_>) -> Judgement {
+        let kinds = [Kind::Request, Kind::Routine];
+        let stated = match self.facts.state(&kinds, None, ask) {
             Ok(stated) => stated,
-            Err(misfit) => {
-                return Ruling {
-                    errors: vec![misfit.to_string()],
-                    ..Ruling::default()
-                };
+            Err(error) => {
+                let request = misfit(error);
+                let routine = request.clone();
+                return Judgement { request, routine };
             }
         };
-        let answer = self.index.answer(&stated);
+        let request = self.rule(Kind::Request, &stated).unwrap_or_else(misfit);
+        let ttl = request.shorten(ask.ttl);
+        let routine = if ttl == ask.ttl {
+            self.rule(Kind::Routine, &stated).unwrap_or_else(misfit)
+        } else {
+            self.ask(&Question::Routine(Ask { ttl, ..ask.clone() }))
+        };
+        Judgement { request, routine }
+    }
+}
+
+impl Bundle {
+    fn rule(&self, kind: Kind, stated: &Stated<'_>) -> Result<Ruling, Misfit> {
+        let request = self.facts.request(stated, kind)?;
+        let answer = self.index.answer(kind, stated, &request);
         let ttls = answer.policies.iter().filter_map(|id| self.ttls.get(id));
-        Ruling {
+        Ok(Ruling {
             permitted: answer.permitted,
             ttl_at_most: ttls.min().copied().filter(|_| answer.permitted),
             policies: answer.policies.iter().map(ToString::to_string).collect(),
             errors: answer.errors.into_iter().collect(),
-        }
+        })
+    }
+}
+
+fn misfit(error: Misfit) -> Ruling {
+    Ruling {
+        errors: vec![error.to_string()],
+        ..Ruling::default()
     }
 }
 

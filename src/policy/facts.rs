@@ -9,7 +9,7 @@ use cedar_policy::{
 };
 
 use super::schema::Kind;
-use crate::domain::rules::{Ask, Question};
+use crate::domain::rules::Ask;
 use crate::domain::{Action, ActionName, Agent, ParameterKind, Party, Person, Reviewer};
 
 type Attributes = HashMap<String, RestrictedExpression>;
@@ -52,14 +52,14 @@ struct Standing {
     asked: [Entity; 4],
 }
 
-/// A question in Cedar's words.
+/// What questions about one ask rest on, in Cedar's words.
 pub(super) struct Stated<'a> {
-    pub(super) kind: Kind,
     pub(super) action: &'a ActionName,
-    pub(super) request: Request,
-    pub(super) entities: Entities,
     /// The principal and all it is in: where the index looks for policies about principals.
     pub(super) principals: Vec<EntityUid>,
+    pub(super) entities: Entities,
+    principal: EntityUid,
+    context: Context,
 }
 
 impl Types {
@@ -130,27 +130,16 @@ impl Facts {
         })
     }
 
-    /// States a question.
-    pub(super) fn state<'a>(&self, question: &Question<'a>) -> Result<Stated<'a>, Misfit> {
-        let (kind, reviewer, ask) = match question {
-            Question::Request(ask) => (Kind::Request, None, ask),
-            Question::Routine(ask) => (Kind::Routine, None, ask),
-            Question::Review(reviewer, ask) => (Kind::Review, Some(*reviewer), ask),
-            Question::Revoke(reviewer, ask) => (Kind::Revoke, Some(*reviewer), ask),
-        };
-        let name = &ask.action.name;
-        let standing = self
-            .actions
-            .get(name)
-            .ok_or_else(|| Misfit(format!("there is no action {name}")))?;
-        let [request, routine, review, revoke] = &standing.asked;
-        let asked = match kind {
-            Kind::Request => request,
-            Kind::Routine => routine,
-            Kind::Review => review,
-            Kind::Revoke => revoke,
-        };
-        let mut entities = vec![standing.named.clone(), asked.clone()];
+    /// States what questions of these `kinds` about `ask` rest on; `reviewer` is who reviews or revokes.
+    pub(super) fn state<'a>(
+        &self,
+        kinds: &[Kind],
+        reviewer: Option<&Reviewer>,
+        ask: &Ask<'a>,
+    ) -> Result<Stated<'a>, Misfit> {
+        let standing = self.standing(&ask.action.name)?;
+        let asked = kinds.iter().map(|kind| standing.asked(*kind).clone());
+        let mut entities: Vec<Entity> = asked.chain([standing.named.clone()]).collect();
         let mut context = self.context(ask)?;
         let (agent, agent_parent) = self.agent(ask.agent)?;
         let agent_uid = agent.uid();
@@ -166,21 +155,31 @@ impl Facts {
                 (principal, above)
             }
         };
-        let request = Request::new(
+        Ok(Stated {
+            action: &ask.action.name,
+            principals,
+            entities: Entities::from_entities(entities, None).map_err(misfit)?,
             principal,
-            asked.uid(),
+            context: Context::from_pairs(context).map_err(misfit)?,
+        })
+    }
+
+    /// A question of one kind, checked against the schema.
+    pub(super) fn request(&self, stated: &Stated<'_>, kind: Kind) -> Result<Request, Misfit> {
+        let standing = self.standing(stated.action)?;
+        Request::new(
+            stated.principal.clone(),
+            standing.asked(kind).uid(),
             standing.resource.clone(),
-            Context::from_pairs(context).map_err(misfit)?,
+            stated.context.clone(),
             Some(&self.schema),
         )
-        .map_err(misfit)?;
-        Ok(Stated {
-            kind,
-            action: &ask.action.name,
-            request,
-            entities: Entities::from_entities(entities, None).map_err(misfit)?,
-            principals,
-        })
+        .map_err(misfit)
+    }
+
+    fn standing(&self, name: &ActionName) -> Result<&Standing, Misfit> {
+        let standing = self.actions.get(name);
+        standing.ok_or_else(|| Misfit(format!("there is no action {name}")))
     }
 
     /// The person as policies write it: `dev:ana`.
@@ -249,7 +248,7 @@ impl Facts {
             parameters.insert(name.clone(), value);
         }
         let parameters = RestrictedExpression::new_record(parameters).map_err(misfit)?;
-        let now = RestrictedExpression::new_datetime(ask.now.to_string());
+        let now = RestrictedExpression::new_datetime(ask.now.whole_seconds().to_string());
         let mut context = Attributes::from([
             ("parameters".into(), parameters),
             ("ttl_seconds".into(), long(ask.ttl.0)),
@@ -275,6 +274,16 @@ impl Facts {
 }
 
 impl Standing {
+    fn asked(&self, kind: Kind) -> &Entity {
+        let [request, routine, review, revoke] = &self.asked;
+        match kind {
+            Kind::Request => request,
+            Kind::Routine => routine,
+            Kind::Review => review,
+            Kind::Revoke => revoke,
+        }
+    }
+
     fn new(types: &Types, action: &Action) -> Result<Self, Misfit> {
         let name = action.name.as_str();
         let resource = uid(&types.named, name);

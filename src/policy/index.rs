@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use cedar_policy::{
     ActionConstraint, Authorizer, Decision, EntityUid, Policy, PolicyId, PolicySet, PolicySetError,
-    PrincipalConstraint, ResourceConstraint,
+    PrincipalConstraint, Request, ResourceConstraint,
 };
 
 use super::facts::{Facts, Stated};
@@ -81,8 +81,8 @@ impl Index {
     }
 
     /// What the policies say, together.
-    pub(super) fn answer(&self, stated: &Stated<'_>) -> Answer {
-        let key = (stated.kind, stated.action.clone());
+    pub(super) fn answer(&self, kind: Kind, stated: &Stated<'_>, request: &Request) -> Answer {
+        let key = (kind, stated.action.clone());
         let route = self.routes.get(&key).map(Vec::as_slice).unwrap_or_default();
         let buckets = route.iter().filter_map(|place| self.buckets.get(*place));
         let sets = buckets.flat_map(|bucket| {
@@ -95,7 +95,7 @@ impl Index {
         for set in sets {
             let response = self
                 .authorizer
-                .is_authorized(&stated.request, set, &stated.entities);
+                .is_authorized(request, set, &stated.entities);
             let decided = match response.decision() {
                 Decision::Allow => &mut permits,
                 Decision::Deny => &mut forbids,

@@ -5,7 +5,7 @@ use super::{FIND_LIMIT, Query};
 use crate::domain::{LeaseId, RequestId, Time};
 
 /// A search that restricts nothing, before its order and limit.
-pub(super) const FIND: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome FROM entries";
+pub(super) const FIND: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key FROM entries";
 
 /// A value for a placeholder.
 pub(super) enum Value<'a> {
@@ -15,6 +15,8 @@ pub(super) enum Value<'a> {
     Id(u128),
     /// For a BIGINT column.
     Number(i64),
+    /// For a BYTEA or BLOB column.
+    Bytes(&'a [u8]),
 }
 
 /// The text and values of a [`Query`]. A member that does not restrict leaves no trace in the text, so
@@ -58,6 +60,9 @@ pub(super) fn find_text(query: &Query) -> (String, Vec<Value<'_>>) {
             restrict(column, Value::Number(value));
         }
     }
+    if let Some(key) = &query.key {
+        restrict("key =", Value::Bytes(&key.0));
+    }
     let limit = i64::try_from(query.limit.min(FIND_LIMIT)).unwrap_or(0);
     values.push(Value::Number(limit));
     text.push_str(&format!(" ORDER BY seq DESC LIMIT ${}", values.len()));
@@ -70,6 +75,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection, Executor};
 
     use super::*;
+    use crate::domain::Digest;
 
     /// The plan of each search by one member, on SQLite with the real schema.
     #[tokio::test]
@@ -92,6 +98,7 @@ mod tests {
             ("entries_by_action", Query { action: word(), ..q() }),
             ("entries_by_actor", Query { actor: word(), ..q() }),
             ("entries_by_outcome", Query { outcome: word(), ..q() }),
+            ("entries_by_key", Query { key: Some(Digest::of(b"k")), since: Some(at), ..q() }),
             ("entries_by_time", Query { since: Some(at), until: Some(at), ..q() }),
             ("PRIMARY KEY", Query { before: Some(5), ..q() }),
         ];

@@ -189,6 +189,7 @@ fn matches(query: &Query, entry: &StoredEntry) -> bool {
         && same(query.action.as_ref(), index.action.as_ref())
         && same(query.actor.as_ref(), Some(&index.actor))
         && same(query.outcome.as_ref(), index.outcome.as_ref())
+        && same(query.key.as_ref(), index.key.as_ref())
         && query.since.is_none_or(|since| index.time >= since)
         && query.until.is_none_or(|until| index.time < until)
         && query.before.is_none_or(|before| entry.seq < before)

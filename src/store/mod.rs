@@ -145,6 +145,8 @@ pub struct Query {
     pub actor: Option<String>,
     /// Only this outcome.
     pub outcome: Option<String>,
+    /// Only asks of one agent with one idempotency key.
+    pub key: Option<Digest>,
     /// Only at or after.
     pub since: Option<Time>,
     /// Only before.

@@ -31,9 +31,9 @@ const CHANNEL: &str = "countersign_store";
 const APPEND: &str = "WITH moved AS ( \
         UPDATE head SET size = $2, edge = $3, checkpoint = $4 WHERE size = $1 AND edge = $22 RETURNING size \
     ), written AS ( \
-        INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome) \
+        INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key) \
         SELECT entry.* FROM moved, UNNEST($5::bigint[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], \
-            $10::bigint[], $11::bytea[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[]) AS entry \
+            $10::bigint[], $11::bytea[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[], $23::bytea[]) AS entry \
     ), kept AS ( \
         INSERT INTO blobs (sha256, salt, bytes) \
         SELECT blob.* FROM moved, UNNEST($17::bytea[], $18::bytea[], $19::bytea[]) AS blob \
@@ -196,7 +196,8 @@ impl PostgresStore {
             .bind(texts)
             .bind(CHANNEL)
             .bind(number)
-            .bind(edge_bytes(batch.expected.edge()));
+            .bind(edge_bytes(batch.expected.edge()))
+            .bind(columns.key);
         // Read to the end: the row comes before the commit, "ready for query" after it.
         Ok(!query.fetch_all(writer).await?.is_empty())
     }
@@ -288,6 +289,7 @@ struct Columns {
     action: Vec<Option<String>>,
     actor: Vec<String>,
     outcome: Vec<Option<String>>,
+    key: Vec<Option<Vec<u8>>>,
 }
 
 impl Columns {
@@ -306,6 +308,7 @@ impl Columns {
         self.action.push(index.action);
         self.actor.push(index.actor);
         self.outcome.push(index.outcome);
+        self.key.push(index.key.map(|key| key.0.to_vec()));
     }
 }
 

@@ -24,7 +24,7 @@ const SQLITE_IOERR: u32 = 10;
 const SQLITE_FULL: u32 = 13;
 
 const HEAD: &str = "SELECT size, edge, checkpoint FROM head";
-const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome \
+const READ: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key \
     FROM entries WHERE seq >= $1 ORDER BY seq LIMIT $2";
 const BLOB: &str = "SELECT salt, bytes FROM blobs WHERE sha256 = $1";
 const ERASE_BLOB: &str = "DELETE FROM blobs WHERE sha256 = $1";
@@ -209,6 +209,7 @@ type EntryRow = (
     Option<String>,
     String,
     Option<String>,
+    Option<Vec<u8>>,
 );
 
 fn damaged(what: &str) -> StoreError {
@@ -271,8 +272,21 @@ fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
 }
 
 fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
-    let (seq, bytes, leaf, signature, kind, time, request, lease, agent, action, actor, outcome) =
-        row;
+    let (
+        seq,
+        bytes,
+        leaf,
+        signature,
+        kind,
+        time,
+        request,
+        lease,
+        agent,
+        action,
+        actor,
+        outcome,
+        key,
+    ) = row;
     let number = |id: Vec<u8>| {
         let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
         Ok::<_, StoreError>(u128::from_be_bytes(id.try_into().map_err(strange)?))
@@ -295,6 +309,9 @@ fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
             action,
             actor,
             outcome,
+            key: key
+                .map(|key| digest_of(&key, "an entry is indexed under a malformed key"))
+                .transpose()?,
         },
     })
 }
@@ -344,6 +361,7 @@ impl<T: Dialect> Store for T {
                     Value::Text(text) => asked.bind(text.to_owned()),
                     Value::Id(number) => asked.bind(id_bytes(number)),
                     Value::Number(number) => asked.bind(number),
+                    Value::Bytes(bytes) => asked.bind(bytes.to_vec()),
                 };
             }
             asked

@@ -33,9 +33,9 @@ const RUNS: [usize; 5] = [256, 64, 16, 4, 1];
 
 static ENTRIES: LazyLock<[(usize, String); 5]> = LazyLock::new(|| {
     RUNS.map(|rows| {
-        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+        let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
         let text = format!(
-            "INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome) \
+            "INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key) \
              VALUES {values}"
         );
         (rows, text)
@@ -259,7 +259,8 @@ async fn insert_entries(
                     .bind(index.agent)
                     .bind(index.action)
                     .bind(index.actor)
-                    .bind(index.outcome);
+                    .bind(index.outcome)
+                    .bind(index.key.map(|key| key.0.to_vec()));
             }
             query.execute(&mut *writer).await?;
             left -= rows;

@@ -102,7 +102,7 @@ fn row(pages: &Pages, request: Request) -> Row {
             || request.sealed().action.to_string(),
             |action| action.title.clone(),
         ),
-        tally: tally(&request),
+        tally: tally(broker, &request),
         aside: None,
         expires: None,
         request,

@@ -84,6 +84,7 @@ pub(super) fn standing(state: &RequestState) -> (&'static str, &'static str) {
         RequestState::Closed { outcome, .. } => match outcome {
             Outcome::Completed => ("done", "Completed"),
             Outcome::Expired => ("over", "Expired"),
+            Outcome::Abandoned => ("no", "Given up"),
             Outcome::Revoked => ("over", "Revoked"),
             Outcome::Withdrawn => ("over", "Withdrawn"),
             Outcome::Lapsed => ("over", "Lapsed"),

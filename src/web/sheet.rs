@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::auth::WebSession;
 use crate::broker::{Broker, BrokerError};
 use crate::domain::event::BlobRef;
-use crate::domain::request::{ReviewDecision, VerdictAnswer};
+use crate::domain::request::VerdictAnswer;
 use crate::domain::{
     Action, Entry, Explanation, GroupName, LeaseState, Refusal, Request, RequestId, RequestState,
-    Time, quorum,
+    Time,
 };
 
 /// Words somebody wrote.
@@ -60,7 +60,7 @@ impl Sheet {
         let action = sealed_action(broker, &request);
         Ok(Some(Self {
             now: broker.now(),
-            tally: tally(&request),
+            tally: tally(broker, &request),
             action,
             explanation: broker.explain(&request),
             context,
@@ -126,19 +126,13 @@ pub(super) struct Tally {
 }
 
 /// Counts the approvals of a request that people decide.
-pub(super) fn tally(request: &Request) -> Option<Tally> {
+pub(super) fn tally(broker: &Broker, request: &Request) -> Option<Tally> {
     let groups = &request.submission.reviewers;
     let wanted: u32 = groups.values().sum();
     if request.verdict.answer != VerdictAnswer::Review || wanted == 0 {
         return None;
     }
-    let approvers: Vec<_> = request
-        .reviews
-        .iter()
-        .filter(|review| review.decision == ReviewDecision::Approve)
-        .map(|review| &review.reviewer)
-        .collect();
-    let missing = quorum::missing(groups, &approvers);
+    let missing = broker.missing(request);
     Some(Tally {
         given: wanted.saturating_sub(missing.values().sum()),
         wanted,

@@ -40,9 +40,10 @@ fn tone(event: &Event) -> &'static str {
         },
         Event::ReviewGiven { .. } | Event::GrantMade { .. } | Event::LeaseEnded { .. } => "good",
         Event::LeaseLive { .. } => "live",
-        Event::ReviewRefused { .. } | Event::LeaseFailed { .. } | Event::LeaseEndFailed { .. } => {
-            "no"
-        }
+        Event::ReviewRefused { .. }
+        | Event::LeaseFailed { .. }
+        | Event::LeaseEndFailed { .. }
+        | Event::LeaseAbandoned { .. } => "no",
         _ => "plain",
     }
 }
@@ -97,6 +98,7 @@ fn lease_sentence(event: &Event) -> Markup {
         Event::LeaseLive { expires, .. } => html! {
             "Credential issued, good until " time datetime=(expires) { (text::exact(*expires)) }
         },
+        Event::LeaseAcknowledged { .. } => html! { "The agent holds the credential" },
         Event::LeaseFailed { code, .. } => html! {
             "The target refused; nothing was issued (" code { (text::line(code)) } ")"
         },
@@ -109,13 +111,23 @@ fn lease_sentence(event: &Event) -> Markup {
             }
         },
         Event::LeaseEndClaimed { .. } => html! { "Ending the credential at the target" },
-        Event::LeaseEndFailed { code, detail, .. } => html! {
-            "Not proven gone yet (" code { (text::line(code)) } "); it is tried again"
+        Event::LeaseEndFailed {
+            code,
+            detail,
+            attempts,
+            ..
+        } => html! {
+            "Not proven gone yet (" code { (text::line(code)) } ")"
+            @if *attempts > 1 { " after " (attempts) " attempts" }
+            "; it is tried again"
             @if !detail.is_empty() { span.report { (text::line(detail)) } }
         },
         Event::LeaseCutOff { proof, until, .. } => html! {
             "Cut off, seen to be denied everything: " (seen(proof))
             ". It runs out for good at " time datetime=(until) { (text::exact(*until)) }
+        },
+        Event::LeaseAbandoned { .. } => html! {
+            "The operator gave it up: its end is not proven, and is tried when the target answers again"
         },
         Event::LeaseEnded { proof, residue, .. } => html! {
             "Proven gone: " (seen(proof))
@@ -142,6 +154,9 @@ pub(super) fn ending(cause: EndCause) -> &'static str {
         EndCause::AnswerLost => {
             "The answer was lost; this credential is ended before another is issued"
         }
+        EndCause::Unacknowledged => {
+            "The agent did not say that it holds this credential, so the answer counts as lost"
+        }
         EndCause::MintUnknown => "Nobody knows whether it was issued; it is ended to be sure",
     }
 }
@@ -159,5 +174,6 @@ pub(super) fn closed(outcome: Outcome) -> &'static str {
         Outcome::Completed => "Completed; the credential is proven gone",
         Outcome::Revoked => "Revoked; the credential is proven gone",
         Outcome::Expired => "Expired; the credential is proven gone",
+        Outcome::Abandoned => "Given up; nobody has proven the credential gone",
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -184,21 +184,30 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let stopping = api.stopping.clone();
     let pages = web::router(Pages::new(broker.clone(), sign_in, public_url));
     tracing::info!(address = %listener.local_addr()?, %public_url, "serving");
-    let stopped = async {
-        stop.cancelled().await;
-        stopping.cancel();
-    };
-    let served = http::serve(
-        listener,
-        http::router(api, pages),
-        Bounds::default(),
-        stopped,
-    )
-    .await;
+    let broken = Arc::new(OnceLock::new());
+    let stopped = stopped(broker.clone(), stop, stopping, Arc::clone(&broken));
+    let app = http::router(api, pages);
+    let served = http::serve(listener, app, Bounds::default(), stopped).await;
     broker.stop().await;
     background.shutdown().await;
     store.close().await;
-    served.context("serve")
+    served.context("serve")?;
+    // Half a broker would forget duties: whoever supervises the process starts it anew.
+    broken.get().map_or(Ok(()), |why| anyhow::bail!("{why}"))
+}
+
+/// Waits until the process is told to stop or half of the broker is gone, and has open calls answered then.
+async fn stopped(
+    broker: Broker,
+    stop: CancellationToken,
+    stopping: CancellationToken,
+    broken: Arc<OnceLock<String>>,
+) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        why = broker.broken() => drop(broken.set(why)),
+    }
+    stopping.cancel();
 }
 
 /// Rehearses once; what does not pass is rehearsed again in the background.

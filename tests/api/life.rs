@@ -47,6 +47,17 @@ async fn a_routine_request_is_approved_collected_and_finished() {
 
     let listed = bench.get("/v1/leases").bearer(BOT).send().await.json();
     assert_eq!(listed["data"][0]["id"], lease.as_str());
+    let acknowledge_by = &collected.json()["lease"]["acknowledge_by"];
+    assert_eq!(&listed["data"][0]["acknowledge_by"], acknowledge_by);
+    let acknowledge = format!("/v1/leases/{lease}/acknowledge");
+    let size = bench.size().await;
+    for _ in 0..2 {
+        let acknowledged = bench.post(&acknowledge).bearer(BOT).send().await;
+        assert_eq!(acknowledged.status, StatusCode::OK, "{acknowledged:?}");
+        let brief = &acknowledged.json()["lease"];
+        assert_eq!(brief["acknowledge_by"], json!(null), "{brief}");
+    }
+    assert_eq!(bench.size().await, size + 1, "finding B14: one entry");
     let path = format!("/v1/leases/{lease}");
     assert_eq!(
         bench.get(&path).bearer(BOT).send().await.json()["state"],
@@ -68,6 +79,11 @@ async fn a_routine_request_is_approved_collected_and_finished() {
     assert_eq!(
         bench.get(&path).bearer(BOT).send().await.json()["state"],
         "ended"
+    );
+    let late = bench.post(&acknowledge).bearer(BOT).send().await;
+    assert_eq!(
+        (late.status, late.json()["code"].clone()),
+        (StatusCode::CONFLICT, json!("not_live"))
     );
 }
 

@@ -30,11 +30,19 @@ const SLEEPERS: &[(&str, &str)] = &[
         "tokio's time, which stands still and jumps",
     ),
     (
+        "tests/simulation/keys.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
         "tests/simulation/mod.rs",
         "tokio's time, which stands still and jumps",
     ),
     (
         "tests/simulation/doctored.rs",
+        "tokio's time, which stands still and jumps",
+    ),
+    (
+        "tests/simulation/duties.rs",
         "tokio's time, which stands still and jumps",
     ),
     (

@@ -243,6 +243,7 @@ fn act(script: &mut Script, call: &Call) -> Response {
         "POST /" => Response::new(Body::from(CALLER_IDENTITY)),
         "POST /v1/requests/REQ/withdraw" => close(script, "withdrawn"),
         "POST /v1/requests/REQ/finish" => close(script, "completed"),
+        "POST /v1/leases/LSE/acknowledge" => reply(200, &json!(script.request)),
         "POST /v1/leases/LSE/revoke" => close(script, "revoked"),
         "POST /v1/requests/REQ/credential" => collect(script),
         _ => reply(

@@ -1,5 +1,6 @@
 //! The real program against a broker that does as it is told: what people and scripts see, and what is left behind.
 
+mod acknowledged;
 mod aws_credentials;
 mod aws_sdks;
 mod clients;

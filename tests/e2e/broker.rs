@@ -182,10 +182,15 @@ impl Broker {
         self.ask(super::REPORTER, &body).await
     }
 
-    /// Collects the credential of a request.
+    /// Collects the credential of a request, and says that it arrived.
     pub async fn collect(&self, token: &str, request: &Value) -> Answer {
         let path = format!("/v1/requests/{}/credential", id(request));
-        self.post(&path, token, &json!({})).await
+        let collected = self.post(&path, token, &json!({})).await;
+        if collected.status == StatusCode::OK {
+            let path = format!("/v1/leases/{}/acknowledge", id(&collected.body["lease"]));
+            self.post(&path, token, &json!({})).await;
+        }
+        collected
     }
 
     /// A live routine lease and its credential.

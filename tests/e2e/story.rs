@@ -72,6 +72,7 @@ async fn l01_routine_goes_at_once_and_an_export_waits_for_its_reviewer() {
         "request.submitted",
         "lease.intended",
         "lease.live",
+        "lease.acknowledged",
         "lease.ending",
         "lease.end_claimed",
         "lease.ended",

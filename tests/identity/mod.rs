@@ -4,6 +4,7 @@ mod agents;
 mod certified;
 mod clocks;
 mod dev_idp;
+mod directory;
 mod docs;
 mod keys_of_issuers;
 mod people;

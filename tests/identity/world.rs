@@ -20,7 +20,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::config::WorkloadConfig;
 use countersign::domain::agent::AgentOrigin;
-use countersign::domain::{Agent, AgentProof, Digest, Party, Time};
+use countersign::domain::{Agent, AgentName, AgentProof, Digest, Party, Time};
 use countersign::identity::{AgentDirectory, Agents, AuthError, Grant, Ports};
 use countersign::ledger::SigningKey;
 use countersign::store::{
@@ -127,13 +127,25 @@ impl Store for Remembered {
 pub struct Directory(pub Mutex<Vec<Agent>>);
 
 impl AgentDirectory for Directory {
-    fn find(&self, wanted: &dyn Fn(&Agent) -> bool) -> Option<Agent> {
-        self.0
-            .lock()
-            .unwrap()
-            .iter()
-            .find(|agent| wanted(agent))
-            .cloned()
+    fn named(&self, name: &AgentName) -> Option<Agent> {
+        self.served(&|agent| agent.name == *name).pop()
+    }
+
+    fn with_key(&self, wanted: &Digest) -> Vec<Agent> {
+        self.served(&|agent| matches!(&agent.proof, AgentProof::ApiKey { hash } if hash == wanted))
+    }
+
+    fn of_issuer(&self, name: &str, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent> {
+        let theirs = |agent: &Agent| matches!(&agent.proof, AgentProof::Workload { issuer, .. } if issuer == name);
+        self.served(&|agent| theirs(agent) && wanted(agent))
+    }
+}
+
+impl Directory {
+    fn served(&self, wanted: &dyn Fn(&Agent) -> bool) -> Vec<Agent> {
+        let agents = self.0.lock().unwrap();
+        let wanted = agents.iter().filter(|agent| wanted(agent));
+        wanted.cloned().collect()
     }
 }
 

@@ -1,12 +1,13 @@
 //! A ledger without a store: what the broker does, without its I/O.
 
-use countersign::domain::command::MintResult;
-use countersign::domain::command::{GiveReview, RefusalCode, Submit};
+use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCode, Submit};
+use countersign::domain::decide::Decision;
+use countersign::domain::due::{ends, lapses};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
-    Command, Digest, Duty, Entry, Event, LeaseId, OrphanKey, Policy, Proof, Request, RequestId,
-    Rules, Seconds, ServerId, Time, World, decide, due,
+    Command, Digest, Entry, Event, LeaseId, LeaseState, OrphanKey, Owed, Policy, Proof, Request,
+    RequestId, Rules, Seconds, ServerId, TargetName, Time, World, decide,
 };
 use countersign::ledger::entry::VERSION;
 use serde_json::{Map, json};
@@ -26,6 +27,8 @@ pub struct Desk {
     pub world: World,
     pub entries: Vec<Entry>,
     pub now: Time,
+    /// As it was some commands ago.
+    earlier: (World, ShopPolicy, Time),
     ids: u128,
 }
 
@@ -40,6 +43,7 @@ impl Desk {
             world: World::default(),
             entries: Vec::new(),
             now: Time::from_millis(1_795_343_400_000),
+            earlier: (World::default(), ShopPolicy::new(), Time::default()),
             ids: 0,
         };
         desk.tell(&Command::Open {
@@ -65,6 +69,12 @@ impl Desk {
             targets: &self.targets,
         };
         let decision = decide(&self.world, command, &rules, self.now);
+        if let Command::Submit(submit) = command {
+            self.prepare_at_any_time(submit, &decision);
+        }
+        if self.world.size.is_multiple_of(5) {
+            self.earlier = (self.world.clone(), self.policy.clone(), self.now);
+        }
         let (events, refusal) = match decision {
             Ok(events) => (events, None),
             Err(refusal) => (refusal.record.clone(), Some(refusal.code)),
@@ -83,6 +93,28 @@ impl Desk {
             self.entries.push(entry);
         }
         refusal.map_or(Ok(events), Err)
+    }
+
+    /// What was prepared before a submit's turn, just now or long ago, never changes what it comes to.
+    fn prepare_at_any_time(&self, submit: &Submit, plain: &Decision) {
+        let (earlier, policy_then, then) = &self.earlier;
+        let moments = [
+            (&self.world, &self.policy, self.now),
+            (earlier, policy_then, *then),
+        ];
+        for (world, policy, now) in moments {
+            let rules = |policy| Rules {
+                policy,
+                targets: &self.targets,
+            };
+            let mut submit = submit.clone();
+            submit.prepared = decide::standing(world, &submit, &rules(policy))
+                .map(|standing| decide::prepare(standing, &submit, &rules(policy), now))
+                .map(Box::new);
+            let command = Command::Submit(Box::new(submit));
+            let prepared = decide(&self.world, &command, &rules(&self.policy), self.now);
+            assert_eq!(&prepared, plain, "prepared at {now}");
+        }
     }
 
     pub fn draw(&mut self) -> u128 {
@@ -114,7 +146,9 @@ impl Desk {
             ttl: None,
             context: None,
             idempotency_key: None,
+            earlier: None,
             fingerprint: Digest::of(action.as_bytes()),
+            prepared: None,
         };
         change(&mut submit);
         self.tell(&Command::Submit(Box::new(submit)))
@@ -157,59 +191,87 @@ impl Desk {
         Ok(events.iter().find_map(Event::lease).unwrap().clone())
     }
 
+    /// The target minted, and the agent says that it holds the credential.
     pub fn minted(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        let events = self.answered(lease)?;
+        if self.world.leases[lease].state == LeaseState::Live {
+            self.acknowledge("reporter", lease)?;
+        }
+        Ok(events)
+    }
+
+    pub fn acknowledge(&mut self, agent: &str, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        self.tell(&Command::Acknowledge {
+            agent: agent.parse().unwrap(),
+            lease: lease.clone(),
+        })
+    }
+
+    /// The target minted, and nothing is heard of the agent.
+    pub fn answered(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
         self.tell(&Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Minted,
         })
     }
 
-    pub fn end(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
-        let broker = "b1".to_owned();
-        self.tell(&Command::ClaimEnd {
-            lease: lease.clone(),
-            broker: broker.clone(),
-        })?;
-        let result = Ok(Proof::gone(["no_role"]));
-        self.tell(&Command::RecordEnd {
-            lease: lease.clone(),
-            broker,
-            result,
+    /// Claims one end.
+    pub fn claim(&mut self, owed: &Owed, broker: &str) -> Result<Vec<Event>, RefusalCode> {
+        self.tell(&Command::ClaimEnds {
+            broker: broker.into(),
+            owed: vec![owed.clone()],
         })
     }
 
-    pub fn end_orphan(&mut self, orphan: &OrphanKey) -> Result<Vec<Event>, RefusalCode> {
-        let (target, handle) = orphan.clone();
-        let broker = "b1".to_owned();
-        self.tell(&Command::ClaimOrphan {
-            target: target.clone(),
-            handle: handle.clone(),
-            broker: broker.clone(),
-        })?;
-        self.tell(&Command::RecordOrphanEnd {
-            target,
-            handle,
-            broker,
-            result: Ok(Proof::gone(["no_role"])),
+    /// Records how one end went.
+    pub fn record(
+        &mut self,
+        owed: &Owed,
+        broker: &str,
+        result: Result<Proof, EndFailure>,
+    ) -> Result<Vec<Event>, RefusalCode> {
+        self.tell(&Command::RecordEnds {
+            broker: broker.into(),
+            results: vec![(owed.clone(), result)],
         })
+    }
+
+    pub fn end(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
+        self.end_owed(&Owed::Lease(lease.clone()))
+    }
+
+    pub fn end_orphan(&mut self, orphan: &OrphanKey) -> Result<Vec<Event>, RefusalCode> {
+        self.end_owed(&Owed::Orphan(orphan.clone()))
+    }
+
+    fn end_owed(&mut self, owed: &Owed) -> Result<Vec<Event>, RefusalCode> {
+        self.claim(owed, "b1")?;
+        self.record(owed, "b1", Ok(Proof::gone(["no_role"])))
     }
 
     /// Cuts a lease off: it is seen to be denied everything, and runs out by itself.
     pub fn cut_off(&mut self, lease: &LeaseId) -> Result<Vec<Event>, RefusalCode> {
-        let broker = "b1".to_owned();
-        self.tell(&Command::ClaimEnd {
-            lease: lease.clone(),
-            broker: broker.clone(),
-        })?;
-        let result = Ok(Proof::CutOff {
-            seen: vec!["denied".into()],
-            until: self.world.leases[lease].expires,
-        });
-        self.tell(&Command::RecordEnd {
-            lease: lease.clone(),
-            broker,
-            result,
-        })
+        let owed = Owed::Lease(lease.clone());
+        self.claim(&owed, "b1")?;
+        let until = self.world.leases[lease].expires;
+        let seen = vec!["denied".into()];
+        self.record(&owed, "b1", Ok(Proof::CutOff { seen, until }))
+    }
+
+    /// Lets everything lapse that is due to.
+    pub fn lapse(&mut self) -> Vec<Event> {
+        let requests = lapses(&self.world, self.now).cloned().collect();
+        self.tell(&Command::Lapse { requests }).unwrap()
+    }
+
+    /// The ends owed now.
+    pub fn owed(&self) -> Vec<Owed> {
+        let targets = self.world.leases.values().map(|lease| &lease.target);
+        let targets = targets.chain(self.world.orphans.keys().map(|(target, _)| target));
+        let targets: std::collections::BTreeSet<&TargetName> = targets.collect();
+        let owed = targets.into_iter();
+        owed.flat_map(|target| ends(&self.world, target, self.now).cloned())
+            .collect()
     }
 
     pub fn open(&self, request: &RequestId) -> Option<&Request> {
@@ -274,19 +336,15 @@ impl Desk {
 /// Does what is due until nothing is, with every end proven.
 pub fn settle(desk: &mut Desk) {
     for _ in 0..10_000 {
-        let duties = due(&desk.world, desk.now);
-        if duties.is_empty() {
+        let (lapsed, owed) = (desk.lapse(), desk.owed());
+        if lapsed.is_empty() && owed.is_empty() {
             match desk.world.next_deadline() {
                 Some(next) => desk.now = desk.now.max(next),
                 None => return,
             }
         }
-        for duty in duties {
-            match duty {
-                Duty::Lapse { request } => drop(desk.tell(&Command::Lapse { request })),
-                Duty::End { lease, .. } => drop(desk.end(&lease)),
-                Duty::EndOrphan { orphan } => drop(desk.end_orphan(&orphan)),
-            }
+        for owed in owed {
+            drop(desk.end_owed(&owed));
         }
     }
     panic!("duties never end");

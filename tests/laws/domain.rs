@@ -5,7 +5,7 @@ use countersign::domain::event::BlobRef;
 use countersign::domain::request::{Outcome, ReviewDecision};
 use countersign::domain::rules::Limits;
 use countersign::domain::{
-    Actor, Command, Digest, Entry, Event, Proof, RequestId, RequestState, Seconds,
+    Actor, Command, Digest, Entry, Event, Owed, Proof, RequestId, RequestState, Seconds,
 };
 use countersign::ledger::entry::VERSION;
 use serde_json::{Map, json};
@@ -177,6 +177,7 @@ fn case_077_a_disabled_agent_loses_everything_and_its_name_stays_taken() {
         agent: agent.name.clone(),
     })
     .unwrap();
+    desk.lapse();
     assert_eq!(desk.outcome(&pending), Some(Outcome::Revoked));
     assert!(matches!(
         desk.open(&live).unwrap().state,
@@ -206,21 +207,17 @@ fn case_138_a_zombies_proof_is_refused_after_its_claim_ran_out() {
         report: Map::new(),
     })
     .unwrap();
-    let claim = |broker: &str| Command::ClaimEnd {
-        lease: lease.clone(),
-        broker: broker.into(),
-    };
-    let proof = |broker: &str| Command::RecordEnd {
-        lease: lease.clone(),
-        broker: broker.into(),
-        result: Ok(Proof::gone(["no_role"])),
-    };
-    desk.tell(&claim("zombie")).unwrap();
-    assert_eq!(desk.tell(&claim("b2")), Err(RefusalCode::StaleClaim));
+    let owed = Owed::Lease(lease);
+    let proof = || Ok(Proof::gone(["no_role"]));
+    desk.claim(&owed, "zombie").unwrap();
+    assert_eq!(desk.claim(&owed, "b2"), Err(RefusalCode::StaleClaim));
     desk.now = desk.now.plus(Seconds(30));
-    desk.tell(&claim("b2")).unwrap();
-    assert_eq!(desk.tell(&proof("zombie")), Err(RefusalCode::StaleClaim));
-    desk.tell(&proof("b2")).unwrap();
+    desk.claim(&owed, "b2").unwrap();
+    assert_eq!(
+        desk.record(&owed, "zombie", proof()),
+        Err(RefusalCode::StaleClaim)
+    );
+    desk.record(&owed, "b2", proof()).unwrap();
     desk.check();
 }
 

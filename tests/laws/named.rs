@@ -5,7 +5,7 @@ use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCo
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::request::{Outcome, ReviewDecision, VerdictAnswer};
 use countersign::domain::{
-    Actor, Command, Digest, Event, LeaseId, RequestId, RequestState, Seconds, TargetName,
+    Actor, Command, Digest, Event, LeaseId, Owed, RequestId, RequestState, Seconds, TargetName,
 };
 use serde_json::Map;
 
@@ -154,6 +154,23 @@ fn finding_b15_what_was_asked_is_recorded_beside_what_is_given() {
     assert_eq!(asked(Some(day)), (Some(day), Seconds(1800)));
 }
 
+/// B8: an ask that was looked up in the ledger and then waited, until what came in between has left the world, is not
+/// decided: it may have come twice.
+#[test]
+fn finding_b08_what_was_looked_up_is_not_relied_upon_for_long() {
+    let mut desk = Desk::new();
+    let drawn = desk.now;
+    for (waited, decided) in [(599, true), (600, false)] {
+        desk.now = drawn.plus(Seconds(waited));
+        let asked = desk.submit_with("reporter", "orders.report", |submit| {
+            submit.request = RequestId::draw(drawn, u128::from(waited));
+            submit.idempotency_key = Some(Digest::of(&waited.to_be_bytes()));
+        });
+        assert_eq!(asked.err(), (!decided).then_some(RefusalCode::Expired));
+    }
+    desk.check();
+}
+
 /// B10: who left a reviewing group since no longer counts where the action asks for it.
 #[test]
 fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
@@ -181,15 +198,24 @@ fn finding_b10_an_approver_who_left_the_group_does_not_count_at_collect() {
     }
 }
 
+fn failure() -> EndFailure {
+    EndFailure {
+        code: "target_unavailable".into(),
+        detail: String::new(),
+        attempts: 1,
+        retry_in: Seconds(1),
+    }
+}
+
 /// Commands that end access, or record what happened.
 fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
     let target: TargetName = "shop".parse().unwrap();
-    let (broker, handle) = ("b".to_owned(), "h".to_owned());
-    let failure = || EndFailure {
-        code: "target_unavailable".into(),
-        detail: String::new(),
-        retry_in: Seconds(1),
-    };
+    let broker = "b".to_owned();
+    let owed = vec![
+        Owed::Lease(lease.clone()),
+        Owed::Orphan((target.clone(), "h".to_owned())),
+    ];
+    let failed = |owed| (owed, Err(failure()));
     vec![
         Command::ShutGuard {
             guard: "orders".parse().unwrap(),
@@ -211,29 +237,33 @@ fn ending_access(request: &RequestId, lease: &LeaseId) -> Vec<Command> {
             request: request.clone(),
             report: Map::new(),
         },
-        Command::ClaimEnd {
+        Command::Acknowledge {
+            agent: "reporter".parse().unwrap(),
             lease: lease.clone(),
-            broker: broker.clone(),
         },
-        Command::RecordEnd {
-            lease: lease.clone(),
+        Command::ClaimEnds {
             broker: broker.clone(),
-            result: Err(failure()),
+            owed: owed.clone(),
+        },
+        Command::RecordEnds {
+            broker: broker.clone(),
+            results: owed.into_iter().map(failed).collect(),
+        },
+        Command::Lapse {
+            requests: vec![request.clone()],
+        },
+        Command::NoteTargetAway {
+            target: target.clone(),
+            broker,
+            code: "target_unavailable".into(),
+            detail: String::new(),
+        },
+        Command::NoteTargetBack {
+            target: target.clone(),
         },
         Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Unknown,
-        },
-        Command::ClaimOrphan {
-            target: target.clone(),
-            handle: handle.clone(),
-            broker: broker.clone(),
-        },
-        Command::RecordOrphanEnd {
-            target: target.clone(),
-            handle,
-            broker,
-            result: Err(failure()),
         },
         Command::MoveTarget {
             target,

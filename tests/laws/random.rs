@@ -5,7 +5,9 @@ use std::sync::Arc;
 use countersign::domain::command::{EndFailure, GiveReview, MintResult, RefusalCode, Revoker};
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::request::ReviewDecision;
-use countersign::domain::{Actor, Command, Digest, Event, LeaseId, Proof, RequestId, Seconds};
+use countersign::domain::{
+    Actor, Command, Digest, Event, LeaseId, Owed, Proof, RequestId, Seconds,
+};
 use proptest::prelude::*;
 use serde_json::Map;
 
@@ -41,6 +43,10 @@ enum Step {
         lease: usize,
         result: u8,
     },
+    Acknowledge {
+        lease: usize,
+        agent: usize,
+    },
     Finish {
         request: usize,
         agent: usize,
@@ -66,6 +72,12 @@ enum Step {
         on: bool,
     },
     Shut,
+    Away {
+        back: bool,
+    },
+    Abandon {
+        lease: usize,
+    },
     Orphan {
         which: u8,
         broker: u8,
@@ -104,6 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Withdraw { request, agent }),
         6 => (0..12usize, 0..3usize, 0..2u8).prop_map(|(request, agent, key)| Step::Collect { request, agent, key }),
         5 => (0..12usize, 0..4u8).prop_map(|(lease, result)| Step::Mint { lease, result }),
+        3 => (0..12usize, 0..3usize).prop_map(|(lease, agent)| Step::Acknowledge { lease, agent }),
         2 => (0..12usize, 0..3usize).prop_map(|(request, agent)| Step::Finish { request, agent }),
         2 => (0..12usize, 0..4u8).prop_map(|(request, by)| Step::Revoke { request, by }),
         4 => (0..12usize, 0..2u8).prop_map(|(lease, broker)| Step::Claim { lease, broker }),
@@ -111,6 +124,8 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (0..12usize).prop_map(|request| Step::Lapse { request }),
         1 => (0..4u8, any::<bool>()).prop_map(|(what, on)| Step::Freeze { what, on }),
         1 => Just(Step::Shut),
+        2 => any::<bool>().prop_map(|back| Step::Away { back }),
+        1 => (0..12usize).prop_map(|lease| Step::Abandon { lease }),
         2 => (0..3u8, 0..2u8, 0..4u8).prop_map(|(which, broker, what)| Step::Orphan { which, broker, what }),
         1 => Just(Step::Move),
         1 => (0..3usize).prop_map(|agent| Step::Disable { agent }),
@@ -119,29 +134,32 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+fn failure(attempts: u32) -> EndFailure {
+    EndFailure {
+        code: "target_unavailable".into(),
+        detail: String::new(),
+        attempts,
+        retry_in: Seconds(7),
+    }
+}
+
 /// Finds an orphan, or does one step of its end.
 fn orphan_command(which: u8, broker: String, what: u8) -> Command {
     let (target, handle) = ("shop".parse().unwrap(), format!("jit_{which}"));
     match what {
         0 => Command::FindOrphan { target, handle },
-        1 => Command::ClaimOrphan {
-            target,
-            handle,
+        1 => Command::ClaimEnds {
             broker,
+            owed: vec![Owed::Orphan((target, handle))],
         },
-        seen => Command::RecordOrphanEnd {
-            target,
-            handle,
-            broker,
-            result: match seen {
+        seen => {
+            let result = match seen {
                 2 => Ok(Proof::gone(["no_role"])),
-                _ => Err(EndFailure {
-                    code: "target_unavailable".into(),
-                    detail: String::new(),
-                    retry_in: Seconds(7),
-                }),
-            },
-        },
+                _ => Err(failure(u32::from(which))),
+            };
+            let results = vec![(Owed::Orphan((target, handle)), result)];
+            Command::RecordEnds { broker, results }
+        }
     }
 }
 
@@ -183,6 +201,10 @@ fn command(desk: &mut Desk, known: &Known, step: &Step) -> Option<Command> {
                 },
             },
         },
+        Step::Acknowledge { lease, agent } => Command::Acknowledge {
+            agent: AGENTS[*agent].parse().unwrap(),
+            lease: pick(&known.leases, *lease)?,
+        },
         Step::Finish { request, agent } => Command::Finish {
             agent: AGENTS[*agent].parse().unwrap(),
             request: pick(&known.requests, *request)?,
@@ -204,44 +226,63 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
             },
             request: pick(&known.requests, *request)?,
         },
-        Step::Claim { lease, broker } => Command::ClaimEnd {
-            lease: pick(&known.leases, *lease)?,
+        Step::Claim { lease, broker } => Command::ClaimEnds {
             broker: format!("b{broker}"),
+            owed: vec![
+                Owed::Lease(pick(&known.leases, *lease)?),
+                Owed::Lease(pick(&known.leases, lease + 1)?),
+            ],
         },
         Step::End {
             lease,
             broker,
             seen,
-        } => Command::RecordEnd {
-            lease: pick(&known.leases, *lease)?,
-            broker: format!("b{broker}"),
-            result: match seen {
+        } => {
+            let result = || match seen {
                 0 => Ok(Proof::gone(["no_role"])),
                 1 | 2 => Ok(Proof::CutOff {
                     seen: vec!["denied".into()],
                     until: desk.now.plus(Seconds(3600)),
                 }),
-                _ => Err(EndFailure {
-                    code: "target_unavailable".into(),
-                    detail: String::new(),
-                    retry_in: Seconds(7),
-                }),
-            },
-        },
+                _ => Err(failure(u32::from(*broker))),
+            };
+            let both = [*lease, lease + 1];
+            let owed = both.map(|lease| pick(&known.leases, lease).map(Owed::Lease));
+            Command::RecordEnds {
+                broker: format!("b{broker}"),
+                results: owed
+                    .into_iter()
+                    .flatten()
+                    .map(|it| (it, result()))
+                    .collect(),
+            }
+        }
         Step::Orphan {
             which,
             broker,
             what,
         } => orphan_command(*which, format!("b{broker}"), *what),
         Step::Lapse { request } => Command::Lapse {
-            request: pick(&known.requests, *request)?,
+            requests: vec![
+                pick(&known.requests, *request)?,
+                pick(&known.requests, request + 1)?,
+            ],
         },
-        other => return order(desk, other),
+        Step::Away { back: true } => Command::NoteTargetBack {
+            target: "shop".parse().unwrap(),
+        },
+        Step::Away { back: false } => Command::NoteTargetAway {
+            target: "shop".parse().unwrap(),
+            broker: "b0".into(),
+            code: "target_unavailable".into(),
+            detail: String::new(),
+        },
+        other => return order(desk, known, other),
     })
 }
 
 /// What the operator says.
-fn order(desk: &Desk, step: &Step) -> Option<Command> {
+fn order(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
     Some(match step {
         Step::Move => {
             let target = "shop".parse().unwrap();
@@ -262,6 +303,12 @@ fn order(desk: &Desk, step: &Step) -> Option<Command> {
                 _ => Freeze::Target("shop".parse().unwrap()),
             },
             on: *on,
+        },
+        Step::Abandon { lease } => Command::AbandonLease {
+            lease: pick(&known.leases, *lease)?,
+            reason: BlobRef {
+                sha256: Digest::of(b"gone for good"),
+            },
         },
         Step::Shut => Command::ShutGuard {
             guard: "guard".parse().unwrap(),

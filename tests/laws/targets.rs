@@ -2,7 +2,7 @@
 
 use countersign::domain::command::{EndFailure, RefusalCode};
 use countersign::domain::request::Outcome;
-use countersign::domain::{Command, Duty, Event, Proof, Seconds, ServerId, due};
+use countersign::domain::{Command, Event, Owed, Proof, Seconds, ServerId};
 
 use super::desk::{Desk, server, settle};
 
@@ -61,24 +61,14 @@ fn l14_finding_t07_what_outlives_a_lease_fits_into_an_entry() {
         handle: handle.clone(),
     })
     .unwrap();
-    let broker = "b1".to_owned();
-    desk.tell(&Command::ClaimOrphan {
-        target: "shop".parse().unwrap(),
-        handle: handle.clone(),
-        broker: broker.clone(),
-    })
-    .unwrap();
+    let owed = Owed::Orphan((target, handle));
+    desk.claim(&owed, "b1").unwrap();
     let left = (0..100_000).map(|n| format!("dropped table \u{1}{n} {}", "\u{1}".repeat(900)));
     let result = Ok(Proof::Gone {
         seen: vec!["no_role".into()],
         left: left.collect(),
     });
-    let events = desk.tell(&Command::RecordOrphanEnd {
-        target,
-        handle,
-        broker,
-        result,
-    });
+    let events = desk.record(&owed, "b1", result);
     let events = events.unwrap();
     let Some(Event::OrphanEnded { residue, .. }) = events.first() else {
         panic!("{events:?}");
@@ -140,42 +130,33 @@ fn finding_t05_an_orphan_that_cannot_be_ended_holds_up_no_other() {
         let (target, handle) = orphan(handle);
         desk.tell(&Command::FindOrphan { target, handle }).unwrap();
     }
-    let (target, handle) = orphan("jit_stuck");
-    let claim = |broker: &str| Command::ClaimOrphan {
-        target: "shop".parse().unwrap(),
-        handle: "jit_stuck".into(),
-        broker: broker.into(),
-    };
-    desk.tell(&claim("b1")).unwrap();
+    let owed = |handle: &str| Owed::Orphan(orphan(handle));
+    let stuck = owed("jit_stuck");
+    desk.claim(&stuck, "b1").unwrap();
     assert_eq!(
-        desk.tell(&claim("b2")),
+        desk.claim(&stuck, "b2"),
         Err(RefusalCode::StaleClaim),
         "L12: two brokers do not end one thing"
     );
-    let record = |broker: &str| Command::RecordOrphanEnd {
-        target: target.clone(),
-        handle: handle.clone(),
-        broker: broker.into(),
-        result: Err(EndFailure {
+    let failure = || {
+        Err(EndFailure {
             code: "cleanup_blocked".into(),
             detail: "a view needs it".into(),
+            attempts: 1,
             retry_in: Seconds(60),
-        }),
+        })
     };
-    assert_eq!(desk.tell(&record("b2")), Err(RefusalCode::StaleClaim));
-    desk.tell(&record("b1")).unwrap();
+    assert_eq!(
+        desk.record(&stuck, "b2", failure()),
+        Err(RefusalCode::StaleClaim)
+    );
+    desk.record(&stuck, "b1", failure()).unwrap();
     let stuck = &desk.world.orphans[&orphan("jit_stuck")];
     assert_eq!((stuck.attempts, stuck.claimed_by.as_ref()), (1, None));
-    let free = Duty::EndOrphan {
-        orphan: orphan("jit_free"),
-    };
-    assert_eq!(due(&desk.world, desk.now), [free]);
+    assert_eq!(desk.owed(), [owed("jit_free")]);
     desk.end_orphan(&orphan("jit_free")).unwrap();
     desk.now = desk.now.plus(Seconds(60));
-    let stuck = Duty::EndOrphan {
-        orphan: orphan("jit_stuck"),
-    };
-    assert_eq!(due(&desk.world, desk.now), [stuck], "never forgotten");
+    assert_eq!(desk.owed(), [owed("jit_stuck")], "never forgotten");
     desk.end_orphan(&orphan("jit_stuck")).unwrap();
     assert!(desk.world.orphans.is_empty());
     desk.check();
@@ -189,23 +170,15 @@ fn l14_finding_t07_what_outlives_a_lease_is_in_the_ledger() {
     let lease = desk.collect("reporter", &request, "k").unwrap();
     desk.minted(&lease).unwrap();
     desk.now = desk.world.leases[&lease].expires;
-    desk.tell(&Command::Lapse { request }).unwrap();
-    let broker = "b1".to_owned();
-    desk.tell(&Command::ClaimEnd {
-        lease: lease.clone(),
-        broker: broker.clone(),
-    })
-    .unwrap();
+    desk.lapse();
+    let owed = Owed::Lease(lease);
+    desk.claim(&owed, "b1").unwrap();
     let left = vec!["row level security of sales.customers was switched off".to_owned()];
     let result = Ok(Proof::Gone {
         seen: vec!["no_role".into()],
         left: left.clone(),
     });
-    let events = desk.tell(&Command::RecordEnd {
-        lease,
-        broker,
-        result,
-    });
+    let events = desk.record(&owed, "b1", result);
     assert!(matches!(
         events.unwrap().as_slice(),
         [Event::LeaseEnded { residue, .. }] if *residue == left

@@ -3,7 +3,7 @@
 
 use countersign::cli::local::VerifiedLedger;
 use countersign::domain::request::{Outcome, Submission, VerdictAnswer};
-use countersign::domain::{Actor, Digest, Event, Reviewer, Seconds, Time};
+use countersign::domain::{Actor, Agent, Digest, Event, Party, Reviewer, Seconds, Time};
 use countersign::ledger::Failure;
 
 use super::book::Book;
@@ -84,6 +84,16 @@ fn told_by_entries() -> Vec<Lie> {
         (denied_by_nobody, "nobody denied it"),
         (other_bundle, "a bundle that was not in force"),
         (ended_otherwise, "its request comes out otherwise"),
+        (longer_silence, "had another time to say that it holds it"),
+        (acknowledged_late, "it was too late to say so"),
+        (
+            |book| owned_before(book, "grant.made"),
+            "not the quorum that was reached",
+        ),
+        (
+            |book| owned_before(book, "lease.intended"),
+            "had come to stand on the requester's side",
+        ),
     ]
 }
 
@@ -161,6 +171,31 @@ fn one_for_two(book: &mut Book) -> usize {
     at
 }
 
+/// B10: the agent of the second reviewed request comes to belong to its first approver, just before the entries that
+/// lead to one of `kind`.
+fn owned_before(book: &mut Book, kind: &str) -> usize {
+    let approval = book.place("review.given", 1);
+    let Event::ReviewGiven { review, .. } = &book.entries[approval].event else {
+        panic!("no review");
+    };
+    let owner = Party::Person(review.reviewer.person.clone());
+    let enrolled = book.entries.iter().find_map(|entry| match &entry.event {
+        Event::AgentEnrolled { agent } if agent.name.as_str() == "migrator" => Some(agent),
+        _ => None,
+    });
+    let agent = Agent {
+        owner,
+        ..enrolled.unwrap().clone()
+    };
+    let at = book.place("grant.made", 1) + 1;
+    let (change, bad) = match kind {
+        "grant.made" => (at - 2, at),
+        _ => (at, at + 1),
+    };
+    book.insert(change, Event::AgentEnrolled { agent });
+    bad
+}
+
 fn grant_of_nothing(book: &mut Book) -> usize {
     let at = book.place("review.given", 0);
     book.remove(at);
@@ -186,6 +221,21 @@ fn intent(book: &mut Book, change: impl FnOnce((&mut Time, &mut Time))) -> usize
     {
         change((expires, mint_until));
     }
+    at
+}
+
+/// B14: an agent that has longer to say that it holds its credential than the others.
+fn longer_silence(book: &mut Book) -> usize {
+    let at = book.place("lease.live", 0);
+    if let Event::LeaseLive { acknowledge_by, .. } = &mut book.entries[at].event {
+        *acknowledge_by = acknowledge_by.plus(Seconds(60));
+    }
+    at
+}
+
+fn acknowledged_late(book: &mut Book) -> usize {
+    let at = book.place("lease.acknowledged", 0);
+    book.entries[at].time = book.entries[at - 1].time.plus(Seconds(60));
     at
 }
 

@@ -8,8 +8,8 @@ use countersign::domain::command::{GiveReview, MintResult, Submit};
 use countersign::domain::event::BlobRef;
 use countersign::domain::request::ReviewDecision;
 use countersign::domain::{
-    Command, Digest, Entry, LeaseId, Proof, RequestId, Reviewer, Rules, Seconds, Time, World,
-    decide,
+    Actor, Command, Digest, Entry, Event, LeaseId, Owed, Proof, RequestId, Reviewer, Rules,
+    Seconds, Time, World, decide,
 };
 use countersign::issuers::{DeclaredTargets, IssuerSet};
 use countersign::ledger::entry::VERSION;
@@ -111,7 +111,9 @@ impl Book {
             ttl: ttl.map(Seconds),
             context: None,
             idempotency_key: Some(Digest::of(request.to_string().as_bytes())),
+            earlier: None,
             fingerprint: Digest::of(action.as_bytes()),
+            prepared: None,
         })));
         request
     }
@@ -140,6 +142,10 @@ impl Book {
             lease: lease.clone(),
             result: MintResult::Minted,
         });
+        self.tell(&Command::Acknowledge {
+            agent: agent.parse().unwrap(),
+            lease: lease.clone(),
+        });
         if !whole {
             return;
         }
@@ -148,14 +154,15 @@ impl Book {
             request: request.clone(),
             report: Map::new(),
         });
-        self.tell(&Command::ClaimEnd {
-            lease: lease.clone(),
-            broker: "b1".into(),
+        let (broker, owed) = ("b1".to_owned(), Owed::Lease(lease));
+        self.tell(&Command::ClaimEnds {
+            broker: broker.clone(),
+            owed: vec![owed.clone()],
         });
-        self.tell(&Command::RecordEnd {
-            lease,
-            broker: "b1".into(),
-            result: Ok(Proof::gone(["no_role"])),
+        let result = Ok(Proof::gone(["no_role"]));
+        self.tell(&Command::RecordEnds {
+            broker,
+            results: vec![(owed, result)],
         });
     }
 
@@ -180,7 +187,9 @@ impl Book {
         );
         let lapsed = book.ask("reporter", "customers.export", None);
         book.now = book.world.requests[&lapsed].submission.pending_until;
-        book.tell(&Command::Lapse { request: lapsed });
+        book.tell(&Command::Lapse {
+            requests: vec![lapsed],
+        });
         book
     }
 
@@ -196,6 +205,19 @@ impl Book {
     /// Takes an entry out; those after it move up.
     pub(super) fn remove(&mut self, at: usize) {
         self.entries.remove(at);
+        for (seq, entry) in (0..).zip(&mut self.entries) {
+            entry.seq = seq;
+        }
+    }
+
+    /// Puts an event of the broker's in; those after it move down.
+    pub(super) fn insert(&mut self, at: usize, event: Event) {
+        let entry = Entry {
+            actor: Actor::Broker,
+            event,
+            ..self.entries[at].clone()
+        };
+        self.entries.insert(at, entry);
         for (seq, entry) in (0..).zip(&mut self.entries) {
             entry.seq = seq;
         }

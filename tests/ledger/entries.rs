@@ -6,7 +6,8 @@ use countersign::domain::{Actor, Entry, Event};
 use countersign::ledger::{EntryError, decode, encode, index};
 use serde_json::{Value, json};
 
-use super::samples::{self, KINDS, entry, every_event, ordinal};
+use super::kinds::{KINDS, ordinal};
+use super::samples::{self, entry, every_event};
 
 const GOLDEN: &str = include_str!("golden/entries.jsonl");
 
@@ -183,6 +184,8 @@ fn entries_are_found_by_what_they_are_about() {
             "completed",
             "cleanup_blocked",
             "cleanup_blocked",
+            "target_unavailable",
+            "target_unavailable",
         ]
     );
     for (entry, seq) in golden_entries().iter().zip(0..) {

@@ -6,6 +6,7 @@ mod book;
 mod entries;
 mod exports;
 mod independent;
+mod kinds;
 mod notes;
 mod samples;
 mod tamper;

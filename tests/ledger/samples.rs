@@ -197,6 +197,7 @@ fn end_failed(code: &str, detail: &str) -> Event {
         broker: "broker-1".into(),
         code: code.into(),
         detail: detail.into(),
+        attempts: 2,
         retry_at: at(45_000),
     }
 }
@@ -222,6 +223,7 @@ fn leases() -> Vec<Event> {
             request: request.clone(),
             lease: lease.clone(),
             expires: at(906_000),
+            acknowledge_by: at(66_000),
         },
         Event::LeaseFailed {
             request: request.clone(),
@@ -285,6 +287,7 @@ fn guards() -> Vec<Event> {
         Event::GuardShut {
             guard: "orders".parse().unwrap(),
             issued_before: at(9_000),
+            targets: ["orders-aws".parse().unwrap()].into(),
         },
     ]
 }
@@ -304,6 +307,7 @@ fn orphans() -> Vec<Event> {
         broker: "broker-1".into(),
         code: "cleanup_blocked".into(),
         detail: detail.into(),
+        attempts: 4,
         retry_at: at(45_000),
     };
     vec![
@@ -404,48 +408,36 @@ pub(crate) fn every_event() -> Vec<Event> {
     });
     events.extend(guards());
     events.extend(clocks());
+    events.push(Event::LeaseAcknowledged {
+        request: request(),
+        lease: lease(),
+    });
+    events.extend(outages());
     events
 }
 
-/// The place of each kind in the format. A new kind does not compile until it is given the next number here,
-/// and the tests fail until [`every_event`] has an example of it.
-pub(crate) fn ordinal(event: &Event) -> usize {
-    match event {
-        Event::LedgerOpened { .. } => 0,
-        Event::BundleApplied { .. } => 1,
-        Event::AgentEnrolled { .. } => 2,
-        Event::AgentDisabled { .. } => 3,
-        Event::RequestSubmitted { .. } => 4,
-        Event::ReviewGiven { .. } => 5,
-        Event::ReviewRefused { .. } => 6,
-        Event::GrantMade { .. } => 7,
-        Event::RequestClosed { .. } => 8,
-        Event::LeaseIntended { .. } => 9,
-        Event::LeaseLive { .. } => 10,
-        Event::LeaseFailed { .. } => 11,
-        Event::LeaseEnding { .. } => 12,
-        Event::LeaseEndClaimed { .. } => 13,
-        Event::LeaseEndFailed { .. } => 14,
-        Event::LeaseEnded { .. } => 15,
-        Event::OrphanFound { .. } => 16,
-        Event::OrphanEnded { .. } => 17,
-        Event::FreezeSet { .. } => 18,
-        Event::FreezeLifted { .. } => 19,
-        Event::PersonSignedIn { .. } => 20,
-        Event::PersonSignedOut { .. } => 21,
-        Event::LeaseCutOff { .. } => 22,
-        Event::GuardShut { .. } => 23,
-        Event::TargetIdentified { .. } => 24,
-        Event::TargetMoved { .. } => 25,
-        Event::OrphanEndClaimed { .. } => 26,
-        Event::OrphanEndFailed { .. } => 27,
-        Event::ClockAccepted { .. } => 28,
-        Event::LedgerAccepted { .. } => 29,
-    }
+/// A target that is away, and what is given up there.
+fn outages() -> Vec<Event> {
+    let target = || "orders-db".parse().unwrap();
+    let away = |detail: &str| Event::TargetAway {
+        target: target(),
+        broker: "broker-1".into(),
+        code: "target_unavailable".into(),
+        detail: detail.into(),
+    };
+    vec![
+        away(""),
+        Event::TargetBack { target: target() },
+        away("connection refused"),
+        Event::LeaseAbandoned {
+            request: request(),
+            lease: lease(),
+            reason: BlobRef {
+                sha256: digest("the server burned down"),
+            },
+        },
+    ]
 }
-
-/// The number of kinds that [`ordinal`] knows.
-pub(crate) const KINDS: usize = 30;
 
 /// Entry number `seq`, saying `event`.
 pub(crate) fn entry(seq: u64, event: Event) -> Entry {

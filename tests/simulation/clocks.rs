@@ -25,7 +25,8 @@ async fn submitted(broker: &Broker, key: &str) -> RequestId {
 
 async fn collect(broker: &Broker, id: &RequestId, key: &str) -> Result<(), BrokerError> {
     let agent = "reporter".parse().unwrap();
-    broker.collect(&agent, id, key).await.map(drop)
+    let collected = broker.collect(&agent, id, key).await?;
+    broker.acknowledge(&agent, &collected.lease).await.map(drop)
 }
 
 fn is_apart(answer: Result<(), BrokerError>) -> bool {
@@ -265,6 +266,18 @@ async fn meddle(house: &House, broker: &Broker, time: &TokioClock, honest: bool,
 async fn watch(house: &House) {
     loop {
         let overdue = house.target.overdue(TOLERATED);
+        for handle in &overdue {
+            for entry in house.entries().await {
+                let text = format!("{:?}", entry);
+                if text.contains(&handle[4..]) || text.contains("Clock") {
+                    eprintln!(
+                        "DBG {} {}",
+                        entry.seq,
+                        text.chars().take(700).collect::<String>()
+                    );
+                }
+            }
+        }
         assert_eq!(overdue, Vec::<String>::new(), "L4, L15");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }

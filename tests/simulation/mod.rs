@@ -9,7 +9,9 @@
 mod bundles;
 mod clocks;
 mod doctored;
+mod duties;
 mod forger;
+mod keys;
 mod scenes;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,6 +162,7 @@ async fn insist<T, F: Future<Output = Result<T, BrokerError>>>(
 /// One agent's story: ask, perhaps be reviewed, collect (perhaps twice), perhaps finish.
 async fn story(broker: Broker, seed: u64, number: u64) -> Result<(), BrokerError> {
     let dice = Dice::new(seed.wrapping_mul(31).wrapping_add(number));
+    let silent = Dice::new(seed.wrapping_mul(37).wrapping_add(number));
     tokio::time::sleep(Duration::from_millis(dice.below(50))).await;
     let action = ["orders.report", "customers.export", "schema.migrate"]
         [usize::try_from(dice.below(3)).unwrap()];
@@ -191,7 +194,11 @@ async fn story(broker: Broker, seed: u64, number: u64) -> Result<(), BrokerError
             let patience = Duration::from_millis(dice.below(6));
             drop(tokio::time::timeout(patience, broker.collect(&agent, &id, &key)).await);
         } else {
-            insist(|| broker.collect(&agent, &id, &key)).await?;
+            let collected = insist(|| broker.collect(&agent, &id, &key)).await?;
+            // Some never say that they hold it.
+            if silent.below(4) != 0 {
+                drop(insist(|| broker.acknowledge(&agent, &collected.lease)).await);
+            }
         }
     }
     tokio::time::sleep(Duration::from_secs(dice.below(400))).await;

@@ -208,6 +208,7 @@ fn varied() -> (Vec<StoredEntry>, RequestId, LeaseId) {
         index.action = (seq % 5 != 1).then(|| format!("orders.{}", seq % 3));
         index.actor = format!("person:{} https://idp.example", seq % 4);
         index.outcome = (seq % 7 == 0).then(|| "completed".into());
+        index.key = (seq % 6 == 0).then(|| Digest::of(&[u8::from(seq % 4 == 0)]));
         made
     });
     (entries.collect(), request, lease)
@@ -257,6 +258,9 @@ async fn entries_are_found_by_each_column(store: Arc<dyn Store>) {
     })
     .await;
     finds(&on, &|q| q.outcome = text("completed"), &|e| e.seq % 7 == 0).await;
+    let of_key = |q: &mut Query| q.key = Some(Digest::of(&[1]));
+    finds(&on, &of_key, &|e| e.seq % 12 == 0).await;
+    finds(&on, &|q| q.key = Some(Digest::of(b"none")), &|_| false).await;
     finds(&on, &|q| q.since = Some(from), &|e| e.index.time >= from).await;
     finds(&on, &|q| q.until = Some(from), &|e| e.index.time < from).await;
     finds(&on, &|q| q.before = Some(7), &|e| e.seq < 7).await;
@@ -266,6 +270,7 @@ async fn entries_are_found_by_each_column(store: Arc<dyn Store>) {
     let by_everything = |q: &mut Query| {
         of_request(q);
         of_lease(q);
+        of_key(q);
         q.kind = text("minted");
         q.agent = text("agent-0");
         q.action = text("orders.0");

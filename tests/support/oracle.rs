@@ -19,6 +19,8 @@ struct Seen {
     expires: BTreeMap<LeaseId, Time>,
     /// Leases nobody received that are seen to be denied everything; their grant was handed back.
     alone: BTreeSet<LeaseId>,
+    /// Leases seen to be denied everything.
+    cut_off: BTreeSet<LeaseId>,
     closed: bool,
 }
 
@@ -107,51 +109,66 @@ fn check_entry(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
     }
 }
 
+/// L1, L2, L9, L11: what is intended is what was granted, once.
+fn check_intent(entry: &Entry, seen: &mut Seen) {
+    let Event::LeaseIntended {
+        lease,
+        digest,
+        scope,
+        target,
+        server,
+        ttl_seconds,
+        expires,
+        ..
+    } = &entry.event
+    else {
+        return;
+    };
+    let submission = seen.submission.as_ref().unwrap();
+    assert!(seen.granted, "L1: no mint without a grant");
+    assert_eq!(*digest, submission.digest, "L1");
+    let sealed = &submission.sealed;
+    assert_eq!(
+        (scope, target, server),
+        (&sealed.scope, &sealed.target, &sealed.server),
+        "L9"
+    );
+    assert!(*ttl_seconds <= sealed.ttl_seconds, "L11");
+    assert!(*expires <= entry.time.plus(*ttl_seconds), "L11");
+    assert!(
+        seen.open_leases.is_empty(),
+        "L2: one grant, one live credential"
+    );
+    seen.open_leases.insert(lease.clone());
+    seen.expires.insert(lease.clone(), *expires);
+}
+
 fn check_lease(entry: &Entry, seen: &mut Seen, ended: &mut BTreeSet<LeaseId>) {
     match &entry.event {
-        Event::LeaseIntended {
-            lease,
-            digest,
-            scope,
-            target,
-            server,
-            ttl_seconds,
-            expires,
-            ..
-        } => {
-            let submission = seen.submission.as_ref().unwrap();
-            assert!(seen.granted, "L1: no mint without a grant");
-            assert_eq!(*digest, submission.digest, "L1");
-            assert_eq!(
-                (scope, target, server),
-                (
-                    &submission.sealed.scope,
-                    &submission.sealed.target,
-                    &submission.sealed.server
-                ),
-                "L9"
-            );
-            assert!(*ttl_seconds <= submission.sealed.ttl_seconds, "L11");
-            assert!(*expires <= entry.time.plus(*ttl_seconds), "L11");
-            assert!(
-                seen.open_leases.is_empty(),
-                "L2: one grant, one live credential"
-            );
-            seen.open_leases.insert(lease.clone());
-            seen.expires.insert(lease.clone(), *expires);
-        }
+        Event::LeaseIntended { .. } => check_intent(entry, seen),
         Event::LeaseCutOff {
             lease,
             until,
             handed_back,
             ..
         } => {
-            assert!(seen.open_leases.contains(lease), "cut off once");
+            assert!(seen.cut_off.insert(lease.clone()), "cut off once");
+            assert!(
+                seen.open_leases.contains(lease) || seen.alone.contains(lease),
+                "only a lease that is open or given up is cut off"
+            );
             assert!(*until <= seen.expires[lease], "L11: it runs out no later");
             if *handed_back {
                 seen.open_leases.remove(lease);
                 seen.alone.insert(lease.clone());
             }
+        }
+        Event::LeaseAbandoned { lease, .. } => {
+            assert!(
+                seen.open_leases.remove(lease) || seen.alone.contains(lease),
+                "only a lease that is open is given up"
+            );
+            seen.closed |= seen.alone.insert(lease.clone());
         }
         Event::LeaseEnded { lease, outcome, .. } if seen.alone.contains(lease) => {
             assert!(outcome.is_none(), "its request goes its own way");

@@ -5,7 +5,8 @@
 //! themselves and are cut off by a guard until then, like AWS.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -84,6 +85,8 @@ pub struct FakeTarget {
     brokers: Arc<Mutex<Option<Arc<dyn Clock>>>>,
     /// How many leases its guard has room for, when it has one.
     guard: Option<usize>,
+    /// Whether it panics where it should only say a number.
+    panics: Arc<AtomicBool>,
 }
 
 impl FakeTarget {
@@ -108,7 +111,7 @@ impl FakeTarget {
     /// From now on `hook` decides what becomes of each call, named `identify`, `mint`, `publish`, `holds`,
     /// `end`, `prove` or `list`.
     pub fn set_faults(&self, hook: Option<Hook>) {
-        *self.hook.lock().unwrap() = hook;
+        *self.hook.lock().unwrap_or_else(PoisonError::into_inner) = hook;
     }
 
     /// Handles that work, at the time of the latest call.
@@ -163,6 +166,11 @@ impl FakeTarget {
         }
     }
 
+    /// From now on it panics where it should only say a number.
+    pub fn set_panicking(&self) {
+        self.panics.store(true, Ordering::SeqCst);
+    }
+
     /// Whether another server answers from now on, one that holds nothing.
     pub fn set_elsewhere(&self, elsewhere: bool) {
         self.locked().elsewhere = elsewhere;
@@ -190,7 +198,7 @@ impl FakeTarget {
         let fault = self
             .hook
             .lock()
-            .unwrap()
+            .unwrap_or_else(PoisonError::into_inner)
             .as_ref()
             .map_or(TargetFault::Works, |hook| hook(name));
         self.look_at_the_clock();
@@ -362,6 +370,11 @@ impl Issuer for FakeTarget {
             }),
         };
         self.call("prove", look).await.map_err(failed)?
+    }
+
+    fn batch(&self) -> usize {
+        assert!(!self.panics.load(Ordering::SeqCst), "as the test wants it");
+        1
     }
 
     async fn list(&self) -> Result<Vec<Found>, EndError> {

@@ -1,5 +1,7 @@
 //! The calls.
 
+mod operator;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,10 +15,7 @@ use tokio::time::Instant;
 use crate::auth::{Authenticator, Credentials, bearer};
 use crate::credential::CollectedView;
 use crate::error::Error;
-use crate::model::{
-    ActionView, AgentView, ApartView, EnrolledView, GuardShutView, LeaseView, LedgerEntryView,
-    NewAgent, NewRequest, Page, RequestView, State, TargetView,
-};
+use crate::model::{ActionView, LeaseView, LedgerEntryView, NewRequest, Page, RequestView, State};
 use crate::transport::{IdempotencyKey, check_address, exchange, http_client, pause_before_repeat};
 
 /// How long a call may take beyond the wait it asks for.
@@ -50,6 +49,8 @@ struct Call<'a> {
     body: Option<Value>,
     key: Option<&'a IdempotencyKey>,
     wait: Option<Duration>,
+    /// Whether twice is the same as once.
+    idempotent: bool,
 }
 
 impl<'a> Call<'a> {
@@ -62,6 +63,7 @@ impl<'a> Call<'a> {
             body: None,
             key: None,
             wait: None,
+            idempotent: true,
         }
     }
 
@@ -69,12 +71,13 @@ impl<'a> Call<'a> {
         Self {
             method: Method::POST,
             body: Some(body),
+            idempotent: false,
             ..Self::get(operation, path)
         }
     }
 
     fn is_repeatable(&self) -> bool {
-        self.method == Method::GET || self.key.is_some()
+        self.idempotent || self.key.is_some()
     }
 }
 
@@ -183,15 +186,29 @@ impl Client {
             .await
     }
 
-    /// Collects the credential, once. When the answer was lost, the same `key` collects a new one and the lost one is ended.
+    /// Collects the credential, once, and acknowledges it: the broker would end it a minute later otherwise. When an
+    /// answer was lost, the same `key` collects a new one and the lost one is ended. After an error no credential is
+    /// held, and none lives on for more than that minute.
     pub async fn collect(&self, id: &str, key: &IdempotencyKey) -> Result<CollectedView, Error> {
         let path = ["v1", "requests", id, "credential"];
         let call = Call::post("collect the credential", &path, json!({}));
-        self.call(Call {
-            key: Some(key),
-            ..call
-        })
-        .await
+        let collected: CollectedView = self
+            .call(Call {
+                key: Some(key),
+                ..call
+            })
+            .await?;
+        self.acknowledge(&collected.lease.id).await?;
+        Ok(collected)
+    }
+
+    /// Says that the credential of a lease has arrived.
+    async fn acknowledge(&self, lease: &str) -> Result<(), Error> {
+        let path = ["v1", "leases", lease, "acknowledge"];
+        let call = Call::post("acknowledge the credential", &path, json!({}));
+        let idempotent = true;
+        let answer = self.answer(&Call { idempotent, ..call }).await;
+        answer.map(drop)
     }
 
     /// Reports the outcome and ends the lease; with `wait`, answers once it is proven ended.
@@ -223,14 +240,6 @@ impl Client {
         .await
     }
 
-    /// The kill switch of a role group: denies every session of the guard's roles that was issued until now, and ends
-    /// their leases. For the operator.
-    pub async fn shut_guard(&self, name: &str) -> Result<GuardShutView, Error> {
-        let path = ["v1", "guards", name, "shut"];
-        self.call(Call::post("shut the guard", &path, json!({})))
-            .await
-    }
-
     /// Live leases, all pages.
     pub async fn leases(&self) -> Result<Vec<LeaseView>, Error> {
         self.all_pages("list leases", &["v1", "leases"]).await
@@ -244,59 +253,6 @@ impl Client {
             ..Call::get("read the lease", &path)
         })
         .await
-    }
-
-    /// Which server each target stands for. For the operator.
-    pub async fn targets(&self) -> Result<Vec<TargetView>, Error> {
-        self.all_pages("list targets", &["v1", "targets"]).await
-    }
-
-    /// The operator's word that a target moved as planned.
-    pub async fn move_target(
-        &self,
-        name: &str,
-        from: &str,
-        to: &str,
-        reason: Option<&str>,
-    ) -> Result<TargetView, Error> {
-        let body = match reason {
-            Some(reason) => json!({ "from": from, "to": to, "reason": reason }),
-            None => json!({ "from": from, "to": to }),
-        };
-        let path = ["v1", "targets", name, "move"];
-        self.call(Call::post("move the target", &path, body)).await
-    }
-
-    /// The operator's word that the broker's wall clock is right; `now` is what the caller's own clock shows (RFC 3339).
-    pub async fn accept_clock(&self, now: &str, reason: Option<&str>) -> Result<ApartView, Error> {
-        let body = match reason {
-            Some(reason) => json!({ "now": now, "reason": reason }),
-            None => json!({ "now": now }),
-        };
-        let path = ["v1", "clock", "accept"];
-        self.call(Call::post("accept the clock", &path, body)).await
-    }
-
-    /// Agents, all pages. For the operator.
-    pub async fn agents(&self) -> Result<Vec<AgentView>, Error> {
-        self.all_pages("list agents", &["v1", "agents"]).await
-    }
-
-    /// Enrols an agent. For the operator.
-    pub async fn add_agent(&self, agent: &NewAgent) -> Result<EnrolledView, Error> {
-        self.call(Call::post(
-            "add the agent",
-            &["v1", "agents"],
-            to_json(agent),
-        ))
-        .await
-    }
-
-    /// Stops serving an agent and ends what it holds. For the operator.
-    pub async fn disable_agent(&self, name: &str) -> Result<Value, Error> {
-        let path = ["v1", "agents", name, "disable"];
-        self.call(Call::post("disable the agent", &path, json!({})))
-            .await
     }
 
     /// The newest signed checkpoint, as text.

@@ -91,6 +91,8 @@ words!(
         Revoked = "revoked",
         /// Its time ran out; the credential is proven gone.
         Expired = "expired",
+        /// Given up by the operator; nobody has proven the credential gone.
+        Abandoned = "abandoned",
     }
 );
 

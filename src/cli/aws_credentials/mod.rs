@@ -347,7 +347,10 @@ fn is_between_mints(request: &RequestView) -> bool {
         .lease
         .as_ref()
         .and_then(|lease| lease.cause.as_deref());
-    matches!(cause, Some("answer_lost" | "mint_unknown"))
+    matches!(
+        cause,
+        Some("answer_lost" | "unacknowledged" | "mint_unknown")
+    )
 }
 
 fn is_unknown(error: &Error) -> bool {

@@ -14,6 +14,7 @@ impl Command {
             Command::Submit(submit) => agent(&submit.agent),
             Command::Withdraw { agent: name, .. }
             | Command::Collect { agent: name, .. }
+            | Command::Acknowledge { agent: name, .. }
             | Command::Finish { agent: name, .. } => agent(name),
             Command::Review(review) => person(&review.reviewer.person),
             Command::NoteSignIn { person: who, .. } | Command::NoteSignOut { person: who } => {
@@ -30,6 +31,7 @@ impl Command {
             | Command::MoveTarget { .. }
             | Command::AcceptClock { .. }
             | Command::AcceptLedger { .. }
+            | Command::AbandonLease { .. }
             | Command::ShutGuard { .. } => Actor::Operator,
             Command::Open { .. }
             | Command::ApplyBundle { .. }
@@ -37,11 +39,11 @@ impl Command {
             | Command::LoseAnswer { .. }
             | Command::IdentifyTarget { .. }
             | Command::Lapse { .. }
-            | Command::ClaimEnd { .. }
-            | Command::RecordEnd { .. }
-            | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. } => Actor::Broker,
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
+            | Command::FindOrphan { .. } => Actor::Broker,
         }
     }
 
@@ -61,6 +63,7 @@ impl Command {
             | Command::Withdraw { .. }
             | Command::RecordMint { .. }
             | Command::LoseAnswer { .. }
+            | Command::Acknowledge { .. }
             | Command::Finish { .. }
             | Command::IdentifyTarget { .. }
             | Command::MoveTarget { .. }
@@ -69,11 +72,12 @@ impl Command {
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
             | Command::Lapse { .. }
-            | Command::ClaimEnd { .. }
-            | Command::RecordEnd { .. }
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
+            | Command::AbandonLease { .. }
             | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. }
             | Command::NoteSignIn { .. }
             | Command::NoteSignOut { .. } => false,
         }
@@ -85,18 +89,18 @@ impl Command {
         match self {
             Command::Submit(submit) => {
                 let key = submit.idempotency_key.as_ref()?;
-                Some(&world.recent(&submit.agent, key)?.request)
+                let recent = world.recent(&submit.agent, key);
+                Some(&recent.or(submit.earlier.as_ref())?.request)
             }
             Command::Review(review) => Some(&review.request),
             Command::Withdraw { request, .. }
             | Command::Collect { request, .. }
             | Command::Finish { request, .. }
-            | Command::Revoke { request, .. }
-            | Command::Lapse { request } => Some(request),
+            | Command::Revoke { request, .. } => Some(request),
             Command::RecordMint { lease, .. }
             | Command::LoseAnswer { lease }
-            | Command::ClaimEnd { lease, .. }
-            | Command::RecordEnd { lease, .. } => Some(&world.leases.get(lease)?.request),
+            | Command::Acknowledge { lease, .. }
+            | Command::AbandonLease { lease, .. } => Some(&world.leases.get(lease)?.request),
             Command::Open { .. }
             | Command::ApplyBundle { .. }
             | Command::EnrollAgent { .. }
@@ -107,9 +111,12 @@ impl Command {
             | Command::AcceptLedger { .. }
             | Command::ShutGuard { .. }
             | Command::SetFreeze { .. }
+            | Command::Lapse { .. }
+            | Command::ClaimEnds { .. }
+            | Command::RecordEnds { .. }
+            | Command::NoteTargetAway { .. }
+            | Command::NoteTargetBack { .. }
             | Command::FindOrphan { .. }
-            | Command::ClaimOrphan { .. }
-            | Command::RecordOrphanEnd { .. }
             | Command::NoteSignIn { .. }
             | Command::NoteSignOut { .. } => None,
         }

@@ -1,19 +1,15 @@
 //! The ledger, the bundle, agents, freezes, sessions.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use super::super::agent::{Agent, AgentOrigin};
 use super::super::command::{Refusal, RefusalCode};
 use super::super::event::{BlobRef, Event, Freeze};
 use super::super::ids::{AgentName, Digest, GroupName, GuardName, ServerId, TargetName};
-use super::super::lease::EndCause;
 use super::super::person::Person;
-use super::super::request::{Outcome, Request};
 use super::super::rules::Rules;
 use super::super::time::Time;
 use super::super::world::World;
-use super::end::stop;
 use super::{Decision, serving_agent};
 
 pub(super) fn open(world: &World, origin: &str) -> Vec<Event> {
@@ -47,9 +43,9 @@ pub(super) fn apply_bundle(world: &World, content: BlobRef, rules: &Rules<'_>) -
             && disabled.is_none()
             && !declared.iter().any(|other| other.name == agent.name)
     });
-    for (agent, _) in left {
-        events.extend(disabling(world, &agent.name));
-    }
+    events.extend(left.map(|(agent, _)| Event::AgentDisabled {
+        agent: agent.name.clone(),
+    }));
     Ok(events)
 }
 
@@ -72,41 +68,16 @@ pub(super) fn enroll(world: &World, agent: &Agent) -> Decision {
 
 pub(super) fn disable(world: &World, agent: &AgentName) -> Decision {
     serving_agent(world, agent)?;
-    Ok(disabling(world, agent))
-}
-
-/// Disables an agent, closes what it has open and ends what it holds.
-fn disabling(world: &World, agent: &AgentName) -> Vec<Event> {
-    let mut events = vec![Event::AgentDisabled {
+    Ok(vec![Event::AgentDisabled {
         agent: agent.clone(),
-    }];
-    let open = in_order(world)
-        .into_iter()
-        .filter(|request| &request.sealed().agent == agent);
-    events.extend(
-        open.filter_map(|request| stop(&request, Outcome::Revoked, EndCause::AgentDisabled)),
-    );
-    events
+    }])
 }
 
 pub(super) fn set_freeze(world: &World, freeze: &Freeze, on: bool) -> Vec<Event> {
-    match (world.freezes.contains(freeze), on) {
-        (false, true) => {
-            let mut events = vec![Event::FreezeSet {
-                freeze: freeze.clone(),
-            }];
-            let covered = in_order(world).into_iter().filter(|request| {
-                let sealed = request.sealed();
-                freeze.covers(&sealed.agent, &sealed.action, &sealed.target)
-            });
-            events.extend(
-                covered.filter_map(|request| stop(&request, Outcome::Frozen, EndCause::Frozen)),
-            );
-            events
-        }
-        (true, false) => vec![Event::FreezeLifted {
-            freeze: freeze.clone(),
-        }],
+    let freeze = freeze.clone();
+    match (world.freezes.contains(&freeze), on) {
+        (false, true) => vec![Event::FreezeSet { freeze }],
+        (true, false) => vec![Event::FreezeLifted { freeze }],
         _ => Vec::new(),
     }
 }
@@ -163,24 +134,16 @@ pub(super) fn shut_guard(
     rules: &Rules<'_>,
     now: Time,
 ) -> Vec<Event> {
-    let mut events = vec![Event::GuardShut {
+    let targets: BTreeSet<_> = world.leases.values().map(|lease| &lease.target).collect();
+    let here = targets.into_iter().filter(|target| {
+        let room = rules.targets.guard(target);
+        room.is_some_and(|room| &room.name == guard)
+    });
+    vec![Event::GuardShut {
         guard: guard.clone(),
         issued_before: now,
-    }];
-    let covered = in_order(world).into_iter().filter(|request| {
-        let room = rules.targets.guard(&request.sealed().target);
-        request.lease().is_some() && room.is_some_and(|room| &room.name == guard)
-    });
-    events
-        .extend(covered.filter_map(|request| stop(&request, Outcome::Revoked, EndCause::Revoked)));
-    events
-}
-
-/// Open requests by id, so that the same world always gives the same entries.
-fn in_order(world: &World) -> Vec<Arc<Request>> {
-    let mut requests: Vec<_> = world.requests.values().cloned().collect();
-    requests.sort_by(|a, b| a.id().cmp(b.id()));
-    requests
+        targets: here.cloned().collect(),
+    }]
 }
 
 pub(super) fn accept_ledger(size: u64, root: Digest, reason: BlobRef) -> Decision {

@@ -1,18 +1,19 @@
 //! An agent collects; the target answers. Everything is checked again before the intent is written.
 
 use super::super::action::Action;
+use super::super::approval::{approvers, as_known_now, is_complete};
 use super::super::command::{MintResult, Refusal, RefusalCode};
 use super::super::event::Event;
+use super::super::freeze::Stop;
 use super::super::ids::{AgentName, Digest, LeaseId, RequestId, TargetName};
-use super::super::lease::{EndCause, Lease, LeaseState};
-use super::super::person::Reviewer;
+use super::super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
 use super::super::quorum::quorum;
 use super::super::request::{Outcome, Request, RequestState, VerdictAnswer};
 use super::super::rules::{Question, Rules};
 use super::super::time::Time;
 use super::super::world::World;
-use super::review::approvers;
-use super::{Decision, ask_of, own_request, sealed_now, serving_agent};
+use super::end::stop;
+use super::{Decision, ask_of, no_such_request, own_request, sealed_now, serving_agent};
 
 /// The parts of `Command::Collect`.
 pub(super) struct Collect<'a> {
@@ -30,6 +31,9 @@ pub(super) fn collect(
 ) -> Decision {
     serving_agent(world, collect.agent)?;
     let request = own_request(world, collect.agent, collect.request)?;
+    if let Some(order) = world.stop_of(collect.request) {
+        return Err(stopped(request, order));
+    }
     let same_key = request.collect_key.as_ref() == Some(collect.key);
     match &request.state {
         RequestState::Approved { collect_until } if now < *collect_until => {
@@ -58,16 +62,30 @@ pub(super) fn collect(
         }]),
         RequestState::Issuing { .. } if same_key => Err(underway()),
         RequestState::Ending {
-            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            cause,
             collect_until,
             ..
-        } if same_key && now < *collect_until => Err(underway()),
+        } if cause.hands_back() && same_key && now < *collect_until => Err(underway()),
         _ => Err(Refusal::new(
             RefusalCode::Gone,
             "the credential of this request was handed out already",
             "A credential is handed out once; ask again for another one.",
         )),
     }
+}
+
+/// An order stops it. Who comes before the broker does carries it out.
+fn stopped(request: &Request, order: Stop) -> Box<Refusal> {
+    let (code, detail) = match order.cause {
+        EndCause::Frozen => (RefusalCode::Frozen, "a freeze stopped this request"),
+        _ => (RefusalCode::Gone, "this request was stopped"),
+    };
+    let next = "Wait until the security team lifts what stops it, then ask again.";
+    let mut refusal = Refusal::new(code, detail, next);
+    refusal.record = stop(request, order.outcome(), order.cause)
+        .into_iter()
+        .collect();
+    refusal
 }
 
 fn underway() -> Box<Refusal> {
@@ -210,10 +228,16 @@ fn still_granted(
     if routine && !holds(Question::Routine(ask())) {
         return Err(denied());
     }
+    if !routine && !is_complete(world, request) {
+        return Err(stale(
+            RefusalCode::SelfApproval,
+            "somebody who approved this has come to own the agent since, and without them too few have",
+        ));
+    }
     if routine || !action.review.recheck_at_collect {
         return Ok(());
     }
-    let approvers: Vec<_> = approvers(request)
+    let approvers: Vec<_> = approvers(world, request)
         .map(|it| as_known_now(world, it))
         .collect();
     let places = quorum(
@@ -233,15 +257,6 @@ fn still_granted(
     Ok(())
 }
 
-/// A reviewer in the groups that their newest sign-in named.
-fn as_known_now(world: &World, reviewer: &Reviewer) -> Reviewer {
-    let known = world.groups.get(&reviewer.person);
-    Reviewer {
-        groups: known.unwrap_or(&reviewer.groups).clone(),
-        ..reviewer.clone()
-    }
-}
-
 pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now: Time) -> Decision {
     let stale = || {
         Refusal::new(
@@ -256,12 +271,22 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
     };
     let expires = lease.expires;
     let (request, lease_id) = (lease.request.clone(), id.clone());
+    if let Some(order) = world.stop_of(&request) {
+        // Whatever is at the target is to be ended and proven gone, and handed to nobody.
+        return Ok(vec![Event::LeaseEnding {
+            request,
+            lease: lease_id,
+            cause: order.cause,
+            report: serde_json::Map::new(),
+        }]);
+    }
     Ok(match result {
         MintResult::Minted if now < mint_until && now < expires => {
             vec![Event::LeaseLive {
                 request,
                 lease: lease_id,
                 expires,
+                acknowledge_by: now.plus(ACKNOWLEDGE_WITHIN).min(expires),
             }]
         }
         MintResult::Failed { code, retryable } => vec![Event::LeaseFailed {
@@ -278,6 +303,31 @@ pub(super) fn record_mint(world: &World, id: &LeaseId, result: &MintResult, now:
             report: serde_json::Map::new(),
         }],
     })
+}
+
+/// The agent holds the credential. Said again, it is nothing new; too late, it does not count.
+pub(super) fn acknowledge(world: &World, agent: &AgentName, id: &LeaseId, now: Time) -> Decision {
+    let lease = world.leases.get(id);
+    let lease = lease.filter(|lease| &lease.agent == agent);
+    let lease = lease.ok_or_else(no_such_request)?;
+    let stopped = world.stop_of(&lease.request).is_some();
+    match (&lease.state, lease.acknowledge_by) {
+        (LeaseState::Live, _) if stopped => Err(not_held()),
+        (LeaseState::Live, None) => Ok(Vec::new()),
+        (LeaseState::Live, Some(by)) if now < by => Ok(vec![Event::LeaseAcknowledged {
+            request: lease.request.clone(),
+            lease: id.clone(),
+        }]),
+        _ => Err(not_held()),
+    }
+}
+
+fn not_held() -> Box<Refusal> {
+    Refusal::new(
+        RefusalCode::NotLive,
+        "the credential of this lease is being ended",
+        "Do not use it; look at the request for why it ends, and collect again if it is approved still.",
+    )
 }
 
 /// A credential nobody received is ended at once; the same collect may be repeated.

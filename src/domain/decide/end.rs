@@ -1,20 +1,20 @@
 //! Whatever ends a request or a lease: the agent, a person, the operator, time.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
-use super::super::command::{EndFailure, Refusal, RefusalCode, Revoker};
+use super::super::command::{Refusal, RefusalCode, Revoker};
 use super::super::event::Event;
 use super::super::ids::{AgentName, LeaseId, RequestId};
-use super::super::lease::{EndCause, Lease, LeaseState, Proof, residue};
+use super::super::lease::{EndCause, LeaseState};
 use super::super::person::Reviewer;
 use super::super::request::{Outcome, Request, RequestState};
 use super::super::rules::{Question, Rules};
-use super::super::time::{Seconds, Time};
+use super::super::time::Time;
 use super::super::world::World;
 use super::{Decision, ask_of, no_such_request, own_request, was_named};
-
-/// How soon a credential is looked at again that should have run out by our clock.
-pub(super) const NOT_RUN_OUT: Seconds = Seconds(2);
 
 pub(super) fn withdraw(world: &World, agent: &AgentName, id: &RequestId) -> Decision {
     let request = own_request(world, agent, id)?;
@@ -111,52 +111,61 @@ pub fn may_revoke(
 /// The entry that stops `request` for good, wherever it stands; none when it is ending for good already.
 pub(super) fn stop(request: &Request, outcome: Outcome, cause: EndCause) -> Option<Event> {
     let id = request.id().clone();
+    let ending = |lease: &LeaseId| {
+        Some(Event::LeaseEnding {
+            request: request.id().clone(),
+            lease: lease.clone(),
+            cause,
+            report: Map::new(),
+        })
+    };
     match &request.state {
         RequestState::Pending | RequestState::Approved { .. } => Some(Event::RequestClosed {
             request: id,
             outcome,
         }),
-        RequestState::Issuing { lease, .. }
-        | RequestState::Live { lease, .. }
-        | RequestState::Ending {
+        RequestState::Issuing { lease, .. } | RequestState::Live { lease, .. } => ending(lease),
+        RequestState::Ending {
             lease,
-            // These two would hand the grant back to the agent.
-            cause: EndCause::AnswerLost | EndCause::MintUnknown,
+            cause: before,
             ..
-        } => Some(Event::LeaseEnding {
-            request: id,
-            lease: lease.clone(),
-            cause,
-            report: Map::new(),
-        }),
+        } if before.hands_back() => ending(lease),
         RequestState::Ending { .. } | RequestState::Closed { .. } => None,
     }
 }
 
-pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
-    let Some(request) = world.requests.get(id) else {
-        return Vec::new();
+/// Whether there is anything to stop for good.
+pub(in crate::domain) fn is_stoppable(request: &Request) -> bool {
+    stop(request, Outcome::Revoked, EndCause::Revoked).is_some()
+}
+
+/// What is due for each of `requests`: that an order stops it, or that its time is up.
+pub(super) fn lapse(world: &World, requests: &[RequestId], now: Time) -> Vec<Event> {
+    let each: BTreeSet<_> = requests.iter().collect();
+    let open = each.into_iter().filter_map(|id| world.requests.get(id));
+    let due = |request: &Arc<Request>| match world.stop_of(request.id()) {
+        Some(order) => stop(request, order.outcome(), order.cause),
+        None => lapse_one(world, request, now),
     };
+    open.filter_map(due).collect()
+}
+
+fn lapse_one(world: &World, request: &Request, now: Time) -> Option<Event> {
+    let id = request.id();
     let end = |lease: &LeaseId, cause| Event::LeaseEnding {
         request: id.clone(),
         lease: lease.clone(),
         cause,
         report: Map::new(),
     };
+    let over = || Event::RequestClosed {
+        request: id.clone(),
+        outcome: Outcome::Lapsed,
+    };
     let lease = request.lease().and_then(|lease| world.leases.get(lease));
-    let event = match (&request.state, lease) {
-        (RequestState::Pending, _) if now >= request.submission.pending_until => {
-            Some(Event::RequestClosed {
-                request: id.clone(),
-                outcome: Outcome::Lapsed,
-            })
-        }
-        (RequestState::Approved { collect_until }, _) if now >= *collect_until => {
-            Some(Event::RequestClosed {
-                request: id.clone(),
-                outcome: Outcome::Lapsed,
-            })
-        }
+    match (&request.state, lease) {
+        (RequestState::Pending, _) => (now >= request.submission.pending_until).then(over),
+        (RequestState::Approved { collect_until }, _) => (now >= *collect_until).then(over),
         (RequestState::Issuing { .. }, Some(lease)) => match lease.state {
             LeaseState::Issuing { mint_until } if now >= mint_until => {
                 Some(end(&lease.id, EndCause::MintUnknown))
@@ -166,111 +175,11 @@ pub(super) fn lapse(world: &World, id: &RequestId, now: Time) -> Vec<Event> {
         (RequestState::Live { .. }, Some(lease)) if now >= lease.expires => {
             Some(end(&lease.id, EndCause::Expired))
         }
+        (RequestState::Live { .. }, Some(lease))
+            if lease.acknowledge_by.is_some_and(|by| now >= by) =>
+        {
+            Some(end(&lease.id, EndCause::Unacknowledged))
+        }
         _ => None,
-    };
-    event.into_iter().collect()
-}
-
-pub(super) fn claim(
-    world: &World,
-    id: &LeaseId,
-    broker: &str,
-    rules: &Rules<'_>,
-    now: Time,
-) -> Decision {
-    match world.leases.get(id).map(|lease| (lease, &lease.state)) {
-        Some((lease, LeaseState::Ending { not_before, .. })) if now >= *not_before => {
-            Ok(vec![Event::LeaseEndClaimed {
-                request: lease.request.clone(),
-                lease: id.clone(),
-                broker: broker.into(),
-                until: now.plus(rules.policy.limits().claim_window),
-            }])
-        }
-        _ => Err(stale_claim()),
-    }
-}
-
-pub(super) fn stale_claim() -> Box<Refusal> {
-    Refusal::new(
-        RefusalCode::StaleClaim,
-        "another broker has the duty, or it is done",
-        "Leave it alone.",
-    )
-}
-
-pub(super) fn record_end(
-    world: &World,
-    id: &LeaseId,
-    broker: &str,
-    result: &Result<Proof, EndFailure>,
-    now: Time,
-) -> Decision {
-    let lease = world.leases.get(id).ok_or_else(stale_claim)?;
-    let LeaseState::Ending {
-        cause,
-        claimed_by: Some(holder),
-        cut_off,
-        ..
-    } = &lease.state
-    else {
-        return Err(stale_claim());
-    };
-    if holder != broker {
-        return Err(stale_claim());
-    }
-    let (request, lease_id) = (lease.request.clone(), id.clone());
-    let outcome = outcome_when_ended(world, lease, *cause, now);
-    let failed = |code: &str, detail: &str, retry_in| Event::LeaseEndFailed {
-        request: request.clone(),
-        lease: lease_id.clone(),
-        broker: broker.into(),
-        code: code.into(),
-        detail: detail.into(),
-        retry_at: now.plus(retry_in),
-    };
-    Ok(vec![match result {
-        Ok(Proof::Gone { seen, left }) => Event::LeaseEnded {
-            outcome,
-            request,
-            lease: lease_id,
-            proof: seen.clone(),
-            residue: residue(left),
-        },
-        Ok(Proof::CutOff { seen, until }) if cut_off.is_none() => Event::LeaseCutOff {
-            handed_back: outcome.is_none(),
-            request,
-            lease: lease_id,
-            broker: broker.into(),
-            proof: seen.clone(),
-            until: (*until).min(lease.expires),
-        },
-        // The target's clock is a little behind ours.
-        Ok(Proof::CutOff { .. }) => failed("not_run_out", "", NOT_RUN_OUT),
-        Err(failure) => failed(&failure.code, &failure.detail, failure.retry_in),
-    }])
-}
-
-/// How the request comes out; `None` hands the grant back for the same collect to be repeated, or leaves a request
-/// alone that has its grant back already.
-pub(in crate::domain) fn outcome_when_ended(
-    world: &World,
-    lease: &Lease,
-    cause: EndCause,
-    now: Time,
-) -> Option<Outcome> {
-    if world.is_alone(lease) {
-        return None;
-    }
-    match cause {
-        EndCause::Finished => Some(Outcome::Completed),
-        EndCause::Expired => Some(Outcome::Expired),
-        EndCause::Revoked | EndCause::Frozen | EndCause::AgentDisabled => Some(Outcome::Revoked),
-        EndCause::AnswerLost | EndCause::MintUnknown => {
-            let request = world.requests.get(&lease.request)?;
-            let open = matches!(request.state,
-                RequestState::Ending { collect_until, .. } if now < collect_until);
-            (!open).then_some(Outcome::Failed)
-        }
     }
 }

@@ -3,14 +3,17 @@
 mod admin;
 mod clock;
 mod collect;
+mod duty;
 mod end;
-mod orphan;
 mod review;
 mod submit;
 
+pub use duty::NOT_RUN_OUT;
+pub(super) use duty::{is_stuck, outcome_when_ended};
+pub(super) use end::is_stoppable;
 pub use end::may_revoke;
-pub(super) use end::outcome_when_ended;
 pub use review::{may_deny, may_review};
+pub use submit::{prepare, standing};
 
 use super::action::Action;
 use super::agent::Agent;
@@ -72,34 +75,25 @@ pub fn decide(world: &World, command: &Command, rules: &Rules<'_>, now: Time) ->
         ),
         Command::RecordMint { lease, result } => collect::record_mint(world, lease, result, now),
         Command::LoseAnswer { lease } => Ok(collect::lose_answer(world, lease)),
+        Command::Acknowledge { agent, lease } => collect::acknowledge(world, agent, lease, now),
         Command::Finish {
             agent,
             request,
             report,
         } => end::finish(world, agent, request, report),
         Command::Revoke { by, request } => end::revoke(world, by, request, rules, now),
-        Command::Lapse { request } => Ok(end::lapse(world, request, now)),
-        Command::ClaimEnd { lease, broker } => end::claim(world, lease, broker, rules, now),
-        Command::RecordEnd {
-            lease,
-            broker,
-            result,
-        } => end::record_end(world, lease, broker, result, now),
-        Command::FindOrphan { target, handle } => Ok(orphan::find(world, target, handle)),
-        Command::ClaimOrphan {
+        Command::Lapse { requests } => Ok(end::lapse(world, requests, now)),
+        Command::ClaimEnds { broker, owed } => duty::claim(world, broker, owed, rules, now),
+        Command::RecordEnds { broker, results } => duty::record(world, broker, results, now),
+        Command::NoteTargetAway {
             target,
-            handle,
             broker,
-        } => orphan::claim(world, &(target.clone(), handle.clone()), broker, rules, now),
-        Command::RecordOrphanEnd {
-            target,
-            handle,
-            broker,
-            result,
-        } => {
-            let orphan = (target.clone(), handle.clone());
-            orphan::record_end(world, &orphan, broker, result, now)
-        }
+            code,
+            detail,
+        } => Ok(duty::away(world, target, broker, (code, detail))),
+        Command::NoteTargetBack { target } => Ok(duty::back(world, target)),
+        Command::AbandonLease { lease, reason } => duty::abandon(world, lease, *reason),
+        Command::FindOrphan { target, handle } => Ok(duty::find(world, target, handle)),
     }
 }
 

@@ -2,12 +2,13 @@
 
 use super::super::action::Action;
 use super::super::agent::Agent;
+use super::super::approval::{approvers, has_a_stake};
 use super::super::command::{GiveReview, Refusal, RefusalCode};
 use super::super::event::Event;
 use super::super::person::Reviewer;
 use super::super::quorum::quorum;
 use super::super::request::{Outcome, Request, RequestState, Review, ReviewDecision};
-use super::super::rules::{Ask, Question, Rules, is_requesters_side};
+use super::super::rules::{Ask, Question, Rules};
 use super::super::time::Time;
 use super::super::world::World;
 use super::{Decision, ask_of, no_such_request, sealed_now, was_named};
@@ -57,7 +58,9 @@ pub(super) fn review(world: &World, given: &GiveReview, rules: &Rules<'_>, now: 
             outcome: Outcome::Denied,
         }),
         ReviewDecision::Approve => {
-            let approvers: Vec<_> = approvers(request).chain([&given.reviewer]).collect();
+            // Who has come to stand on the requester's side since does not count, and is not told again.
+            let earlier = approvers(world, request);
+            let approvers: Vec<_> = earlier.chain([&given.reviewer]).collect();
             if let Some(people) = quorum(&request.submission.reviewers, &approvers) {
                 events.push(Event::GrantMade {
                     request: given.request.clone(),
@@ -69,15 +72,6 @@ pub(super) fn review(world: &World, given: &GiveReview, rules: &Rules<'_>, now: 
         }
     }
     Ok(events)
-}
-
-/// Everybody who approved so far.
-pub(super) fn approvers(request: &Request) -> impl Iterator<Item = &Reviewer> {
-    request
-        .reviews
-        .iter()
-        .filter(|review| review.decision == ReviewDecision::Approve)
-        .map(|review| &review.reviewer)
 }
 
 /// Whether `reviewer` may review `request` now; the policies that say so.
@@ -133,7 +127,7 @@ fn may_decide<'a>(
     request: &Request,
     now: Time,
 ) -> Result<&'a Agent, Box<Refusal>> {
-    waits(request, now)?;
+    waits(world, request, now)?;
     let submission = &request.submission;
     let agent = world.agent(&submission.sealed.agent).ok_or_else(|| {
         Refusal::new(
@@ -142,11 +136,7 @@ fn may_decide<'a>(
             "There is nothing to decide any more.",
         )
     })?;
-    // The owner counts as of the request and as of now.
-    let on_behalf_of = submission.on_behalf_of.as_ref();
-    if is_requesters_side(reviewer, &submission.owner, on_behalf_of)
-        || agent.owner.includes(reviewer)
-    {
+    if has_a_stake(world, reviewer, request) {
         return Err(Refusal::new(
             RefusalCode::SelfApproval,
             "you own this agent or it acts for you, so you may not review its request",
@@ -164,7 +154,14 @@ fn may_decide<'a>(
     Ok(agent)
 }
 
-fn waits(request: &Request, now: Time) -> Result<(), Box<Refusal>> {
+fn waits(world: &World, request: &Request, now: Time) -> Result<(), Box<Refusal>> {
+    if world.stop_of(request.id()).is_some() {
+        return Err(Refusal::new(
+            RefusalCode::NotPending,
+            "the request was stopped",
+            "There is nothing to decide any more.",
+        ));
+    }
     if request.state != RequestState::Pending {
         return Err(Refusal::new(
             RefusalCode::NotPending,

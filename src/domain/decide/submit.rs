@@ -2,18 +2,44 @@
 
 use super::super::action::Action;
 use super::super::agent::Agent;
-use super::super::command::{Refusal, RefusalCode, Submit};
+use super::super::command::{Outcome, Prepared, Refusal, RefusalCode, Submit};
 use super::super::event::Event;
 use super::super::ids::ServerId;
 use super::super::request::{Sealed, Submission, Verdict, VerdictAnswer};
-use super::super::rules::{Ask, Policy, Question, Rules, Ruling};
+use super::super::rules::{Ask, Judgement, Policy, Rules, Ruling};
 use super::super::time::{Seconds, Time};
-use super::super::world::World;
+use super::super::world::{RECENT_WINDOW, World};
 use super::{Decision, serving_agent};
+
+/// What preparing `submit` rests on: its agent, and the server of its target; `None` when the agent is not served.
+pub fn standing(
+    world: &World,
+    submit: &Submit,
+    rules: &Rules<'_>,
+) -> Option<(Agent, Option<ServerId>)> {
+    let agent = world.agent(&submit.agent)?;
+    Some((agent.clone(), server_of(world, submit, rules).cloned()))
+}
+
+/// Finds out what `submit` comes to before its turn, as far as it rests on its `standing`.
+pub fn prepare(
+    (agent, server): (Agent, Option<ServerId>),
+    submit: &Submit,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Prepared {
+    Prepared {
+        bundle: rules.policy.bundle(),
+        outcome: outcome(&agent, server.as_ref(), submit, rules, now),
+        agent,
+        server,
+        at: now,
+    }
+}
 
 pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Time) -> Decision {
     let agent = serving_agent(world, &submit.agent)?;
-    if replayed(world, submit)? {
+    if replayed(world, submit, now)? {
         return Ok(Vec::new());
     }
     let most = rules.policy.limits().open_requests_per_agent;
@@ -24,6 +50,39 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
             "Finish or withdraw some of them, or wait until they end.",
         ));
     }
+    let server = server_of(world, submit, rules);
+    let prepared = submit.prepared.as_deref();
+    let outcome = match prepared.filter(|it| it.holds(agent, server, rules, now)) {
+        Some(prepared) => prepared.outcome.clone(),
+        None => outcome(agent, server, submit, rules, now),
+    };
+    let (mut submission, verdict) = outcome?;
+    let sealed = &submission.sealed;
+    let mut freezes = world.freezes.iter();
+    if freezes.any(|freeze| freeze.covers(&sealed.agent, &sealed.action, &sealed.target)) {
+        return Err(Refusal::new(
+            RefusalCode::Frozen,
+            "a freeze covers this request",
+            "Wait until the security team lifts it.",
+        ));
+    }
+    if let Some(action) = rules.policy.action(&submit.action) {
+        submission.pending_until = now.plus(action.review.expires);
+    }
+    Ok(vec![Event::RequestSubmitted {
+        submission,
+        verdict,
+    }])
+}
+
+/// Checks and seals an ask and has policy judge it.
+fn outcome(
+    agent: &Agent,
+    server: Option<&ServerId>,
+    submit: &Submit,
+    rules: &Rules<'_>,
+    now: Time,
+) -> Outcome {
     let action = rules.policy.action(&submit.action).ok_or_else(|| {
         Refusal::new(
             RefusalCode::UnknownAction,
@@ -44,17 +103,6 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
                 ),
             )
         })?;
-    if world
-        .freezes
-        .iter()
-        .any(|f| f.covers(&agent.name, &action.name, &action.target))
-    {
-        return Err(Refusal::new(
-            RefusalCode::Frozen,
-            "a freeze covers this request",
-            "Wait until the security team lifts it.",
-        ));
-    }
     let scope = action.render_scope(&submit.parameters);
     rules
         .targets
@@ -66,7 +114,7 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
                 "Choose other parameters, or ask the platform team to mend the action.",
             )
         })?;
-    let server = server_of(world, action)?;
+    let server = server.ok_or_else(|| unidentified(action))?;
     let (ttl, verdict) = lifetime_and_verdict(agent, action, submit, rules, now)?;
     let sealed = Sealed {
         agent: agent.name.clone(),
@@ -78,31 +126,42 @@ pub(super) fn submit(world: &World, submit: &Submit, rules: &Rules<'_>, now: Tim
         server: server.clone(),
         ttl_seconds: ttl,
     };
-    Ok(vec![Event::RequestSubmitted {
-        submission: Box::new(submission(agent, action, submit, sealed, now)),
-        verdict,
-    }])
+    let submission = submission(agent, action, submit, sealed, now);
+    Ok((Box::new(submission), verdict))
 }
 
 /// The server the action's target stands for.
-fn server_of<'a>(world: &'a World, action: &Action) -> Result<&'a ServerId, Box<Refusal>> {
-    world.servers.get(&action.target).ok_or_else(|| {
-        let detail = format!(
-            "target {} has not answered since it was configured, so nobody knows which server it is",
-            action.target
-        );
-        let next = "Ask again in a moment; if it stays so, ask the platform team to run `countersign doctor`.";
-        Refusal::new(RefusalCode::TargetUnidentified, detail, next)
-    })
+fn server_of<'a>(world: &'a World, submit: &Submit, rules: &Rules<'_>) -> Option<&'a ServerId> {
+    let action = rules.policy.action(&submit.action)?;
+    world.servers.get(&action.target)
+}
+
+fn unidentified(action: &Action) -> Box<Refusal> {
+    let detail = format!(
+        "target {} has not answered since it was configured, so nobody knows which server it is",
+        action.target
+    );
+    let next =
+        "Ask again in a moment; if it stays so, ask the platform team to run `countersign doctor`.";
+    Refusal::new(RefusalCode::TargetUnidentified, detail, next)
 }
 
 /// Whether this is a repetition of an earlier call with the same idempotency key.
-fn replayed(world: &World, submit: &Submit) -> Result<bool, Box<Refusal>> {
-    let Some(recent) = submit
-        .idempotency_key
-        .and_then(|key| world.recent(&submit.agent, &key))
-    else {
+fn replayed(world: &World, submit: &Submit, now: Time) -> Result<bool, Box<Refusal>> {
+    let Some(key) = submit.idempotency_key else {
         return Ok(false);
+    };
+    let recent = world.recent(&submit.agent, &key);
+    let Some(recent) = recent.or(submit.earlier.as_ref()) else {
+        // What came since it was looked up may have left the world.
+        return match submit.request.drawn_at().plus(RECENT_WINDOW) > now {
+            true => Ok(false),
+            false => Err(Refusal::new(
+                RefusalCode::Expired,
+                "the request waited too long to be decided",
+                "Send it again with the same idempotency key.",
+            )),
+        };
     };
     if recent.fingerprint == submit.fingerprint {
         return Ok(true);
@@ -138,20 +197,17 @@ fn lifetime_and_verdict(
             ),
         ));
     }
-    let mut ask = Ask {
+    let Judgement { request, routine } = rules.policy.judge(&Ask {
         agent,
         on_behalf_of: submit.on_behalf_of.as_ref(),
         action,
         parameters: &submit.parameters,
         ttl,
         now,
-    };
-    let request = rules.policy.ask(&Question::Request(ask.clone()));
-    ttl = ttl.min(request.ttl_at_most.unwrap_or(ttl));
-    ask.ttl = ttl;
-    let routine = rules.policy.ask(&Question::Routine(ask));
+    });
+    ttl = request.shorten(ttl);
     if routine.permitted {
-        ttl = ttl.min(routine.ttl_at_most.unwrap_or(ttl));
+        ttl = routine.shorten(ttl);
     }
     if ttl == Seconds(0) {
         return Err(Refusal::new(

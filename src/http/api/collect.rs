@@ -21,7 +21,8 @@ use crate::http::{Api, Problem};
 #[derive(Serialize, ToSchema)]
 #[schema(example = json!({
     "request": {"id": "req_01kb0m4v9s1a2b3c4d5e6f7g8h", "state": "live"},
-    "lease": {"id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "expires_at": "2026-11-22T10:45:00.000Z"},
+    "lease": {"id": "lse_01kb0m5v9s1a2b3c4d5e6f7g8h", "expires_at": "2026-11-22T10:45:00.000Z",
+        "acknowledge_by": "2026-11-22T10:31:00.000Z"},
     "credential": {"kind": "postgres", "host": "db.example.com", "port": 5432, "database": "shop",
         "user": "jit_01kb0m5v9s1a2b3c4d5e6f7g8h", "password": "…", "sslmode": "verify-full", "ca_pem": null}
 }))]
@@ -42,6 +43,9 @@ pub struct CollectedLease {
     /// When it ends.
     #[schema(value_type = String, format = DateTime)]
     expires_at: Time,
+    /// Until when to acknowledge it: `POST /v1/leases/{id}/acknowledge`. It is ended otherwise.
+    #[schema(value_type = String, format = DateTime)]
+    acknowledge_by: Time,
 }
 
 /// A credential, by its kind.
@@ -117,7 +121,8 @@ fn hand_over<S: Serializer>(secret: &SecretString, serializer: S) -> Result<S::O
 ///
 /// Everything is checked again, then it is minted and handed over, once. The same `Idempotency-Key` again means
 /// that the answer was lost: the first credential is ended and another one minted under the same approval. Any
-/// other second collect is 410.
+/// other second collect is 410. Acknowledge the lease at once: an answer that nobody acknowledges within a minute
+/// counts as lost, too.
 #[utoipa::path(
     post, path = "/v1/requests/{id}/credential", operation_id = "collect_credential", tag = "requests",
     params(
@@ -150,6 +155,7 @@ pub async fn collect(
         lease: CollectedLease {
             id: collected.lease.to_string(),
             expires_at: collected.expires,
+            acknowledge_by: collected.acknowledge_by,
         },
         credential: show(collected.credential),
     };

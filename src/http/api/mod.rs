@@ -12,7 +12,9 @@ use super::problem::Problem;
 use super::{Api, view};
 use crate::domain::{Request, RequestId};
 
+pub mod abandon;
 pub mod accept_clock;
+pub mod acknowledge;
 pub mod collect;
 pub mod disable_agent;
 pub mod enroll_agent;
@@ -53,7 +55,9 @@ pub fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(list_reviews::list, give_review::give))
         .routes(routes!(list_leases::list))
         .routes(routes!(show_lease::show))
+        .routes(routes!(acknowledge::acknowledge))
         .routes(routes!(revoke::revoke))
+        .routes(routes!(abandon::abandon))
         .routes(routes!(shut_guard::shut))
         .routes(routes!(list_targets::list))
         .routes(routes!(move_target::announce))

@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 
 use super::show_lease::holder;
-use crate::domain::LeaseId;
 use crate::domain::command::Revoker;
+use crate::domain::{LeaseId, Request};
 use crate::http::auth::{Caller, Principal};
 use crate::http::body::NoBody;
 use crate::http::headers::{Id, Prefer};
@@ -37,14 +37,7 @@ pub async fn revoke(
     if request.state.word() == "closed" {
         return Ok(super::shown(&api, &request, prefer));
     }
-    if request.lease() != Some(&id) {
-        return Err(Problem::new(
-            StatusCode::CONFLICT,
-            "not_live",
-            "this lease is over or cut off; its request goes on with another",
-            "Look at the request for the lease in force.",
-        ));
-    }
+    in_force(&request, &id)?;
     let by = match caller {
         Principal::Agent(agent) => Revoker::Agent(agent.name),
         Principal::Operator => Revoker::Operator,
@@ -53,4 +46,17 @@ pub async fn revoke(
     let request = api.broker.revoke(by, request.id()).await?;
     let request = super::wait(&api, request, super::UNTIL_CLOSED, prefer).await?;
     Ok(super::shown(&api, &request, prefer))
+}
+
+/// Whether `lease` is the one its request stands or falls with.
+pub(super) fn in_force(request: &Request, lease: &LeaseId) -> Result<(), Problem> {
+    if request.lease() == Some(lease) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        StatusCode::CONFLICT,
+        "not_live",
+        "this lease is over or cut off",
+        "Look at its request for how it stands, and for the lease in force.",
+    ))
 }
