@@ -72,13 +72,13 @@ async fn build(place: &str, entries: u64, live: u64, tail: u64) -> anyhow::Resul
     let now = SystemClock::start().now();
     let bundle = &ports.bundle_bytes;
     let mut history = History::open(ports.bundle, bundle, kept, Arc::clone(&store), now)?;
-    history.past(entries.saturating_sub(4 * live), now).await?;
-    let snapshot_at = (history.world.size + 7 * live / 2).saturating_sub(tail);
+    history.past(entries.saturating_sub(5 * live), now).await?;
+    let snapshot_at = (history.world.size + 9 * live / 2).saturating_sub(tail);
     while history.world.size < snapshot_at && live > 0 {
         let now = SystemClock::start().now();
         let step = (live / 100).max(1);
         history
-            .present(step.min(1 + (snapshot_at - history.world.size) / 4), now)
+            .present(step.min(1 + (snapshot_at - history.world.size) / 5), now)
             .await?;
     }
     let bytes = serde_json::to_vec(&history.world)?;

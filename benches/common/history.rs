@@ -10,8 +10,8 @@ use countersign::domain::event::BlobRef;
 use countersign::domain::person::Evidence;
 use countersign::domain::request::ReviewDecision;
 use countersign::domain::{
-    Command, Digest, Entry, LeaseId, Person, Proof, RequestId, Reviewer, Rules, Seconds, Time,
-    World, decide,
+    Command, Digest, Entry, LeaseId, Owed, Person, Proof, RequestId, Reviewer, Rules, Seconds,
+    Time, World, decide,
 };
 use countersign::ledger::entry::VERSION;
 use countersign::ledger::tree::leaf_hash;
@@ -25,7 +25,7 @@ const MONTH: Seconds = Seconds(30 * 24 * 3600);
 /// Entries appended at once.
 const BATCH: usize = 1024;
 /// Entries of four lives, of which one is reviewed.
-const FOUR_LIVES: u64 = 4 * 6 + 2;
+const FOUR_LIVES: u64 = 4 * 7 + 2;
 
 /// Writes a ledger into a store.
 pub struct History {
@@ -203,7 +203,9 @@ impl History {
             ttl: None,
             context: Some(context),
             idempotency_key: Some(key),
+            earlier: None,
             fingerprint: Digest::of(key.to_string().as_bytes()),
+            prepared: None,
         })))?;
         if reviewed {
             self.approve(&request)?;
@@ -217,6 +219,10 @@ impl History {
         self.tell(&Command::RecordMint {
             lease: lease.clone(),
             result: MintResult::Minted,
+        })?;
+        self.tell(&Command::Acknowledge {
+            agent: "reporter".parse()?,
+            lease: lease.clone(),
         })?;
         Ok(Life { request, lease })
     }
@@ -252,15 +258,15 @@ impl History {
             report: Map::from_iter([("exit_code".to_owned(), json!(number % 3))]),
         })?;
         let broker = || "5f0c1a8e4b7d42c69e30d1f2a5b8c7e4".to_owned();
-        self.tell(&Command::ClaimEnd {
-            lease: lease.clone(),
+        let owed = Owed::Lease(lease);
+        self.tell(&Command::ClaimEnds {
             broker: broker(),
+            owed: vec![owed.clone()],
         })?;
-        let seen = ["login_refused", "no_session", "no_role"];
-        self.tell(&Command::RecordEnd {
-            lease,
+        let seen = Proof::gone(["login_refused", "no_session", "no_role"]);
+        self.tell(&Command::RecordEnds {
             broker: broker(),
-            result: Ok(Proof::gone(seen)),
+            results: vec![(owed, Ok(seen))],
         })
     }
 }

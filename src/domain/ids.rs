@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::{base16, base32, canonical};
 use super::time::Time;
+use super::{base16, base32, canonical};
 
 /// Why a text is not the name, id or digest it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,7 +246,9 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let malformed = || Malformed::new("digest", text, "use 64 lower-case hexadecimal digits");
-        base16::bytes(text.as_bytes()).map(Self).ok_or_else(malformed)
+        base16::bytes(text.as_bytes())
+            .map(Self)
+            .ok_or_else(malformed)
     }
 }
 

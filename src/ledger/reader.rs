@@ -63,12 +63,7 @@ impl<'a> Reader<'a> {
     ///
     /// # Errors
     /// As [`Reader::entry`].
-    pub fn decoded(
-        &mut self,
-        seq: u64,
-        decoded: Decoded,
-        leaf: &Digest,
-    ) -> Result<Entry, Problem> {
+    pub fn decoded(&mut self, seq: u64, decoded: Decoded, leaf: &Digest) -> Result<Entry, Problem> {
         let place = self.tree.size();
         if seq != place {
             return Err(Problem::Order(seq));

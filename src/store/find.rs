@@ -1,6 +1,6 @@
 //! The text of a search: only what restricts is written, so that each search can use an index.
 
-use super::sql::to_sql;
+use super::rows::to_sql;
 use super::{FIND_LIMIT, Query};
 use crate::domain::{LeaseId, RequestId, Time};
 

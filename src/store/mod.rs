@@ -22,6 +22,7 @@ mod known;
 mod memory;
 mod pages;
 mod postgres;
+mod rows;
 mod shelf;
 mod sql;
 mod sqlite;

@@ -16,10 +16,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions, 
 use sqlx::{ConnectOptions, Connection, PgPool, SqlSafeStr};
 use tokio::sync::{Mutex, watch};
 
-use super::sql::{
-    self, Database, Dialect, PATIENCE, Trouble, edge_bytes, id_bytes, not_migrated, to_sql,
-    too_slow,
-};
+use super::rows::{edge_bytes, id_bytes, to_sql};
+use super::sql::{self, Database, Dialect, PATIENCE, Trouble, not_migrated, too_slow};
 use super::{Batch, StoreError};
 use crate::ledger::packed::pack;
 

@@ -18,7 +18,8 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
-use super::sql::{self, Database, Dialect, edge_bytes, id_bytes, not_migrated, to_sql};
+use super::rows::{edge_bytes, id_bytes, to_sql};
+use super::sql::{self, Database, Dialect, not_migrated};
 use super::{Batch, Blob, StoreError, StoredEntry};
 use crate::ledger::packed::pack;
 

@@ -30,7 +30,15 @@ async fn pages_come_in_their_order_whatever_is_asked_for() {
         }
     }
     assert_eq!(read, (0..95).collect::<Vec<_>>());
-    for (from, limit) in [(40, 10), (41, 10), (41, 1), (42, 1), (90, 50), (95, 10), (7, 3)] {
+    for (from, limit) in [
+        (40, 10),
+        (41, 10),
+        (41, 1),
+        (42, 1),
+        (90, 50),
+        (95, 10),
+        (7, 3),
+    ] {
         let page = pages.next(from, limit).await.unwrap();
         let end = (from + limit as u64).min(95);
         assert_eq!(places(&page), (from..end).collect::<Vec<_>>());

@@ -57,7 +57,9 @@ async fn l06_a_flipped_byte_in_any_column_of_any_row_is_named() {
             spoilt.push(format!("{column} = coalesce('x' || {column}, 'x')"));
         }
         for column in ["request", "lease"] {
-            spoilt.push(format!("{column} = cast('x' || coalesce({column}, '') as blob)"));
+            spoilt.push(format!(
+                "{column} = cast('x' || coalesce({column}, '') as blob)"
+            ));
             spoilt.push(format!("{column} = zeroblob(16)"));
         }
         spoilt.push(format!("key = x'{}'", hex::encode(leaf.0)));
