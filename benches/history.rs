@@ -51,7 +51,7 @@ fn memory(what: &str) -> anyhow::Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(what));
     let words = line.context("no such line")?.split_whitespace();
     let kibibytes: Vec<&str> = words.collect();
-    Ok(kibibytes.get(1).context("no figure")?.parse::<u64>()? / 1024)
+    Ok(kibibytes.first().context("no figure")?.parse::<u64>()? / 1024)
 }
 
 async fn build(place: &str, entries: u64, live: u64, tail: u64) -> anyhow::Result<()> {

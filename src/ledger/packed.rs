@@ -32,8 +32,8 @@ const ITSELF: u8 = 0x05;
 /// The first phrase; each further byte is the next one.
 const PHRASES_FROM: u8 = 0x80;
 
-/// What entries have in common. A phrase begins with one of `{}],"`.
-const PHRASES: [&str; 112] = [
+/// What entries have in common. A phrase begins with one of `{}],"`, or follows another one.
+const PHRASES: [&str; 118] = [
     r#"","v":2}"#,
     r#","time":""#,
     r#"},"seq":"#,
@@ -146,6 +146,12 @@ const PHRASES: [&str; 112] = [
     r#"","report":{"exit_code":"#,
     r#"],"kind":"person.signed_in","person":{"issuer":""#,
     r#"kind":"person.signed_out","person":{"issuer":""#,
+    r#"acknowledge_by":""#,
+    r#"broker":""#,
+    r#"agent":""#,
+    r#"collect_until":""#,
+    r#"roles":[""#,
+    r#"kind":"lease.acknowledged","lease":""#,
 ];
 
 /// Bytes by which a phrase is looked for.
@@ -346,7 +352,7 @@ mod tests {
         let digest = crate::domain::Digest::of(table.as_bytes()).to_string();
         assert_eq!(
             digest,
-            "9187864dd537d877ab5a99db6cb5082cf27b9d919af1a3b9358e1018707c3587"
+            "0262435af5a7a33dbe282582c96ba3d884f8ebe92b98b9afc2dd573050c254c9"
         );
         let phrases: std::collections::BTreeSet<_> = PHRASES.iter().collect();
         assert_eq!(phrases.len(), PHRASES.len(), "each phrase once");
