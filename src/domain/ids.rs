@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
 use super::time::Time;
-use super::{base16, base32, canonical};
+use super::{base32, canonical};
 
 /// Why a text is not the name, id or digest it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,15 +246,19 @@ impl FromStr for Digest {
 
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let malformed = || Malformed::new("digest", text, "use 64 lower-case hexadecimal digits");
-        base16::bytes(text.as_bytes())
-            .map(Self)
-            .ok_or_else(malformed)
+        if text.bytes().any(|b| b.is_ascii_uppercase()) {
+            return Err(malformed());
+        }
+        let mut out = [0; 32];
+        hex::decode_to_slice(text, &mut out).map_err(|_| malformed())?;
+        Ok(Self(out))
     }
 }
 
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = base16::digits(&self.0);
+        let mut text = [0; 64];
+        hex::encode_to_slice(self.0, &mut text).map_err(ser::Error::custom)?;
         serializer.serialize_str(str::from_utf8(&text).map_err(ser::Error::custom)?)
     }
 }

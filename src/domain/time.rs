@@ -1,13 +1,11 @@
 //! Instants and durations. An instant is milliseconds since 1970-01-01T00:00:00Z; a duration is whole seconds.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, ser};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::ids::parsed;
-use super::instant;
 
 /// An instant in UTC, to the millisecond. In JSON it is RFC 3339 with `Z` and three decimals.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -68,22 +66,10 @@ impl Time {
 
 impl fmt::Display for Time {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = instant::text(instant::digits_of(self.0));
-        f.write_str(str::from_utf8(&text).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl FromStr for Time {
-    type Err = jiff::Error;
-
-    fn from_str(text: &str) -> Result<Self, jiff::Error> {
-        let own = text.as_bytes().try_into().ok().and_then(instant::digits);
-        if let Some(millis) = own.and_then(instant::millis_of) {
-            return Ok(Time::from_millis(millis));
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(timestamp) => write!(f, "{timestamp:.3}"),
+            Err(_) => write!(f, "{}ms", self.0),
         }
-        // Spelt otherwise, or no instant: what the library makes of it.
-        let timestamp: jiff::Timestamp = text.parse()?;
-        Ok(Time::from_millis(timestamp.as_millisecond()))
     }
 }
 
@@ -95,14 +81,14 @@ impl fmt::Debug for Time {
 
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = instant::text(instant::digits_of(self.0));
-        serializer.serialize_str(str::from_utf8(&text).map_err(ser::Error::custom)?)
+        serializer.collect_str(self)
     }
 }
 
 impl<'de> Deserialize<'de> for Time {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        parsed(deserializer)
+        let timestamp: jiff::Timestamp = parsed(deserializer)?;
+        Ok(Time::from_millis(timestamp.as_millisecond()))
     }
 }
 

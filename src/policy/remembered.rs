@@ -14,8 +14,8 @@ const MOST: usize = 10_000;
 /// A bundle that remembers what it answered agents. Where its policies look at the clock, it asks them each time.
 pub struct Remembered {
     bundle: Bundle,
-    /// By the whole question but for its instant.
-    answers: Mutex<HashMap<Vec<u8>, Ruling>>,
+    /// By the hash of the whole question but for its instant: parameters may be long.
+    answers: Mutex<HashMap<Digest, Ruling>>,
 }
 
 impl Remembered {
@@ -27,8 +27,8 @@ impl Remembered {
         }
     }
 
-    /// All that an answer depends on.
-    fn key(&self, question: &Question<'_>) -> Option<Vec<u8>> {
+    /// The hash of all that an answer depends on; nothing where it may depend on more.
+    fn key(&self, question: &Question<'_>) -> Option<Digest> {
         if self.bundle.looks_at_the_clock() {
             return None;
         }
@@ -47,7 +47,7 @@ impl Remembered {
             now: _,
         } = ask;
         let all = (routine, agent, on_behalf_of, &action.name, parameters, ttl);
-        canonical::to_vec(&all).ok()
+        Some(Digest::of(&canonical::to_vec(&all).ok()?))
     }
 }
 
