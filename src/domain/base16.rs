@@ -4,20 +4,12 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 /// What no digit stands for.
 const NONE: u8 = 16;
 
-/// What each byte stands for as a digit.
-static VALUES: [u8; 256] = {
-    let (mut values, mut value) = ([NONE; 256], 0);
-    let mut digits: &[u8] = DIGITS;
-    while let Some((digit, rest)) = digits.split_first() {
-        values[*digit as usize] = value;
-        value += 1;
-        digits = rest;
-    }
-    values
-};
-
 fn value(digit: u8) -> u8 {
-    VALUES.get(usize::from(digit)).copied().unwrap_or(NONE)
+    match digit {
+        b'0'..=b'9' => digit - b'0',
+        b'a'..=b'f' => digit - b'a' + 10,
+        _ => NONE,
+    }
 }
 
 /// The bytes that `digits` spell: exactly twice as many lower-case digits.

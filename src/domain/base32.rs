@@ -8,6 +8,10 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 const NONE: u8 = 32;
 
 /// What each byte stands for as a digit.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "a byte is below 256, and a constant has no other way"
+)]
 static VALUES: [u8; 256] = {
     let (mut values, mut value) = ([NONE; 256], 0);
     let mut alphabet: &[u8] = ALPHABET;

@@ -19,6 +19,7 @@ const BYTES: usize = 512 * 1024;
 const THREADS: usize = 8;
 
 /// A line after the header.
+#[expect(clippy::large_enum_variant, reason = "all lines but one are entries")]
 pub(super) enum Read {
     /// An entry: index, leaf hash and signature as the line claims, and what its bytes are.
     Entry((u64, Digest, Option<String>), Decoded),
