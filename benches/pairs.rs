@@ -32,6 +32,8 @@ mod house;
 mod mass_end;
 #[path = "common/pgbench.rs"]
 mod pgbench;
+#[path = "common/table.rs"]
+mod table;
 
 /// How long each number of clients goes on.
 const ROUND: Duration = Duration::from_secs(10);
@@ -131,11 +133,7 @@ async fn main() -> anyhow::Result<()> {
     if std::env::args().any(|argument| argument == "mass-end") {
         return mass_end::measure(&version, &house).await;
     }
-    println!("PostgreSQL {version}, {} s a row\n", ROUND.as_secs());
-    println!(
-        "| clients | pairs/s | issue p50 | issue p99 | pair p50 | pair p99 | pgbench, mint and end alone | ratio |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
+    table::table(&format!("Whole pairs over HTTP, PostgreSQL {version}"));
     let agents = Arc::new(house.agents("pairs", AGENTS).await?);
     let script = script(&house).await?;
     for clients in [1_u32, 8, 32] {
@@ -145,13 +143,17 @@ async fn main() -> anyhow::Result<()> {
         #[expect(clippy::cast_precision_loss, reason = "a rate is a rounded thing")]
         let rate = took.len() as f64 / time.as_secs_f64();
         let theirs = pgbench::run(&house.target, &house.password, &script, clients, ROUND)?;
-        println!(
-            "| {clients} | {rate:.0} | {:.1} ms | {:.1} ms | {:.1} ms | {:.1} ms | {theirs:.0}/s | {:.2} |",
-            percentile(issued(), 50),
-            percentile(issued(), 99),
-            percentile(whole(), 50),
-            percentile(whole(), 99),
-            rate / theirs,
+        table::row(
+            &format!("{clients} clients"),
+            &format!(
+                "{rate:.0} pairs/s; issue p50 {:.1}, p99 {:.1} ms; pair p50 {:.1}, p99 {:.1} ms",
+                percentile(issued(), 50),
+                percentile(issued(), 99),
+                percentile(whole(), 50),
+                percentile(whole(), 99),
+            ),
+            &format!("pgbench, mint and end alone {theirs:.0}/s"),
+            &format!("{:.2} x", rate / theirs),
         );
     }
     Ok(())

@@ -25,6 +25,8 @@ use url::Url;
 
 #[path = "common/pgbench.rs"]
 mod pgbench;
+#[path = "common/table.rs"]
+mod table;
 
 const ROUND: Duration = Duration::from_secs(4);
 const ROUNDS: usize = 2;
@@ -186,36 +188,44 @@ async fn main() {
         format!("ALTER ROLE bench_broker PASSWORD '{PASSWORD}'"),
     )
     .await;
-    println!(
-        "PostgreSQL {version}: mint + end per second, best of {ROUNDS} rounds of {}s",
+    table::table(&format!(
+        "Mint and end, PostgreSQL {version}, best of {ROUNDS} rounds of {} s",
         ROUND.as_secs()
-    );
+    ));
     let keeper = Arc::new(issuer(&target(&url, 17)));
     let mut living = Vec::new();
+    let mut without = Vec::new();
     for live in LIVE {
         living.extend(mint_many(&keeper, live - living.len()).await);
         run(&mut admin, "VACUUM ANALYZE".into()).await;
-        for clients in [1, 8, 32] {
-            measure(&target(&url, 2 * clients + 1), clients, live).await;
+        for (number, clients) in [1, 8, 32].into_iter().enumerate() {
+            let ours = measure(&target(&url, 2 * clients + 1), clients, live).await;
+            match without.get(number) {
+                None => without.push(ours),
+                Some(before) => table::row(
+                    &format!("{clients} clients, {live} live"),
+                    &format!("{ours:.0}/s"),
+                    &format!("none live {before:.0}/s"),
+                    &format!("{:.2} x the time (bar: at most 1.3 x)", before / ours),
+                ),
+            }
         }
     }
     let (some, rest) = living.split_at(TOGETHER);
-    println!(
-        "{TOGETHER} leases ended one after the other: {:.0} a second",
-        end_many(&keeper, some, 1).await
-    );
-    println!(
-        "{} leases ended in batches of {}: {:.0} a second",
-        rest.len(),
-        keeper.batch(),
-        end_many(&keeper, rest, keeper.batch()).await
+    let single = end_many(&keeper, some, 1).await;
+    let batched = end_many(&keeper, rest, keeper.batch()).await;
+    table::row(
+        &format!("ends in batches of {}", keeper.batch()),
+        &format!("{batched:.0}/s"),
+        &format!("one after the other {single:.0}/s"),
+        &format!("{:.1} x", batched / single),
     );
     drop(keeper);
     clean(&mut admin).await;
 }
 
-/// Prints one line.
-async fn measure(target: &PostgresTarget, clients: u32, live: usize) {
+/// Prints one line, and says how many a second.
+async fn measure(target: &PostgresTarget, clients: u32, live: usize) -> f64 {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("mint_and_end.sql");
     let issuer = Arc::new(issuer(target));
@@ -230,9 +240,13 @@ async fn measure(target: &PostgresTarget, clients: u32, live: usize) {
         theirs_best = theirs_best.max(theirs);
     }
     let ratio = ours_best / theirs_best;
-    println!(
-        "{live:>6} live, {clients:>2} clients: ours {ours_best:6.0}  pgbench {theirs_best:6.0}  ratio {ratio:.2}"
+    table::row(
+        &format!("{clients} clients, {live} live"),
+        &format!("{ours_best:.0}/s"),
+        &format!("pgbench {theirs_best:.0}/s"),
+        &format!("{ratio:.2} x (bar: at least 0.8 x)"),
     );
+    ours_best
 }
 
 /// Removes what the measurement made.

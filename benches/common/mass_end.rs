@@ -8,6 +8,7 @@ use futures::future::try_join_all;
 use serde_json::json;
 
 use super::house::{House, key};
+use super::table::{row, table};
 
 /// Ended together.
 const FLEET: usize = 1_000;
@@ -104,17 +105,17 @@ pub async fn measure(version: &str, house: &House) -> anyhow::Result<()> {
     let fleet = FLEET as f64;
     let single = before.midpoint(after) * fleet;
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    println!(
-        "one by one: {:.1} ms each before, {:.1} ms after",
-        before * 1000.0,
-        after * 1000.0
-    );
-    println!("| {FLEET} leases | one by one | together | ratio | load |");
-    println!("|---|---|---|---|---|");
-    println!(
-        "| PostgreSQL {version} | {single:.2} s | {all:.2} s | {:.1} x | {} |",
-        single / all,
-        load.split(' ').next().unwrap_or_default(),
+    let load = load.split(' ').next().unwrap_or_default();
+    table(&format!("Mass end, PostgreSQL {version}, load {load}"));
+    row(
+        &format!("the end of {FLEET} leases"),
+        &format!("together {all:.2} s"),
+        &format!(
+            "one by one {single:.2} s ({:.1} ms each before, {:.1} ms after)",
+            before * 1000.0,
+            after * 1000.0
+        ),
+        &format!("{:.1} x (bar: at least 10 x)", single / all),
     );
     Ok(())
 }

@@ -22,6 +22,11 @@ use countersign::system::{Entropy, SystemClock, SystemEntropy};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+#[path = "table.rs"]
+mod table;
+
+pub use table::{row, table};
+
 /// The log's origin.
 pub const ORIGIN: &str = "bench.example/ledger";
 
@@ -254,14 +259,4 @@ pub async fn ask(broker: &Broker) -> anyhow::Result<Duration> {
 #[expect(clippy::cast_precision_loss, reason = "a rate is a rounded thing")]
 pub fn rate(count: usize, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64()
-}
-
-/// One line of the table: what, measured, against, ratio and bar.
-pub fn row(what: &str, measured: &str, against: &str, verdict: &str) {
-    println!("| {what} | {measured} | {against} | {verdict} |");
-}
-
-/// The head of a table.
-pub fn table(title: &str) {
-    println!("\n### {title}\n\n| what | measured | against | ratio and bar |\n|---|---|---|---|");
 }

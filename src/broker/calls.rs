@@ -42,6 +42,10 @@ impl Calls {
             .send(envelope)
             .await
             .map_err(|_| SequenceError::Unavailable)?;
-        answer.await.unwrap_or(Err(SequenceError::Unavailable))
+        let answer = answer.await.unwrap_or(Err(SequenceError::Unavailable));
+        answer.map_err(|error| match error {
+            SequenceError::Unavailable if self.shared.doubt().is_some() => SequenceError::InDoubt,
+            other => other,
+        })
     }
 }

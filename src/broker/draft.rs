@@ -32,6 +32,8 @@ pub(super) enum SequenceError {
     Refused(#[from] Box<Refusal>),
     #[error("the ledger is unavailable")]
     Unavailable,
+    #[error("the ledger is in doubt")]
+    InDoubt,
 }
 
 /// A batch being put together.

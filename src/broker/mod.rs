@@ -66,6 +66,9 @@ pub enum BrokerError {
         /// What: `ledger`, or a target's name.
         what: String,
     },
+    /// The store is not the ledger this broker knows; nothing was granted, and nothing will be before the operator acts.
+    #[error("the ledger is in doubt")]
+    InDoubt,
 }
 
 impl From<SequenceError> for BrokerError {
@@ -75,6 +78,7 @@ impl From<SequenceError> for BrokerError {
             SequenceError::Unavailable => BrokerError::Unavailable {
                 what: "ledger".into(),
             },
+            SequenceError::InDoubt => BrokerError::InDoubt,
         }
     }
 }

@@ -196,7 +196,7 @@ impl TargetWatch {
                 false
             }
             // A ledger that is not believed may have lost which server it is. What bears our mark there is ours all the same.
-            Err(SequenceError::Unavailable) => self.calls.shared.doubt().is_some(),
+            Err(error) => matches!(error, SequenceError::InDoubt),
         }
     }
 
@@ -231,7 +231,7 @@ impl TargetWatch {
                     tracing::warn!(target_name = %target, handle, "found a credential that no lease explains; ending it");
                 }
                 // A ledger that is not believed may have lost the lease, and cannot be told of it.
-                Err(SequenceError::Unavailable) if self.calls.shared.doubt().is_some() => {
+                Err(SequenceError::InDoubt) => {
                     let ended = issuer.end_and_prove(&Ending::unexplained(&handle)).await;
                     tracing::error!(target_name = %target, handle, ended = ended.is_ok(), "a credential that no lease explains is ended without an entry");
                 }

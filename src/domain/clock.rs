@@ -48,6 +48,19 @@ impl Accepted {
         Time::from_millis(now.millis() - self.ahead_at(now))
     }
 
+    /// The broker's time when a right wall clock shows `wall`, to the millisecond and not too early: [`Self::wall_at`] turned round.
+    pub fn time_at(&self, wall: Time) -> Time {
+        let (wall, since) = (i128::from(wall.millis()), i128::from(self.since.millis()));
+        let shrinks = i128::from(SHRINKS_BY_ONE_IN);
+        let ahead = shrinks * (wall + i128::from(self.ahead)) + since;
+        let begun = wall + i128::from(self.ahead);
+        let time = match begun > since {
+            true => (ahead + shrinks) / (shrinks + 1),
+            false => begun,
+        };
+        Time::from_millis(i64::try_from(time.max(wall)).unwrap_or(i64::MAX))
+    }
+
     /// What right wall clocks showed at `then`, or later, when nobody had said yet that the wall clock was.
     pub fn right_at(&self, then: Time) -> Time {
         match then >= self.since {
@@ -129,6 +142,18 @@ mod tests {
         );
         assert_eq!(accepted.ahead_at(at(HOUR + 2_000_000)), HOUR - 1_000);
         assert_eq!(accepted.ahead_at(at(HOUR + 2_001 * HOUR)), 0);
+    }
+
+    #[test]
+    fn the_time_is_found_from_a_right_wall_clock() {
+        let accepted = Accepted::of(at(0), at(HOUR));
+        for passed in [0, 1, 1_999, 2_000, 60_000, HOUR, 400 * HOUR, 3_000 * HOUR] {
+            let time = accepted.time_at(at(passed));
+            let off = accepted.wall_at(time).millis() - at(passed).millis();
+            assert!((0..=1).contains(&off), "{off} ms off after {passed} ms");
+        }
+        assert_eq!(accepted.time_at(at(-HOUR)), at(0), "before it was accepted");
+        assert_eq!(Accepted::default().time_at(at(0)), at(0));
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub enum Event {
         reason: Option<BlobRef>,
     },
     /// A broker could end nothing at a target, and no probe answered: nothing is claimed there until it is back. What that
-    /// broker had claimed there is free again.
+    /// broker had claimed there is free again. Said again when something else is in the way.
     #[serde(rename = "target.away")]
     TargetAway {
         /// Which target.

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::time::Time;
 
-/// Since when, and why, as the broker that noticed saw it.
+/// Since when, and why, as the broker that looked last saw it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Outage {

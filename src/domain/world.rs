@@ -231,10 +231,12 @@ impl World {
                 code,
                 detail,
             } => {
-                if self.away.contains_key(target) {
+                let known = self.away.get(target);
+                if known.is_some_and(|known| known.code == *code) {
                     return Err(illegal(entry, format!("target {target}, away")));
                 }
-                let outage = Outage::new(entry.time, code, detail);
+                let since = known.map_or(entry.time, |known| known.since);
+                let outage = Outage::new(since, code, detail);
                 self.away.insert(target.clone(), outage);
                 self.release(target, broker, entry.time);
             }

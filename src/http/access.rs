@@ -86,7 +86,11 @@ const ONE: &[(u16, &str)] = &[(404, "not_found")];
 /// Every route of the API.
 pub const ROUTES: &[Route] = &[
     get("/healthz", &[], &[]),
-    get("/readyz", &[], &[(503, "not_ready")]),
+    get(
+        "/readyz",
+        &[],
+        &[(503, "not_ready"), (503, "ledger_in_doubt")],
+    ),
     get("/openapi.json", &[], &[]),
     get("/v1/ledger/checkpoint", &[], &[(503, "not_ready")]),
     get("/v1/ledger/key", &[], &[]),

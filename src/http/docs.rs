@@ -23,6 +23,7 @@ const GUARDED: &[(u16, &str)] = &[
     (403, "forbidden"),
     (429, "rate_limited"),
     (503, "not_ready"),
+    (503, "ledger_in_doubt"),
 ];
 
 /// The router and its finished document.

@@ -133,6 +133,17 @@ impl Problem {
         .retry_after(2)
     }
 
+    /// The ledger's store is not believed.
+    pub fn in_doubt(detail: impl Into<String>) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ledger_in_doubt",
+            detail,
+            "Tell the operator, who restores the ledger's store, or accepts it as it is: countersign ledger accept --help. Nothing is granted until then; what has to end ends.",
+        )
+        .retry_after(30)
+    }
+
     /// Something broke inside. Say what in the log before making one.
     pub fn internal() -> Self {
         Self::new(
@@ -295,6 +306,9 @@ impl From<BrokerError> for Problem {
                 } else {
                     Self::unavailable("target_unavailable", "the target is unavailable")
                 }
+            }
+            BrokerError::InDoubt => {
+                Self::in_doubt("the broker does not know its ledger in its store")
             }
         }
     }

@@ -255,14 +255,10 @@ pub struct EndError {
 }
 
 impl EndError {
-    /// Whether it says nothing of the credential: the target could not be asked, or is not the one it should be.
+    /// Whether it says nothing of the credential: the target could not be asked, or cannot end anything for now. Another
+    /// server that answers is no such case: what it knows of the credential is cut off there each time.
     pub fn is_about_target(&self) -> bool {
-        let codes = [
-            "target_unavailable",
-            "target_timeout",
-            "read_only_target",
-            TARGET_CHANGED,
-        ];
+        let codes = ["target_unavailable", "target_timeout", "read_only_target"];
         codes.contains(&self.code.as_str())
     }
 }

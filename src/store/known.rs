@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
+use super::lock;
 use super::rows::{edge_bytes, edge_of};
 use super::{Head, StoreError, Tree};
 use crate::ledger::VerifyingKey;
@@ -101,14 +102,14 @@ impl Slots {
 }
 
 impl FileHead {
-    /// Opens the file if there is one.
+    /// Opens the file to look at it, if there is one; a broker may be writing it.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn open_existing(path: &Path) -> Result<Option<Self>, StoreError> {
-        match path.try_exists() {
-            Ok(true) => Self::open(path).map(Some),
-            Ok(false) => Ok(None),
+        match File::open(path) {
+            Ok(file) => Ok(Some(Self::of(path, file))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(failed(error)),
         }
     }
@@ -138,10 +139,10 @@ impl FileHead {
         Ok(newest)
     }
 
-    /// Opens the file, or makes it, for its owner only.
+    /// Opens the file, or makes it, for its owner only, and for nobody else to write while it is open.
     ///
     /// # Errors
-    /// [`StoreError::Failed`].
+    /// [`StoreError::InUse`] when a broker has it open, or [`StoreError::Failed`].
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let open = || {
             let file = OpenOptions::new()
@@ -159,14 +160,26 @@ impl FileHead {
             }
             Ok(file)
         };
-        Ok(Self {
+        let file = open().map_err(failed)?;
+        if lock::alone(&file).map_err(failed)? {
+            Ok(Self::of(path, file))
+        } else {
+            let directory = path.parent().unwrap_or(Path::new(".")).display();
+            Err(StoreError::InUse(format!(
+                "another process uses the state directory {directory}: stop that broker first, or give each broker a state_dir of its own"
+            )))
+        }
+    }
+
+    fn of(path: &Path, file: File) -> Self {
+        Self {
             path: path.to_owned(),
             slots: Arc::new(Mutex::new(Slots {
-                file: open().map_err(failed)?,
+                file,
                 next: 0,
                 size: 0,
             })),
-        })
+        }
     }
 
     /// Forgets what was kept and keeps `head` instead, whether it is newer or not.
@@ -228,5 +241,23 @@ impl KnownHead for FileHead {
         };
         let written = tokio::task::spawn_blocking(write).await;
         written.map_err(io::Error::other).flatten().map_err(failed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_directory_has_one_broker_and_anybody_may_look() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.head");
+        assert!(FileHead::open_existing(&path).unwrap().is_none());
+        let first = FileHead::open(&path).unwrap();
+        let second = FileHead::open(&path).unwrap_err().to_string();
+        assert!(second.contains("state_dir of its own"), "{second}");
+        assert!(FileHead::open_existing(&path).unwrap().is_some());
+        drop(first);
+        drop(FileHead::open(&path).unwrap());
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::{Digest, LeaseId, RequestId, Time};
 
 mod find;
 mod known;
+mod lock;
 mod memory;
 mod pages;
 mod postgres;
@@ -74,6 +75,9 @@ pub enum StoreError {
     /// The store refuses to be opened as it is set up. Nothing was touched; the text says what to do.
     #[error("{0}")]
     Refused(String),
+    /// Another process has it open, and there can be only one. The text says what to do.
+    #[error("{0}")]
+    InUse(String),
 }
 
 fn index_texts(index: &EntryIndex) -> impl Iterator<Item = &str> {

@@ -4,7 +4,7 @@
 //! process on the same file is refused; the file is never readable by others; an erased text is
 //! overwritten, in the file and in the WAL.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -18,6 +18,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
+use super::lock;
 use super::rows::{edge_bytes, id_bytes, to_sql};
 use super::sql::{self, Database, Dialect, not_migrated};
 use super::{Batch, Blob, StoreError, StoredEntry};
@@ -80,8 +81,8 @@ impl SqliteStore {
     /// Opens the ledger at `path`, or starts one there (mode 0600). Its directory must exist.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] when another process has it open, others may read it, it is on a network file
-    /// system, or a newer Countersign wrote it; [`StoreError::Failed`] when the system refuses.
+    /// [`StoreError::InUse`] when another process has it open; [`StoreError::Refused`] when others may read it, it is on a
+    /// network file system, or a newer Countersign wrote it; [`StoreError::Failed`] when the system refuses.
     pub async fn open(path: &Path) -> Result<Self, StoreError> {
         let path = protected_file(path)?;
         let lock = start_lock(&path)?;
@@ -353,7 +354,7 @@ fn protected_file(path: &Path) -> Result<PathBuf, StoreError> {
     let mode = metadata.mode() & 0o777;
     if mode & 0o077 != 0 {
         return Err(StoreError::Refused(format!(
-            "the ledger file {0} has mode {mode:04o}, so others can read or change it;              find out who did, then run: chmod 600 {0}",
+            "the ledger file {0} has mode {mode:04o}, so others can read or change it; find out who did, then run: chmod 600 {0}",
             path.display()
         )));
     }
@@ -370,7 +371,7 @@ fn refuse_network(path: &Path) -> Result<(), StoreError> {
     match network_file_system(found.filesystem_type().0 as u32) {
         None => Ok(()),
         Some(name) => Err(StoreError::Refused(format!(
-            "the ledger file {} is on {name}, where SQLite's locks do not hold between machines;              set server.state_dir to a local disk, or [store] kind = \"postgres\"",
+            "the ledger file {} is on {name}, where SQLite's locks do not hold between machines; set server.state_dir to a local disk, or [store] kind = \"postgres\"",
             path.display()
         ))),
     }
@@ -405,14 +406,13 @@ fn start_lock(path: &Path) -> Result<File, StoreError> {
         .mode(0o600)
         .open(PathBuf::from(name))
         .map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Refused(format!(
+    match lock::alone(&lock).map_err(failed)? {
+        true => Ok(lock),
+        false => Err(StoreError::InUse(format!(
             "another process has the ledger {} open; stop it first, or set [store] kind = \"postgres\" \
              to run several brokers",
             path.display()
         ))),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
     }
 }
 

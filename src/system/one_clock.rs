@@ -62,6 +62,8 @@ struct Course {
     /// How long the machine had been running then.
     running: Duration,
     accepted: Accepted,
+    /// It began at the wall clock, and what was accepted of that is not known yet.
+    at_wall: bool,
 }
 
 impl Course {
@@ -71,6 +73,14 @@ impl Course {
             utc: nanos(time),
             running,
             accepted: Accepted::default(),
+            at_wall: false,
+        }
+    }
+
+    fn at_wall(sample: Sample) -> Self {
+        Self {
+            at_wall: true,
+            ..Self::from(sample.wall, sample.running)
         }
     }
 
@@ -95,8 +105,12 @@ impl Course {
         }
     }
 
-    /// Goes on from the highest instant of the ledger, where that is later.
+    /// Goes on from the highest instant of the ledger, where that is later. A course that began at the wall clock goes on
+    /// from where that stood, as was accepted: otherwise what passed while no broker ran would be lost.
     fn follow(&mut self, ledger: Time, accepted: Accepted) {
+        if std::mem::take(&mut self.at_wall) {
+            self.nanos = nanos(accepted.time_at(self.time()));
+        }
         self.nanos = self.nanos.max(nanos(ledger));
         self.accepted = accepted;
     }
@@ -131,7 +145,7 @@ impl<M: Machine> OneClock<M> {
             course.accepted = kept.accepted;
             Some(course)
         });
-        let course = gone_on.unwrap_or(Course::from(sample.wall, sample.running));
+        let course = gone_on.unwrap_or_else(|| Course::at_wall(sample));
         Self {
             machine,
             course: Mutex::new(course),
@@ -316,5 +330,22 @@ mod tests {
         rebooted.follow(Time::from_millis(START + 2 * weekend), Accepted::default());
         assert_eq!(rebooted.now(), Time::from_millis(START + 2 * weekend));
         assert!(rebooted.apart().is_some(), "the ledger is ahead");
+    }
+
+    /// What passed while no broker ran has passed, also where the ledger was accepted ahead of the wall clock.
+    #[test]
+    fn l15_a_ledger_that_was_accepted_ahead_loses_no_time_to_a_restart() {
+        let (hour, down) = (3_600_000, 1_800_000);
+        let ledger = Time::from_millis(START + hour);
+        let accepted = Accepted::of(Time::from_millis(START), ledger);
+        let rebooted = OneClock::begin(shows(down, 5_000, "two"), None);
+        rebooted.follow(ledger, accepted);
+        let passed = rebooted.now().millis() - ledger.millis();
+        assert!(
+            (down - down / 1_000..=down).contains(&passed),
+            "{passed} ms"
+        );
+        assert_eq!(rebooted.apart(), None);
+        assert!(rebooted.utc().millis().abs_diff(START + down) <= 1);
     }
 }

@@ -120,6 +120,11 @@ impl Problem {
                     "Nothing was changed. Its ledger or the target does not answer; try again in a moment.",
                 )
             }
+            BrokerError::InDoubt => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Countersign decides nothing right now",
+                "Nothing was changed. What is in its store is not the ledger it knows, which whoever runs Countersign has to look into; access that is over ends all the same.",
+            ),
         }
     }
 }

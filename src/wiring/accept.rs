@@ -2,7 +2,7 @@
 //! that had not heard of everything. Given on the machine, while the broker is stopped; an entry from the next start on.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
 use base64::Engine;
@@ -14,8 +14,8 @@ use super::ledger::{Kept, NotRead};
 use crate::broker::Broker;
 use crate::cli::local::AcceptedLedger;
 use crate::domain::Digest;
-use crate::ledger::{Failure, Tree};
-use crate::store::{FileHead, Head, StoreError};
+use crate::ledger::{Failure, Tree, VerifyingKey};
+use crate::store::{FileHead, Head, KnownHead as _, StoreError};
 
 /// The file that the next start makes an entry of.
 const FILE: &str = "ledger.accepted";
@@ -70,7 +70,7 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
         root: Tree::from_head(&known)?.root(),
         reason,
     };
-    // In this order: a crash in between leaves a word that is given again, never a ledger accepted without one.
+    // In this order: a crash in between leaves a word that counts for nothing, never a ledger accepted without one.
     files::replace(&ledger.state_dir.join(FILE), &serde_json::to_vec(&word)?)?;
     kept.replace(&found)?;
     Ok(AcceptedLedger {
@@ -81,21 +81,52 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
     })
 }
 
-/// Makes an entry of what was accepted, if anything was. What cannot be written now is at the next start.
-///
-/// # Errors
-/// It is not an entry yet, or would be one again.
-pub(super) async fn record(broker: &Broker, state_dir: &Path) -> anyhow::Result<()> {
-    let path = state_dir.join(FILE);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error).context(format!("read {}", path.display())),
-    };
-    let word: Word =
-        serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-    broker
-        .accept_ledger(word.size, word.root, word.reason)
-        .await?;
-    fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
+/// A word that was given and is no entry yet.
+pub(super) struct Accepted {
+    word: Word,
+    path: PathBuf,
+}
+
+impl Accepted {
+    /// Looks for one before a broker starts. A word without its deed, after a crash between the two, is forgotten: the head
+    /// that it gives up is still the one that is known.
+    ///
+    /// # Errors
+    /// It cannot be read, or not be removed.
+    pub(super) fn find(
+        state_dir: &Path,
+        kept: &FileHead,
+        key: &VerifyingKey,
+    ) -> anyhow::Result<Option<Self>> {
+        let path = state_dir.join(FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error).context(format!("read {}", path.display())),
+        };
+        let word: Word =
+            serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
+        let is_given_up = |known: &Tree| (known.size(), known.root()) == (word.size, word.root);
+        match kept.newest(key) {
+            Ok(Some(known)) if !is_given_up(&known) => Ok(Some(Self { word, path })),
+            _ => {
+                tracing::warn!(
+                    "the ledger was not accepted to the end, so it is not; say so again if it still has to be: countersign ledger accept"
+                );
+                fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Makes it an entry. What cannot be written now is at the next start.
+    ///
+    /// # Errors
+    /// It is not an entry yet, or would be one again.
+    pub(super) async fn record(self, broker: &Broker) -> anyhow::Result<()> {
+        let Word { size, root, reason } = self.word;
+        broker.accept_ledger(size, root, reason).await?;
+        let path = self.path;
+        fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
+    }
 }

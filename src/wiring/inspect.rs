@@ -6,12 +6,14 @@ use std::path::Path;
 use anyhow::bail;
 
 use super::files;
+use super::ledger::Kept;
 use super::setup::{Setup, scopes_at};
 use crate::cli::local::{Finding, Severity};
 use crate::config::TargetConfig;
 use crate::domain::{Policy, TargetName};
 use crate::issuers::{Issuer, IssuerSet, mariadb, postgres};
 use crate::policy::{self, Bundle, Mistake};
+use crate::store::StoreError;
 use crate::system::Clock as _;
 
 /// The issuer that stands for the embedded identity provider while a bundle is only checked.
@@ -166,12 +168,59 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
         findings.push(wrong);
     }
     let state = setup.state_dir();
-    if state.exists()
-        && let Err(error) = files::state_dir(&state)
-    {
-        findings.push(finding(Severity::Error, "state_dir", format!("{error:#}")));
+    if state.exists() {
+        if let Err(error) = files::state_dir(&state) {
+            findings.push(finding(Severity::Error, "state_dir", format!("{error:#}")));
+        }
+        // Before its first start a broker has no ledger.
+        if state.join("ledger.head").exists() {
+            findings.push(of_ledger(dir, &setup).await);
+        }
     }
     Ok(findings)
+}
+
+/// Whether the store is the ledger that this broker knows.
+async fn of_ledger(dir: &Path, setup: &Setup) -> Finding {
+    let wrong = |error: anyhow::Error, next: String| Finding {
+        next: Some(next),
+        ..finding(Severity::Error, "ledger", on_one_line(&error))
+    };
+    let kept = match Kept::of(dir, None).await {
+        Ok(kept) => kept,
+        Err(error) if in_use(&error) => {
+            let url = setup.config.server.public_url.join("readyz");
+            let url = url.map_or_else(|_| "/readyz".into(), |url| url.to_string());
+            let message =
+                format!("its broker is running, and says itself what it thinks of it: {url}");
+            return finding(Severity::Good, "ledger", message);
+        }
+        Err(error) => return wrong(error, "see docs/operating.md, The store".into()),
+    };
+    match kept.continues().await {
+        Ok((size, Some(known))) => {
+            let message = format!("{size} entries, which continue the {known} that are known here");
+            finding(Severity::Good, "ledger", message)
+        }
+        Ok((size, None)) => {
+            let message = format!(
+                "{size} entries, and none are known here: a store that was rolled back would not be noticed before the next start"
+            );
+            finding(Severity::Warning, "ledger", message)
+        }
+        Err(error) => wrong(
+            error,
+            format!(
+                "restore the store; or, when the newest history is lost for good, stop its brokers and run: countersign ledger accept {} --reason …",
+                dir.display()
+            ),
+        ),
+    }
+}
+
+/// Whether a store cannot be opened because a broker has it open.
+fn in_use(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(StoreError::InUse(_)))
 }
 
 /// The documents that prepare AWS for `target`, for a broker that is `broker` there.

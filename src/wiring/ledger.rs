@@ -20,9 +20,12 @@ use crate::config::StoreConfig;
 use crate::domain::{Entry, Event, World};
 use crate::ledger::export::ExportReader;
 use crate::ledger::{
-    Decoded, Problem, SigningKey, Snapshot, Tree, Verified, Verifier, VerifyingKey, entry, verify,
+    Decoded, Problem, Reader, SigningKey, Snapshot, Tree, Verified, Verifier, VerifyingKey, entry,
+    verify,
 };
-use crate::store::{FileHead, Head, Pages, SqliteStore, Store, StoreError, StoredEntry};
+use crate::store::{
+    FileHead, Head, KnownHead as _, Pages, SqliteStore, Store, StoreError, StoredEntry,
+};
 
 /// Entries read at once.
 const PAGE: usize = 1000;
@@ -163,6 +166,44 @@ impl Kept {
         let verifier = Verifier::new(&self.key, since)?.strict();
         let audit = StoreAudit::new(Arc::clone(&self.store), verifier).await?;
         audit.run().await
+    }
+
+    /// Whether it continues the newest head that is known here; says how many entries it has, and how many were known.
+    ///
+    /// # Errors
+    /// It does not, or one of the two cannot be read.
+    pub(super) async fn continues(&self) -> anyhow::Result<(u64, Option<u64>)> {
+        let head = self.store.head().await?;
+        let kept = FileHead::open_existing(&self.state_dir.join("ledger.head"))?;
+        let known = kept.map(|kept| kept.newest(&self.key)).transpose()?;
+        let Some(known) = known.flatten() else {
+            self.key.open_head(&head)?;
+            return Ok((head.size, None));
+        };
+        let size = known.size();
+        if head.size < size {
+            bail!(
+                "the store has {} entries, and {size} are known here: it was rolled back, or is another one",
+                head.size
+            );
+        }
+        let mut reader = Reader::new(&self.key, known);
+        while reader.tree().size() < head.size {
+            let page = self.store.read(reader.tree().size(), PAGE).await?;
+            ensure!(
+                !page.is_empty(),
+                "entry {} is missing",
+                reader.tree().size()
+            );
+            for stored in page.iter().take_while(|stored| stored.seq < head.size) {
+                let entry = reader.stored(stored);
+                entry.with_context(|| format!("entry {}", stored.seq))?;
+            }
+        }
+        reader.head(&head).context(
+            "its entries are not those that are known here: the log has two histories, or was rewritten",
+        )?;
+        Ok((head.size, Some(size)))
     }
 
     /// Verifies it.

@@ -10,11 +10,12 @@ use anyhow::{Context, ensure};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::Accepted;
 use super::clock::Keeper;
 use super::gate;
 use super::people::Doorkeeper;
 use super::setup::{Setup, compile, gates, in_words};
-use super::{accept, aws, files};
+use super::{aws, files};
 use crate::broker::{Broker, Loaded, Ports};
 use crate::config::{Config, StoreConfig};
 use crate::domain::TargetName;
@@ -141,6 +142,7 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     let store = setup.store().await?;
     let known_head = FileHead::open(&setup.state_dir().join("ledger.head"))?;
     signed_with(key.verifying_key(), store.as_ref(), &known_head).await?;
+    let accepted = Accepted::find(&setup.state_dir(), &known_head, key.verifying_key())?;
     let shelf = Shelf::new(Arc::clone(&store), &key);
     let identity = identity::Ports {
         shelf: shelf.clone(),
@@ -161,7 +163,9 @@ async fn run(setup: Setup, listener: TcpListener, stop: CancellationToken) -> an
     open(others, &mut background).await;
     let stores = (Arc::clone(&store), known_head);
     let broker = Broker::start(ports(&setup, key, issuers, (bundle, targets), stores)).await?;
-    if let Err(error) = accept::record(&broker, &setup.state_dir()).await {
+    if let Some(accepted) = accepted
+        && let Err(error) = accepted.record(&broker).await
+    {
         tracing::error!(
             error = format!("{error:#}"),
             "the accepted ledger is not an entry yet"

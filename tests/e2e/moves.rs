@@ -161,8 +161,8 @@ impl Failover {
         let (request, _, mut session) = self.unknown_to_the_standby().await;
         self.relay.lead_to(self.standby_port());
         done(&self.broker, &request).await;
-        let words = [id(&request), "read_only_target"];
-        recorded(&self.broker, &self.operator, "lease.end_failed", &words).await;
+        let words = ["shop", "read_only_target"];
+        recorded(&self.broker, &self.operator, "target.away", &words).await;
         assert_eq!(
             self.broker.request(REPORTER, &request).await["state"],
             "ending"
@@ -172,6 +172,7 @@ impl Failover {
         let outcome = self.broker.closed(NEXT_ATTEMPT, REPORTER, &request).await;
         assert_eq!(outcome, "completed");
         assert!(!works(&mut session).await, "it is called ended and goes on");
+        recorded(&self.broker, &self.operator, "target.back", &["shop"]).await;
     }
 
     /// The address leads to the standby, and that is a primary now.

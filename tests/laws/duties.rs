@@ -1,5 +1,7 @@
 //! Duties that scale: orders are one entry, failures are told when they are news, a target that is away is told once.
 
+use std::time::Duration;
+
 use countersign::domain::command::{EndFailure, RefusalCode};
 use countersign::domain::event::{BlobRef, Freeze};
 use countersign::domain::request::{Outcome, ReviewDecision};
@@ -49,10 +51,14 @@ fn failed(code: &str, attempts: u32) -> EndFailure {
 }
 
 fn away(desk: &mut Desk, broker: &str) -> Vec<Event> {
+    away_because(desk, broker, "target_unavailable")
+}
+
+fn away_because(desk: &mut Desk, broker: &str, code: &str) -> Vec<Event> {
     desk.tell(&Command::NoteTargetAway {
         target: "shop".parse().unwrap(),
         broker: broker.into(),
-        code: "target_unavailable".into(),
+        code: code.into(),
         detail: "connection refused".into(),
     })
     .unwrap()
@@ -196,6 +202,22 @@ fn finding_b06_a_target_is_away_once_and_back_once() {
     assert_eq!(back(&mut desk).len(), 1);
     assert_eq!(back(&mut desk), []);
     settle(&mut desk);
+    desk.check();
+}
+
+/// B6: what is in the way is what was found last, since the first of it.
+#[test]
+fn finding_b06_an_outage_tells_its_latest_reason() {
+    let mut desk = Desk::new();
+    let target = "shop".parse().unwrap();
+    away(&mut desk, "b1");
+    let since = desk.world.away[&target].since;
+    desk.now = desk.now.after(Duration::from_secs(60));
+    assert_eq!(away_because(&mut desk, "b2", "read_only_target").len(), 1);
+    assert_eq!(away_because(&mut desk, "b1", "read_only_target"), []);
+    let outage = &desk.world.away[&target];
+    assert_eq!(outage.code, "read_only_target");
+    assert_eq!(outage.since, since);
     desk.check();
 }
 

@@ -274,7 +274,10 @@ fn duty(desk: &Desk, known: &Known, step: &Step) -> Option<Command> {
         Step::Away { back: false } => Command::NoteTargetAway {
             target: "shop".parse().unwrap(),
             broker: "b0".into(),
-            code: "target_unavailable".into(),
+            code: match desk.world.away.len() {
+                0 => "target_unavailable".into(),
+                _ => "read_only_target".into(),
+            },
             detail: String::new(),
         },
         other => return order(desk, known, other),

@@ -40,7 +40,7 @@ async fn cannot_collect(broker: &Broker, request: &RequestId) {
     assert!(
         matches!(
             collected,
-            Err(BrokerError::Unavailable { .. } | BrokerError::Refused(_))
+            Err(BrokerError::InDoubt | BrokerError::Refused(_))
         ),
         "{collected:?}"
     );
@@ -120,7 +120,7 @@ fn finding_b03_a_store_that_was_rolled_back_is_not_continued() {
         noticed(&broker).await;
         let agent = "reporter".parse().unwrap();
         let more = broker.submit(&agent, ask("orders.report", "more".into()));
-        assert!(matches!(more.await, Err(BrokerError::Unavailable { .. })));
+        assert!(matches!(more.await, Err(BrokerError::InDoubt)));
         // What ends access goes on: the lease is over in time.
         ended(&house).await;
         broker.stop().await;
@@ -129,7 +129,7 @@ fn finding_b03_a_store_that_was_rolled_back_is_not_continued() {
         let why = noticed(&broker).await;
         assert!(why.contains("rolled back"), "{why}");
         let more = broker.submit(&agent, ask("orders.report", "more".into()));
-        assert!(matches!(more.await, Err(BrokerError::Unavailable { .. })));
+        assert!(matches!(more.await, Err(BrokerError::InDoubt)));
         broker.stop().await;
         let size = house.store.head().await.unwrap().size;
         assert_eq!(size, backup.head.size, "nothing was appended");
@@ -196,7 +196,7 @@ fn finding_b03_another_history_of_the_same_length_is_not_continued() {
         house.store.tamper(|contents| *contents = second);
         let agent = "reporter".parse().unwrap();
         let more = broker.submit(&agent, ask("orders.report", "more".into()));
-        assert!(matches!(more.await, Err(BrokerError::Unavailable { .. })));
+        assert!(matches!(more.await, Err(BrokerError::InDoubt)));
         noticed(&broker).await;
         broker.stop().await;
     });

@@ -162,7 +162,6 @@ async fn insist<T, F: Future<Output = Result<T, BrokerError>>>(
 /// One agent's story: ask, perhaps be reviewed, collect (perhaps twice), perhaps finish.
 async fn story(broker: Broker, seed: u64, number: u64) -> Result<(), BrokerError> {
     let dice = Dice::new(seed.wrapping_mul(31).wrapping_add(number));
-    let silent = Dice::new(seed.wrapping_mul(37).wrapping_add(number));
     tokio::time::sleep(Duration::from_millis(dice.below(50))).await;
     let action = ["orders.report", "customers.export", "schema.migrate"]
         [usize::try_from(dice.below(3)).unwrap()];
@@ -196,7 +195,7 @@ async fn story(broker: Broker, seed: u64, number: u64) -> Result<(), BrokerError
         } else {
             let collected = insist(|| broker.collect(&agent, &id, &key)).await?;
             // Some never say that they hold it.
-            if silent.below(4) != 0 {
+            if dice.below(4) != 0 {
                 drop(insist(|| broker.acknowledge(&agent, &collected.lease)).await);
             }
         }

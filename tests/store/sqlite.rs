@@ -31,7 +31,7 @@ async fn raw(directory: &TempDir) -> SqliteConnection {
 
 fn refusal<T: std::fmt::Debug>(outcome: Result<T, StoreError>) -> String {
     match outcome {
-        Err(StoreError::Refused(text)) => text,
+        Err(StoreError::Refused(text) | StoreError::InUse(text)) => text,
         other => panic!("not refused: {other:?}"),
     }
 }

@@ -150,7 +150,7 @@ impl Lane {
             }
             // The one relaxation of "no state without an entry": access is cut although the ledger cannot be written.
             // The duty stays; once the ledger is back it is claimed, done again and recorded.
-            Err(SequenceError::Unavailable) => fresh,
+            Err(SequenceError::Unavailable | SequenceError::InDoubt) => fresh,
         }
     }
 
@@ -298,7 +298,7 @@ fn owed_of(event: &Event) -> Option<Owed> {
     }
 }
 
-fn no_answer() -> EndError {
+pub(super) fn no_answer() -> EndError {
     EndError {
         code: "target_timeout".into(),
         detail: "no answer in time".into(),

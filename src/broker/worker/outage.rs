@@ -1,7 +1,7 @@
 //! The breaker of one target: while it is away nothing is claimed there, and one probe at a time looks whether it is back.
 //!
 //! It opens when an attempt fails in a way that says nothing of the credential, and the target does not say which server it
-//! is either. It closes as soon as one of the two works again. A broker that alone cannot reach the target notes so once
+//! is either. It closes as soon as one of the two works again. What is in the way is what the target said last. A broker that alone cannot reach the target notes so once
 //! and leaves the target to the others.
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::NAP;
-use super::ends::{Attempt, Known, LONGEST_DETAIL};
+use super::ends::{Attempt, Known, LONGEST_DETAIL, no_answer};
 use super::lane::{Lane, State};
 use crate::domain::{Command, Outage, Time};
 use crate::issuers::EndError;
@@ -38,12 +38,11 @@ impl Lane {
         let Some(noted) = noted.filter(|noted| state.over_since() != Some(noted.since)) else {
             return state.away.is_some();
         };
-        let away = state.away.get_or_insert(Away {
+        state.away.get_or_insert(Away {
             code: noted.code,
             detail: noted.detail,
             noted: true,
         });
-        away.noted = true;
         true
     }
 
@@ -77,25 +76,18 @@ impl Lane {
         if self.locked().away.is_some() {
             return true;
         }
-        if self.answers().await {
+        let Some(trouble) = self.trouble().await else {
             return false;
-        }
-        tracing::warn!(target_name = %self.target, %error, "the target is away; what is owed there waits until it is back");
-        let away = Away {
-            code: error.code.clone(),
-            detail: error.detail.chars().take(LONGEST_DETAIL).collect(),
-            noted: false,
         };
-        self.locked().away.get_or_insert(away);
+        tracing::warn!(target_name = %self.target, %error, %trouble, "the target is away; what is owed there waits until it is back");
+        self.locked().stay_away(trouble);
         true
     }
 
-    /// Whether the target says that it is the server the ledger knows.
-    async fn answers(&self) -> bool {
+    /// Why the target does not say which server it is, if it does not.
+    async fn trouble(&self) -> Option<EndError> {
         let answer = timeout(PATIENCE, self.issuer.identify()).await;
-        let shared = &self.calls.shared;
-        let known = shared.world(|world| world.servers.get(&self.target).cloned());
-        matches!(answer, Ok(Ok(server)) if known.is_none_or(|known| known == server))
+        answer.unwrap_or_else(|_| Err(no_answer())).err()
     }
 
     /// Probes the target until it is back or the broker stops.
@@ -108,9 +100,13 @@ impl Lane {
                 () = shared.stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_secs(seconds)) => {}
             }
-            if self.answers().await || self.probe().await {
+            let Some(trouble) = self.trouble().await else {
+                break;
+            };
+            if self.probe().await {
                 break;
             }
+            self.locked().stay_away(trouble);
             seconds = (seconds * 2).min(PROBE_MAX_SECONDS);
         }
         tracing::info!(target_name = %self.target, "the target is back");
@@ -202,6 +198,18 @@ impl Lane {
 }
 
 impl State {
+    /// The ledger is told what is in the way, and again when that becomes something else.
+    fn stay_away(&mut self, trouble: EndError) {
+        let is_known = |away: &Away| away.code == trouble.code;
+        if !self.away.as_ref().is_some_and(is_known) {
+            self.away = Some(Away {
+                detail: trouble.detail.chars().take(LONGEST_DETAIL).collect(),
+                code: trouble.code,
+                noted: false,
+            });
+        }
+    }
+
     fn over_since(&self) -> Option<Time> {
         self.over.map(|(since, _)| since)
     }

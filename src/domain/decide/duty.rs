@@ -264,7 +264,8 @@ pub(super) fn away(
     broker: &str,
     (code, detail): (&str, &str),
 ) -> Vec<Event> {
-    if world.away.contains_key(target) {
+    let known = world.away.get(target);
+    if known.is_some_and(|known| known.code == code) {
         return Vec::new();
     }
     vec![Event::TargetAway {

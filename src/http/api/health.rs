@@ -2,7 +2,6 @@
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
@@ -34,13 +33,7 @@ pub async fn ready(State(api): State<Api>) -> Response {
         Err(reason) => {
             tracing::warn!(reason, "not ready");
             match api.broker.doubt() {
-                Some(doubt) => Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "ledger_in_doubt",
-                    doubt,
-                    "The operator restores the ledger's store, or accepts it as it is: countersign ledger accept --help. What has to end ends.",
-                )
-                .retry_after(30),
+                Some(doubt) => Problem::in_doubt(doubt),
                 None => Problem::unavailable("not_ready", "the broker cannot decide now"),
             }
             .into_response()

@@ -200,7 +200,7 @@ fn explain(
 ) -> Problem {
     let code = match &error {
         BrokerError::Refused(refusal) => refusal.code,
-        BrokerError::Unavailable { .. } => return error.into(),
+        BrokerError::Unavailable { .. } | BrokerError::InDoubt => return error.into(),
     };
     let problem = Problem::from(error);
     let detail = problem.detail().to_owned();
