@@ -13,7 +13,7 @@ use countersign::domain::{Digest, Explanation, Proof, Seconds, ServerId, TargetN
 use countersign::issuers::postgres::PostgresIssuer;
 use countersign::issuers::{
     Credential, Deployment, EndError, Ending, Found, Issuer, IssuerSet, MintError, MintOrder,
-    Rehearsal,
+    Rehearsal, declare,
 };
 use countersign::ledger::SigningKey;
 use countersign::policy::{Bundle, Document, is_bundle_file};
@@ -47,10 +47,15 @@ pub fn key() -> anyhow::Result<SigningKey> {
     })?)
 }
 
+/// The shop's configuration.
+fn config() -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(root().join("examples/shop/countersign.toml"))?;
+    Ok(Config::parse(&text)?)
+}
+
 /// The shop's target, as its configuration says; nothing connects to it.
 fn targets() -> anyhow::Result<Arc<dyn Targets>> {
-    let text = std::fs::read_to_string(root().join("examples/shop/countersign.toml"))?;
-    let config = Config::parse(&text)?;
+    let config = config()?;
     let mut issuers: BTreeMap<TargetName, Arc<dyn Issuer>> = BTreeMap::new();
     for (name, target) in config.targets {
         let countersign::config::TargetConfig::Postgres(target) = target else {
@@ -174,13 +179,13 @@ pub fn ports(
     policies: usize,
 ) -> anyhow::Result<(Ports, usize)> {
     let people = BTreeMap::from([("dev".to_owned(), "https://people.example".to_owned())]);
-    let targets = targets()?;
+    let (targets, declared) = (targets()?, declare(&config()?).map_err(anyhow::Error::msg)?);
     let mut files = shop_files()?;
     let compile = |files: &BTreeMap<String, String>| {
         let document = Document {
             files: files.clone(),
             people: people.clone(),
-            targets: BTreeMap::new(),
+            targets: declared.clone(),
             limits: Limits {
                 open_requests_per_agent: 1_000_000_000,
                 ..Limits::default()

@@ -8,8 +8,9 @@ CREATE TABLE head (
 
 INSERT INTO head (id, size, edge, checkpoint) VALUES (1, 0, '', '');
 
--- The entries. leaf is the leaf hash of bytes; sig, on the last entry of each append, the signature of the
--- checkpoint up to it. The columns after them are derived from bytes, for queries.
+-- The entries. bytes are the canonical ones, packed (src/ledger/packed.rs), or as they are when they begin with '{'.
+-- leaf is the leaf hash of the canonical bytes; sig, on the last entry of each append, the signature of the checkpoint
+-- up to it. The columns after them are derived from the bytes, for queries; ids are the 16 bytes behind their prefix.
 CREATE TABLE entries (
     seq     BIGINT NOT NULL PRIMARY KEY,
     bytes   BYTEA  NOT NULL CHECK (length(bytes) BETWEEN 1 AND 32768),
@@ -17,8 +18,8 @@ CREATE TABLE entries (
     sig     TEXT,
     kind    TEXT   NOT NULL,
     time    BIGINT NOT NULL,
-    request TEXT,
-    lease   TEXT,
+    request BYTEA,
+    lease   BYTEA,
     agent   TEXT,
     action  TEXT,
     actor   TEXT   NOT NULL,

@@ -17,8 +17,9 @@ BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: the head only grows'); END
 CREATE TRIGGER head_is_one BEFORE INSERT ON head
 BEGIN SELECT RAISE(ABORT, 'the ledger is append-only: INSERT on head is refused'); END;
 
--- The entries. leaf is the leaf hash of bytes; sig, on the last entry of each append, the signature of the
--- checkpoint up to it. The columns after them are derived from bytes, for queries.
+-- The entries. bytes are the canonical ones, packed (src/ledger/packed.rs), or as they are when they begin with '{'.
+-- leaf is the leaf hash of the canonical bytes; sig, on the last entry of each append, the signature of the checkpoint
+-- up to it. The columns after them are derived from the bytes, for queries; ids are the 16 bytes behind their prefix.
 CREATE TABLE entries (
     seq     INTEGER NOT NULL PRIMARY KEY,
     bytes   BLOB    NOT NULL CHECK (length(bytes) BETWEEN 1 AND 32768),
@@ -26,8 +27,8 @@ CREATE TABLE entries (
     sig     TEXT,
     kind    TEXT    NOT NULL,
     time    INTEGER NOT NULL,
-    request TEXT,
-    lease   TEXT,
+    request BLOB,
+    lease   BLOB,
     agent   TEXT,
     action  TEXT,
     actor   TEXT    NOT NULL,

@@ -7,10 +7,10 @@
 use std::sync::Arc;
 
 use super::sequencer::Sequencer;
-use crate::domain::World;
+use crate::domain::{Entry, World};
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{Head, Problem, Reader, Tree};
-use crate::store::StoreError;
+use crate::store::{Pages, StoreError};
 
 /// Entries read at once, and published one by one; a longer run is published as the world it leads to.
 const PAGE: usize = 1000;
@@ -122,33 +122,16 @@ impl Sequencer {
             )));
         }
         let mut reader = Reader::new(shared.key.verifying_key(), self.tree.clone());
-        let mut fresh = Vec::new();
         // Before anything is read: a head that nobody signed for may promise more than there is time for.
         reader
             .key()
             .open_head(&head)
             .map_err(|problem| self.not_ours(&head, &problem))?;
         self.continues_known(reader.tree())?;
-        while reader.tree().size() < head.size {
-            let from = reader.tree().size();
-            let rest = usize::try_from(head.size - from).unwrap_or(PAGE);
-            let page = shared.store.read(from, rest.min(PAGE)).await?;
-            if page.is_empty() {
-                return Err(missing(from));
-            }
-            for stored in page {
-                let entry = reader
-                    .stored(&stored)
-                    .map_err(|problem| at(stored.seq, problem))?;
-                self.world
-                    .apply(&entry)
-                    .map_err(|error| at(stored.seq, error))?;
-                self.continues_known(reader.tree())?;
-                if fresh.len() <= PAGE {
-                    fresh.push(entry);
-                }
-            }
-        }
+        let mut pages = Pages::new(Arc::clone(&shared.store), head.size);
+        let read = self.read_on(&mut reader, &mut pages, head.size).await;
+        pages.stop().await;
+        let fresh = read?;
         reader
             .head(&head)
             .map_err(|problem| self.not_ours(&head, &problem))?;
@@ -170,6 +153,37 @@ impl Sequencer {
             self.follow_bundle().await;
         }
         Ok(())
+    }
+
+    /// Folds what is there up to `end`. Returns it, as far as it is to be published one by one.
+    async fn read_on(
+        &mut self,
+        reader: &mut Reader<'_>,
+        pages: &mut Pages,
+        end: u64,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut fresh = Vec::new();
+        while reader.tree().size() < end {
+            let from = reader.tree().size();
+            let rest = usize::try_from(end - from).unwrap_or(PAGE);
+            let page = pages.next(from, PAGE).await?;
+            if page.is_empty() {
+                return Err(missing(from));
+            }
+            for (stored, decoded) in page.into_iter().take(rest) {
+                let entry = reader
+                    .stored_decoded(&stored, decoded)
+                    .map_err(|problem| at(stored.seq, problem))?;
+                self.world
+                    .apply(&entry)
+                    .map_err(|error| at(stored.seq, error))?;
+                self.continues_known(reader.tree())?;
+                if fresh.len() <= PAGE {
+                    fresh.push(entry);
+                }
+            }
+        }
+        Ok(fresh)
     }
 
     fn publish_world(&mut self) {

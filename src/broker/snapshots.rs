@@ -13,6 +13,8 @@ use crate::ledger::{Snapshot, Tree};
 
 /// Least number of entries between snapshots.
 const EVERY: u64 = 10_000;
+/// Most entries between snapshots, and so to fold at a start: they take a fraction of a second.
+const AT_MOST: u64 = 100_000;
 /// Entries between snapshots for each thing in the world.
 const WEIGHT: u64 = 4;
 
@@ -41,7 +43,7 @@ impl Snapshots {
 }
 
 impl Sequencer {
-    /// The more is open, the longer it takes to write one, so the rarer it is.
+    /// The more is open, the longer it takes to write one, so the rarer it is; but never so rare that a start takes long.
     pub(super) fn snapshot_now_and_then(&mut self) {
         let (size, writing) = (self.snapshots.size, &self.snapshots.writing);
         if writing.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -49,7 +51,7 @@ impl Sequencer {
         }
         let due = |world: &World| {
             let weight = u64::try_from(world.weight()).unwrap_or(u64::MAX);
-            let every = EVERY.max(weight.saturating_mul(WEIGHT));
+            let every = weight.saturating_mul(WEIGHT).clamp(EVERY, AT_MOST);
             (world.size >= size.saturating_add(every)).then(|| world.clone())
         };
         // The published world: ours may be ahead of what is durable.

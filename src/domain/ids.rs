@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 
-use super::canonical;
 use super::time::Time;
+use super::{base32, canonical};
 
 /// Why a text is not the name, id or digest it should be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -145,14 +145,13 @@ text_type!(
 const ID_RULE: &str = "an id is its prefix and 26 characters of lower-case Crockford base 32";
 
 fn is_id(text: &str, prefix: &str) -> bool {
-    // 26 digits of five bits are 130; the first two of them are zero.
-    text.strip_prefix(prefix).is_some_and(|rest| {
-        rest.len() == 26
-            && matches!(rest.bytes().next(), Some(b'0'..=b'7'))
-            && rest
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b.is_ascii_lowercase() && !b"ilou".contains(&b)))
-    })
+    number_of(text, prefix).is_some()
+}
+
+/// The number behind the prefix of an id.
+fn number_of(text: &str, prefix: &str) -> Option<u128> {
+    let digits = text.strip_prefix(prefix)?.as_bytes();
+    base32::number(digits.try_into().ok()?)
 }
 
 macro_rules! id_type {
@@ -163,8 +162,18 @@ macro_rules! id_type {
             /// A new id from the time and 80 random bits (the low bits of `random`).
             pub fn draw(now: Time, random: u128) -> Self {
                 let millis = u64::try_from(now.millis()).unwrap_or(0);
-                let ulid = ulid::Ulid::from_parts(millis, random);
-                Self(format!("{}{}", $prefix, ulid.to_string().to_lowercase()).into())
+                Self::of_number(ulid::Ulid::from_parts(millis, random).0)
+            }
+
+            /// The id that is this number behind its prefix.
+            pub fn of_number(number: u128) -> Self {
+                let digits = base32::digits(number);
+                Self([$prefix, &String::from_utf8_lossy(&digits)].concat().into())
+            }
+
+            /// The number behind the prefix.
+            pub fn number(&self) -> u128 {
+                number_of(&self.0, $prefix).unwrap_or(0)
             }
 
             /// The time it was drawn with.
@@ -271,6 +280,7 @@ mod tests {
         assert!(first < second);
         assert_eq!(first.as_str().parse::<RequestId>().unwrap(), first);
         assert_eq!(first.bare().len(), 26);
+        assert_eq!(RequestId::of_number(first.number()), first);
         assert!(first.as_str().parse::<LeaseId>().is_err());
     }
 

@@ -48,23 +48,26 @@ fn command_of(event: &Event) -> Option<Command> {
     }
 }
 
-/// Whether policy had a word in `entry`, so that it can be decided again.
-pub fn is_decision(entry: &Entry) -> bool {
-    command_of(&entry.event).is_some_and(|command| command.asks_policy())
+/// The command that led to `entry`, if policy had a word in it, so that it can be decided again.
+pub fn decision(entry: &Entry) -> Option<Command> {
+    command_of(&entry.event).filter(Command::asks_policy)
 }
 
-/// Decides `entry` again on `world`, the fold of everything before it. Returns the events that must follow it at once.
+/// Decides `entry`, which `command` led to, again on `world`, the fold of everything before it. Returns the events that
+/// must follow it at once.
 ///
 /// # Errors
 /// How the decision differs.
-pub fn replay(world: &World, entry: &Entry, rules: &Rules<'_>) -> Result<Vec<Event>, String> {
-    let Some(command) = command_of(&entry.event) else {
-        return Ok(Vec::new());
-    };
+pub fn replay(
+    world: &World,
+    command: &Command,
+    entry: &Entry,
+    rules: &Rules<'_>,
+) -> Result<Vec<Event>, String> {
     if command.actor() != entry.actor {
         return Err("somebody else caused it".into());
     }
-    let mut events = decide(world, &command, rules, entry.time)
+    let mut events = decide(world, command, rules, entry.time)
         .map_err(|refusal| format!("decided again, it is refused: {refusal}"))?;
     if events.first() != Some(&entry.event) {
         return Err("decided again under the same bundle, it comes out otherwise".into());

@@ -243,10 +243,26 @@ impl<R: BufRead> ExportReader<R> {
     /// # Errors
     /// When it cannot be read or has another shape.
     pub fn next_line(&mut self) -> Result<Option<Line>, ReadError> {
-        let Some(line) = read_line(&mut self.input)? else {
-            return Ok(None);
-        };
-        let line: RawLine = serde_json::from_slice(&line)?;
+        let line = self.next_bytes()?;
+        line.map(|line| Line::parse(&line)).transpose()
+    }
+
+    /// The bytes of the next line, for [`Line::parse`], or `None` at the end of the file.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub(super) fn next_bytes(&mut self) -> Result<Option<Vec<u8>>, ReadError> {
+        read_line(&mut self.input)
+    }
+}
+
+impl Line {
+    /// Reads a line.
+    ///
+    /// # Errors
+    /// When it has another shape.
+    pub(super) fn parse(line: &[u8]) -> Result<Self, ReadError> {
+        let line: RawLine = serde_json::from_slice(line)?;
         match line {
             RawLine {
                 seq: Some(seq),
@@ -254,19 +270,19 @@ impl<R: BufRead> ExportReader<R> {
                 leaf: Some(leaf),
                 sig: signature,
                 checkpoint: None,
-            } => Ok(Some(Line::Entry(ExportedEntry {
+            } => Ok(Line::Entry(ExportedEntry {
                 seq,
                 entry,
                 leaf,
                 signature,
-            }))),
+            })),
             RawLine {
                 seq: None,
                 entry: None,
                 leaf: None,
                 sig: None,
                 checkpoint: Some(checkpoint),
-            } => Ok(Some(Line::Checkpoint(checkpoint))),
+            } => Ok(Line::Checkpoint(checkpoint)),
             _ => Err(ReadError::Shape),
         }
     }

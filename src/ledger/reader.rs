@@ -4,12 +4,29 @@
 //! reader's own, and only [`Reader::head`] or [`Reader::signed`] say that this tree is the log's.
 
 use super::checkpoint::Checkpoint;
-use super::entry;
+use super::entry::{self, EntryError};
 use super::failure::Problem;
 use super::note::VerifyingKey;
 use super::stored::{Head, StoredEntry};
 use super::tree::{Tree, leaf_hash};
 use crate::domain::{Digest, Entry, Event};
+
+/// Bytes that were hashed and read. It needs nothing of what comes before them, so that it can be done anywhere.
+#[derive(Debug)]
+pub struct Decoded {
+    leaf: Digest,
+    entry: Result<Entry, EntryError>,
+}
+
+impl Decoded {
+    /// Hashes and reads `bytes`. Nothing of it counts before a [`Reader`] has taken it.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self {
+            leaf: leaf_hash(bytes),
+            entry: entry::decode(bytes),
+        }
+    }
+}
 
 /// Reads entries in order, from the end of a tree that is known to be the log's.
 #[derive(Clone, Debug)]
@@ -39,14 +56,22 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// When they are not the next entry, or no entry of this format.
     pub fn entry(&mut self, seq: u64, bytes: &[u8], leaf: &Digest) -> Result<Entry, Problem> {
+        self.decoded(seq, Decoded::of(bytes), leaf)
+    }
+
+    /// As [`Reader::entry`], of bytes that were hashed and read already.
+    ///
+    /// # Errors
+    /// As [`Reader::entry`].
+    pub fn decoded(&mut self, seq: u64, decoded: Decoded, leaf: &Digest) -> Result<Entry, Problem> {
         let place = self.tree.size();
         if seq != place {
             return Err(Problem::Order(seq));
         }
-        if leaf_hash(bytes) != *leaf {
+        if decoded.leaf != *leaf {
             return Err(Problem::Leaf);
         }
-        let entry = entry::decode(bytes)?;
+        let entry = decoded.entry?;
         if entry.seq != place {
             return Err(Problem::Place(entry.seq));
         }
@@ -64,7 +89,19 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`Reader::entry`], or when the row's columns are not the entry's.
     pub fn stored(&mut self, stored: &StoredEntry) -> Result<Entry, Problem> {
-        let entry = self.entry(stored.seq, &stored.bytes, &stored.leaf)?;
+        self.stored_decoded(stored, Decoded::of(&stored.bytes))
+    }
+
+    /// As [`Reader::stored`], of a row whose bytes were hashed and read already.
+    ///
+    /// # Errors
+    /// As [`Reader::stored`].
+    pub fn stored_decoded(
+        &mut self,
+        stored: &StoredEntry,
+        decoded: Decoded,
+    ) -> Result<Entry, Problem> {
+        let entry = self.decoded(stored.seq, decoded, &stored.leaf)?;
         if entry::index(&entry) == stored.index {
             Ok(entry)
         } else {

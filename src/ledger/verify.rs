@@ -9,12 +9,14 @@
 //! each entry has one, and between two of them where only the last entry of each append has.
 
 use std::io::BufRead;
+use std::thread;
 
+use super::ahead::{Ahead, Read};
 use super::checkpoint::Checkpoint;
-use super::export::{ExportReader, ExportedEntry, Line};
+use super::export::{ExportReader, ExportedEntry};
 use super::failure::{Failure, Problem};
 use super::note::VerifyingKey;
-use super::reader::Reader;
+use super::reader::{Decoded, Reader};
 use super::tree::Tree;
 use crate::domain::{Digest, Entry, Seconds, Time};
 
@@ -136,19 +138,33 @@ impl<'a> Verifier<'a> {
     /// # Errors
     /// When it is bad, or shows that an earlier one was.
     pub fn entry(&mut self, line: ExportedEntry) -> Result<Entry, Failure> {
-        let seq = self.reader.tree().size();
+        let decoded = Decoded::of(line.entry.as_bytes());
+        self.decoded((line.seq, line.leaf, line.signature), decoded)
+    }
+
+    /// As [`Verifier::entry`], of bytes that were hashed and read already; beside them what their line claims: index,
+    /// leaf hash and signature.
+    ///
+    /// # Errors
+    /// As [`Verifier::entry`].
+    pub fn decoded(
+        &mut self,
+        (seq, leaf, signature): (u64, Digest, Option<String>),
+        decoded: Decoded,
+    ) -> Result<Entry, Failure> {
+        let place = self.reader.tree().size();
         let entry = self
             .reader
-            .entry(line.seq, line.entry.as_bytes(), &line.leaf)
-            .map_err(|problem| self.fail(seq, problem))?;
+            .decoded(seq, decoded, &leaf)
+            .map_err(|problem| self.fail(place, problem))?;
         self.note_time(&entry);
         if self.strict {
-            self.check_signature(line.signature.as_deref());
+            self.check_signature(signature.as_deref());
             self.compare_with_remembered()?;
             return Ok(entry);
         }
-        let signed = line.signature.is_some();
-        self.window.push((line.leaf, line.signature));
+        let signed = signature.is_some();
+        self.window.push((leaf, signature));
         self.compare_with_remembered()?;
         // Best closed where a signature proves all of it.
         if self.window.len() >= if signed { WINDOW } else { WINDOW_MAX } {
@@ -334,36 +350,39 @@ pub fn verify(
     export: impl BufRead,
     key: &VerifyingKey,
     since: Option<&str>,
-    mut visit: impl FnMut(&Entry) -> Result<(), String>,
+    mut visit: impl FnMut(Entry) -> Result<(), String>,
 ) -> Result<Verified, Failure> {
     let mut verifier = Verifier::new(key, since)?;
-    let mut reader =
+    let reader =
         ExportReader::new(export).map_err(|error| verifier.fail(0, Problem::Read(error)))?;
     // An export may leave open which log it is; it is the key that decides.
     if !reader.claimed_key().is_empty() && reader.claimed_key() != key.to_string() {
         let claimed = reader.claimed_key().chars().take(200).collect();
         return Err(verifier.fail(0, Problem::OtherKey(claimed)));
     }
-    loop {
-        let at = verifier.tree().size();
-        match reader.next_line() {
-            Ok(Some(Line::Entry(line))) => {
-                let entry = verifier.entry(line)?;
-                if !verifier.objected()
-                    && let Err(text) = visit(&entry)
-                {
-                    verifier.object(at, Problem::Refused(text));
+    thread::scope(|scope| {
+        let mut lines = Ahead::new(reader, scope);
+        loop {
+            let at = verifier.tree().size();
+            match lines.next() {
+                Some(Ok(Read::Entry(claimed, decoded))) => {
+                    let entry = verifier.decoded(claimed, decoded)?;
+                    if !verifier.objected()
+                        && let Err(text) = visit(entry)
+                    {
+                        verifier.object(at, Problem::Refused(text));
+                    }
                 }
-            }
-            Ok(Some(Line::Checkpoint(note))) => {
-                // What follows the checkpoint is looked at first: `finish` takes the verifier.
-                if !matches!(reader.next_line(), Ok(None)) {
-                    return Err(verifier.fail(at, Problem::Trailing));
+                Some(Ok(Read::Checkpoint(note))) => {
+                    // What follows the checkpoint is looked at first: `finish` takes the verifier.
+                    if lines.next().is_some() {
+                        return Err(verifier.fail(at, Problem::Trailing));
+                    }
+                    return verifier.finish(&note);
                 }
-                return verifier.finish(&note);
+                None => return Err(verifier.fail(at, Problem::CutOff)),
+                Some(Err(error)) => return Err(verifier.fail(at, Problem::Read(error))),
             }
-            Ok(None) => return Err(verifier.fail(at, Problem::CutOff)),
-            Err(error) => return Err(verifier.fail(at, Problem::Read(error))),
         }
-    }
+    })
 }

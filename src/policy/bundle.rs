@@ -33,6 +33,7 @@ pub struct Bundle {
     actions: BTreeMap<ActionName, (Action, Digest)>,
     agents: Vec<Agent>,
     policies: usize,
+    looks_at_the_clock: bool,
     facts: Facts,
     index: Index,
     ttls: HashMap<PolicyId, Seconds>,
@@ -77,6 +78,11 @@ impl Bundle {
     /// The Cedar schema generated from its catalog.
     pub fn schema(&self) -> &str {
         &self.schema
+    }
+
+    /// Whether an answer to an agent may depend on when it asks. `false` is certain: no policy has the word for it.
+    pub fn looks_at_the_clock(&self) -> bool {
+        self.looks_at_the_clock
     }
 
     /// How many policies it has.
@@ -233,6 +239,9 @@ pub(super) fn build(
             .map(|declared| declared.agent)
             .collect(),
         policies: written.len(),
+        looks_at_the_clock: written
+            .values()
+            .any(|written| may_look_at_the_clock(written.statement.text)),
         facts,
         index: index.ok()?,
         ttls: written
@@ -240,6 +249,12 @@ pub(super) fn build(
             .filter_map(|(id, w)| Some((id, w.ttl?)))
             .collect(),
     })
+}
+
+/// Whether a policy has the word for the instant of a question, or could have it behind an escape.
+fn may_look_at_the_clock(policy: &str) -> bool {
+    let mut words = policy.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    policy.contains('\\') || words.any(|word| word == "now")
 }
 
 /// Bounds what is parsed at all.

@@ -17,6 +17,7 @@ mod index;
 mod lints;
 mod mistake;
 mod policies;
+mod remembered;
 mod schema;
 mod scope;
 mod statements;
@@ -26,6 +27,7 @@ pub use bundle::{Bundle, is_bundle_file};
 pub use check::{Report, Trial, check, render};
 pub use document::Document;
 pub use mistake::Mistake;
+pub use remembered::Remembered;
 pub use schema::schema_text;
 
 /// The largest file of a bundle, in bytes.

@@ -1,8 +1,8 @@
 //! The text of a search: only what restricts is written, so that each search can use an index.
 
-use super::sql::to_sql;
+use super::rows::to_sql;
 use super::{FIND_LIMIT, Query};
-use crate::domain::Time;
+use crate::domain::{LeaseId, RequestId, Time};
 
 /// A search that restricts nothing, before its order and limit.
 pub(super) const FIND: &str = "SELECT seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key FROM entries";
@@ -11,6 +11,8 @@ pub(super) const FIND: &str = "SELECT seq, bytes, leaf, sig, kind, time, request
 pub(super) enum Value<'a> {
     /// For a TEXT column.
     Text(&'a str),
+    /// For the column of an id.
+    Id(u128),
     /// For a BIGINT column.
     Number(i64),
     /// For a BYTEA or BLOB column.
@@ -24,12 +26,14 @@ pub(super) fn find_text(query: &Query) -> (String, Vec<Value<'_>>) {
     let mut text = FIND.to_owned();
     let texts = [
         ("kind", query.kind.as_deref()),
-        ("request", query.request.as_ref().map(|id| id.as_str())),
-        ("lease", query.lease.as_ref().map(|id| id.as_str())),
         ("agent", query.agent.as_deref()),
         ("action", query.action.as_deref()),
         ("actor", query.actor.as_deref()),
         ("outcome", query.outcome.as_deref()),
+    ];
+    let ids = [
+        ("request", query.request.as_ref().map(RequestId::number)),
+        ("lease", query.lease.as_ref().map(LeaseId::number)),
     ];
     let numbers = [
         ("time >=", query.since.map(Time::millis)),
@@ -44,6 +48,11 @@ pub(super) fn find_text(query: &Query) -> (String, Vec<Value<'_>>) {
     for (column, value) in texts {
         if let Some(value) = value {
             restrict(&format!("{column} ="), Value::Text(value));
+        }
+    }
+    for (column, value) in ids {
+        if let Some(value) = value {
+            restrict(&format!("{column} ="), Value::Id(value));
         }
     }
     for (column, value) in numbers {
@@ -66,7 +75,7 @@ mod tests {
     use sqlx::{AssertSqlSafe, Connection, Executor};
 
     use super::*;
-    use crate::domain::{Digest, LeaseId, RequestId};
+    use crate::domain::Digest;
 
     /// The plan of each search by one member, on SQLite with the real schema.
     #[tokio::test]

@@ -12,7 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::lock;
-use super::sql::{edge_bytes, edge_of};
+use super::rows::{edge_bytes, edge_of};
 use super::{Head, StoreError, Tree};
 use crate::ledger::VerifyingKey;
 

@@ -21,13 +21,16 @@ mod find;
 mod known;
 mod lock;
 mod memory;
+mod pages;
 mod postgres;
+mod rows;
 mod shelf;
 mod sql;
 mod sqlite;
 
 pub use known::{FileHead, KnownHead, MemoryHead};
 pub use memory::{Contents, Fault, FaultHook, MemoryStore, Operation};
+pub use pages::{Page, Pages};
 pub use postgres::PostgresStore;
 pub use shelf::Shelf;
 pub use sqlite::SqliteStore;

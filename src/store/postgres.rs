@@ -16,10 +16,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgListener, PgPoolOptions, 
 use sqlx::{ConnectOptions, Connection, PgPool, SqlSafeStr};
 use tokio::sync::{Mutex, watch};
 
-use super::sql::{
-    self, Database, Dialect, PATIENCE, Trouble, edge_bytes, not_migrated, to_sql, too_slow,
-};
+use super::rows::{edge_bytes, id_bytes, to_sql};
+use super::sql::{self, Database, Dialect, PATIENCE, Trouble, not_migrated, too_slow};
 use super::{Batch, StoreError};
+use crate::ledger::packed::pack;
 
 const SCHEMA: &str = "countersign_store";
 const CHANNEL: &str = "countersign_store";
@@ -31,7 +31,7 @@ const APPEND: &str = "WITH moved AS ( \
     ), written AS ( \
         INSERT INTO entries (seq, bytes, leaf, sig, kind, time, request, lease, agent, action, actor, outcome, key) \
         SELECT entry.* FROM moved, UNNEST($5::bigint[], $6::bytea[], $7::bytea[], $8::text[], $9::text[], \
-            $10::bigint[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[], $23::bytea[]) AS entry \
+            $10::bigint[], $11::bytea[], $12::bytea[], $13::text[], $14::text[], $15::text[], $16::text[], $23::bytea[]) AS entry \
     ), kept AS ( \
         INSERT INTO blobs (sha256, salt, bytes) \
         SELECT blob.* FROM moved, UNNEST($17::bytea[], $18::bytea[], $19::bytea[]) AS blob \
@@ -281,8 +281,8 @@ struct Columns {
     signature: Vec<Option<String>>,
     kind: Vec<String>,
     time: Vec<i64>,
-    request: Vec<Option<String>>,
-    lease: Vec<Option<String>>,
+    request: Vec<Option<Vec<u8>>>,
+    lease: Vec<Option<Vec<u8>>>,
     agent: Vec<Option<String>>,
     action: Vec<Option<String>>,
     actor: Vec<String>,
@@ -294,13 +294,14 @@ impl Columns {
     fn push(&mut self, entry: super::StoredEntry) {
         let index = entry.index;
         self.seq.push(to_sql(entry.seq));
-        self.bytes.push(entry.bytes);
+        self.bytes.push(pack(entry.bytes));
         self.leaf.push(entry.leaf.0.to_vec());
         self.signature.push(entry.signature);
         self.kind.push(index.kind);
         self.time.push(index.time.millis());
-        self.request.push(index.request.map(|id| id.to_string()));
-        self.lease.push(index.lease.map(|id| id.to_string()));
+        let (request, lease) = (index.request, index.lease);
+        self.request.push(request.map(|id| id_bytes(id.number())));
+        self.lease.push(lease.map(|id| id_bytes(id.number())));
         self.agent.push(index.agent);
         self.action.push(index.action);
         self.actor.push(index.actor);

@@ -1,4 +1,4 @@
-//! What SQLite and PostgreSQL share: one text for each statement, one reading of each row.
+//! What SQLite and PostgreSQL share: one text for each statement.
 //!
 //! `$n` parameters, and only BIGINT, TEXT and BYTEA/BLOB, mean the same on both. Where the two must
 //! differ (opening, appending, waiting) an adapter implements [`Dialect`]; everything else is written here once.
@@ -11,8 +11,11 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 use sqlx::{AssertSqlSafe, PgPool, SqlitePool};
 
 use super::find::{FIND, Value, find_text};
+use super::rows::{
+    EntryRow, HeadRow, damaged, edge_bytes, edge_of, entry_of, head_of, id_bytes, to_sql,
+};
 use super::sqlite::Writer;
-use super::{Batch, Blob, EntryIndex, Head, Query, Snapshot, Store, StoreError, StoredEntry};
+use super::{Batch, Blob, Head, Query, Snapshot, Store, StoreError, StoredEntry};
 use crate::domain::{Digest, Time};
 
 /// How long a question to PostgreSQL may take before it counts as lost.
@@ -194,29 +197,6 @@ macro_rules! ask {
     };
 }
 
-type HeadRow = (i64, Vec<u8>, String);
-type EntryRow = (
-    i64,
-    Vec<u8>,
-    Vec<u8>,
-    Option<String>,
-    String,
-    i64,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    Option<String>,
-    String,
-    Option<String>,
-    Option<Vec<u8>>,
-);
-
-fn damaged(what: &str) -> StoreError {
-    StoreError::Damaged(format!(
-        "the ledger's database is damaged: {what}; stop every broker and restore it from a backup"
-    ))
-}
-
 /// Why the tables could not be brought up to date.
 pub(super) fn not_migrated(error: MigrateError, what: &str) -> StoreError {
     match error {
@@ -233,74 +213,6 @@ pub(super) fn not_migrated(error: MigrateError, what: &str) -> StoreError {
             source: error.into(),
         },
     }
-}
-
-/// A number as the databases keep it. What does not fit is beyond every index that exists.
-pub(super) fn to_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-/// The edge as one run of bytes.
-pub(super) fn edge_bytes(edge: &[Digest]) -> Vec<u8> {
-    edge.iter().flat_map(|root| root.0).collect()
-}
-
-fn digest_of(bytes: &[u8], what: &str) -> Result<Digest, StoreError> {
-    Ok(Digest(bytes.try_into().map_err(|_| damaged(what))?))
-}
-
-/// The edge of one run of bytes.
-pub(super) fn edge_of(bytes: &[u8]) -> Result<Vec<Digest>, StoreError> {
-    let roots = bytes.chunks(32);
-    roots
-        .map(|root| digest_of(root, "the edge of a tree is no run of hashes"))
-        .collect()
-}
-
-fn head_of((size, edge, checkpoint): HeadRow) -> Result<Head, StoreError> {
-    Ok(Head {
-        size: u64::try_from(size).map_err(|_| damaged("the head has a negative size"))?,
-        edge: edge_of(&edge)?,
-        checkpoint,
-    })
-}
-
-fn entry_of(row: EntryRow) -> Result<StoredEntry, StoreError> {
-    let (
-        seq,
-        bytes,
-        leaf,
-        signature,
-        kind,
-        time,
-        request,
-        lease,
-        agent,
-        action,
-        actor,
-        outcome,
-        key,
-    ) = row;
-    let strange = |_| damaged(&format!("entry {seq} is indexed under a malformed id"));
-    Ok(StoredEntry {
-        seq: u64::try_from(seq).map_err(|_| damaged("an entry has a negative index"))?,
-        bytes,
-        leaf: digest_of(&leaf, "a leaf hash is no hash")?,
-        signature,
-        index: EntryIndex {
-            kind,
-            time: Time::from_millis(time),
-            request: request.map(|id| id.parse()).transpose().map_err(strange)?,
-            lease: lease.map(|id| id.parse()).transpose().map_err(strange)?,
-            agent,
-            action,
-            actor,
-            outcome,
-            key: key
-                .map(|key| digest_of(&key, "an entry is indexed under a malformed key"))
-                .transpose()?,
-        },
-    })
 }
 
 #[async_trait]
@@ -346,6 +258,7 @@ impl<T: Dialect> Store for T {
             for value in values {
                 asked = match value {
                     Value::Text(text) => asked.bind(text.to_owned()),
+                    Value::Id(number) => asked.bind(id_bytes(number)),
                     Value::Number(number) => asked.bind(number),
                     Value::Bytes(bytes) => asked.bind(bytes.to_vec()),
                 };

@@ -19,8 +19,10 @@ use sqlx::{ConnectOptions, Connection, SqlSafeStr, SqlitePool};
 use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard};
 
 use super::lock;
-use super::sql::{self, Database, Dialect, edge_bytes, not_migrated, to_sql};
+use super::rows::{edge_bytes, id_bytes, to_sql};
+use super::sql::{self, Database, Dialect, not_migrated};
 use super::{Batch, Blob, StoreError, StoredEntry};
+use crate::ledger::packed::pack;
 
 const BEGIN: &str = "BEGIN IMMEDIATE";
 const MOVE_HEAD: &str =
@@ -249,13 +251,13 @@ async fn insert_entries(
                 let index = entry.index;
                 query = query
                     .bind(to_sql(entry.seq))
-                    .bind(entry.bytes)
+                    .bind(pack(entry.bytes))
                     .bind(entry.leaf.0.to_vec())
                     .bind(entry.signature)
                     .bind(index.kind)
                     .bind(index.time.millis())
-                    .bind(index.request.map(|id| id.to_string()))
-                    .bind(index.lease.map(|id| id.to_string()))
+                    .bind(index.request.map(|id| id_bytes(id.number())))
+                    .bind(index.lease.map(|id| id_bytes(id.number())))
                     .bind(index.agent)
                     .bind(index.action)
                     .bind(index.actor)

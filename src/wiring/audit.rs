@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::setup::{compile, in_words};
 use crate::domain::audit::audit;
-use crate::domain::replay::{is_decision, replay};
+use crate::domain::replay::{decision, replay};
 use crate::domain::{Digest, Entry, Event, Rules, World};
 use crate::issuers::{DeclaredTargets, IssuerSet};
-use crate::policy::{Bundle, Document};
+use crate::policy::{Document, Remembered};
 
 /// How many decisions policy had a word in, and how many of them were decided again.
 #[derive(Default)]
@@ -29,7 +29,7 @@ pub(super) struct Audit {
     /// What a decision must still be followed by.
     owed: VecDeque<Event>,
     /// The bundle in force, or why it cannot be asked.
-    in_force: Option<Result<(Bundle, DeclaredTargets), String>>,
+    in_force: Option<Result<(Remembered, DeclaredTargets), String>>,
     pub(super) decisions: Decisions,
 }
 
@@ -49,7 +49,8 @@ impl Audit {
         let document = Document::from_bytes(bytes).map_err(|wrong| in_words(&wrong));
         let compiled = document.and_then(|document| compile(&document, IssuerSet(BTreeMap::new())));
         let why = |wrong| format!("bundle {} cannot be loaded: {wrong}", bundle.short());
-        self.in_force = Some(compiled.map_err(why));
+        let remembered = |(bundle, targets)| (Remembered::new(bundle), targets);
+        self.in_force = Some(compiled.map(remembered).map_err(why));
         Ok(())
     }
 
@@ -62,13 +63,13 @@ impl Audit {
     ///
     /// # Errors
     /// What is wrong with it, although it is signed.
-    pub(super) fn take(&mut self, entry: &Entry) -> Result<(), String> {
-        let claims = audit(&self.world, self.before.as_ref(), entry);
-        let decided = self.decided(entry);
+    pub(super) fn take(&mut self, entry: Entry) -> Result<(), String> {
+        let claims = audit(&self.world, self.before.as_ref(), &entry);
+        let decided = self.decided(&entry);
         // What cannot follow at all is said in the words of the fold.
-        let followed = self.world.apply(entry).map(drop);
+        let followed = self.world.apply(&entry).map(drop);
         followed.map_err(|error| error.to_string())?;
-        self.before = Some(entry.clone());
+        self.before = Some(entry);
         claims.and(decided)
     }
 
@@ -96,16 +97,16 @@ impl Audit {
                 Err(format!("what was decided before leads to {kind} here"))
             };
         }
-        if !is_decision(entry) {
+        let Some(command) = decision(entry) else {
             return Ok(());
-        }
+        };
         let why_not = match &self.in_force {
             Some(Ok((bundle, targets))) => {
                 let rules = Rules {
                     policy: bundle,
                     targets,
                 };
-                self.owed = replay(&self.world, entry, &rules)?.into();
+                self.owed = replay(&self.world, &command, entry, &rules)?.into();
                 self.decisions.replayed += 1;
                 return Ok(());
             }

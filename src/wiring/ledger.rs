@@ -18,11 +18,14 @@ use super::setup::Setup;
 use crate::cli::local::{VerifiedLedger, VerifyLedger};
 use crate::config::StoreConfig;
 use crate::domain::{Entry, Event, World};
-use crate::ledger::export::{ExportReader, ExportedEntry};
+use crate::ledger::export::ExportReader;
 use crate::ledger::{
-    Problem, Reader, SigningKey, Snapshot, Tree, Verified, Verifier, VerifyingKey, entry, verify,
+    Decoded, Problem, Reader, SigningKey, Snapshot, Tree, Verified, Verifier, VerifyingKey, entry,
+    verify,
 };
-use crate::store::{FileHead, KnownHead as _, SqliteStore, Store, StoreError, StoredEntry};
+use crate::store::{
+    FileHead, Head, KnownHead as _, Pages, SqliteStore, Store, StoreError, StoredEntry,
+};
 
 /// Entries read at once.
 const PAGE: usize = 1000;
@@ -271,10 +274,30 @@ impl<'a> StoreAudit<'a> {
             }
             head => head.context(not_read("read the store's head"))?,
         };
+        let mut pages = Pages::new(Arc::clone(&self.store), head.size);
+        let read = self.entries(&mut pages, &head).await;
+        pages.stop().await;
+        read?;
+        let size = self.verifier.tree().size();
+        if let Err(missing) = self.audit.finish() {
+            self.verifier.object(size, Problem::Refused(missing));
+        }
+        if Tree::from_head(&head).ok().as_ref() != Some(self.verifier.tree()) {
+            self.verifier.object(size, Problem::Head);
+        }
+        if self.snapshot.is_some() && !self.verifier.objected() {
+            self.verifier.object(size, Problem::Snapshot);
+        }
+        let verified = self.verifier.finish(&head.checkpoint)?;
+        Ok((verified, self.audit.decisions, self.erased))
+    }
+
+    /// Takes all that is there.
+    async fn entries(&mut self, pages: &mut Pages, head: &Head) -> anyhow::Result<()> {
         let mut page_size = PAGE;
         loop {
             let from = self.verifier.tree().size();
-            let page = match self.store.read(from, page_size).await {
+            let page = match pages.next(from, page_size).await {
                 Ok(page) => page,
                 // One by one, to verify what comes before the place that cannot be read.
                 Err(_) if page_size > 1 => {
@@ -292,37 +315,22 @@ impl<'a> StoreAudit<'a> {
             // Entries beyond the head are bad, unless a broker that runs has just appended them.
             let beyond = from + page.len() as u64 > head.size;
             let running = beyond && self.store.head().await?.size > head.size;
-            for stored in &page {
+            let last = running || page.len() < page_size;
+            for (stored, decoded) in page {
                 if running && stored.seq == head.size {
                     break;
                 }
-                self.entry(stored).await?;
+                self.entry(stored, decoded).await?;
             }
-            if running || page.len() < page_size {
-                break;
+            if last {
+                return Ok(());
             }
         }
-        let size = self.verifier.tree().size();
-        if let Err(missing) = self.audit.finish() {
-            self.verifier.object(size, Problem::Refused(missing));
-        }
-        if Tree::from_head(&head).ok().as_ref() != Some(self.verifier.tree()) {
-            self.verifier.object(size, Problem::Head);
-        }
-        if self.snapshot.is_some() && !self.verifier.objected() {
-            self.verifier.object(size, Problem::Snapshot);
-        }
-        let verified = self.verifier.finish(&head.checkpoint)?;
-        Ok((verified, self.audit.decisions, self.erased))
     }
 
-    async fn entry(&mut self, stored: &StoredEntry) -> anyhow::Result<()> {
-        let read = self.verifier.entry(ExportedEntry {
-            seq: stored.seq,
-            entry: String::from_utf8_lossy(&stored.bytes).into_owned(),
-            leaf: stored.leaf,
-            signature: stored.signature.clone(),
-        })?;
+    async fn entry(&mut self, stored: StoredEntry, decoded: Decoded) -> anyhow::Result<()> {
+        let claimed = (stored.seq, stored.leaf, stored.signature);
+        let read = self.verifier.decoded(claimed, decoded)?;
         if self.verifier.objected() {
             return Ok(());
         }
@@ -342,7 +350,7 @@ impl<'a> StoreAudit<'a> {
             }
         }
         let bytes = kept.as_ref().map(|blob| blob.bytes.as_slice());
-        if let Err(problem) = self.audited(&read, bytes) {
+        if let Err(problem) = self.audited(read, bytes) {
             self.verifier.object(stored.seq, Problem::Refused(problem));
         }
         let folded = self.snapshot.take_if(|kept| kept.size == stored.seq + 1);
@@ -364,7 +372,7 @@ impl<'a> StoreAudit<'a> {
     }
 
     /// Audits an entry, whose text is `kept` unless it was erased.
-    fn audited(&mut self, entry: &Entry, kept: Option<&[u8]>) -> Result<(), String> {
+    fn audited(&mut self, entry: Entry, kept: Option<&[u8]>) -> Result<(), String> {
         if let Event::BundleApplied { bundle, .. } = &entry.event {
             self.audit.load(*bundle, kept)?;
         }

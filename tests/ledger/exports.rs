@@ -6,8 +6,8 @@ use countersign::domain::{Digest, Seconds, Time};
 use countersign::ledger::export::{ExportedEntry, Line};
 use countersign::ledger::tree::leaf_hash;
 use countersign::ledger::{
-    ExportReader, ExportWriter, Failure, Problem, SigningKey, Tree, Verified, VerifyingKey, encode,
-    verify,
+    ExportReader, ExportWriter, Failure, Problem, SigningKey, Tree, Verified, Verifier,
+    VerifyingKey, encode, verify,
 };
 
 use super::samples::log;
@@ -54,8 +54,40 @@ pub(super) fn export(entries: &[Vec<u8>]) -> String {
     export_with(entries, &log_key(), true)
 }
 
+/// Verifies `file`, which must come out as it does entry by entry, without reading ahead.
 pub(super) fn check_bytes(file: &[u8], since: Option<&str>) -> Result<Verified, Failure> {
-    verify(file, log_key().verifying_key(), since, |_| Ok(()))
+    let found = verify(file, log_key().verifying_key(), since, |_| Ok(()));
+    let one_by_one = check_one_by_one(file, log_key().verifying_key(), since);
+    assert_eq!(format!("{found:?}"), format!("{one_by_one:?}"));
+    found
+}
+
+fn check_one_by_one(
+    file: &[u8],
+    key: &VerifyingKey,
+    since: Option<&str>,
+) -> Result<Verified, Failure> {
+    let mut verifier = Verifier::new(key, since)?;
+    let mut reader =
+        ExportReader::new(file).map_err(|error| verifier.fail(0, Problem::Read(error)))?;
+    if !reader.claimed_key().is_empty() && reader.claimed_key() != key.to_string() {
+        let claimed = reader.claimed_key().chars().take(200).collect();
+        return Err(verifier.fail(0, Problem::OtherKey(claimed)));
+    }
+    loop {
+        let at = verifier.tree().size();
+        match reader.next_line() {
+            Ok(Some(Line::Entry(line))) => drop(verifier.entry(line)?),
+            Ok(Some(Line::Checkpoint(note))) => {
+                return match reader.next_line() {
+                    Ok(None) => verifier.finish(&note),
+                    _ => Err(verifier.fail(at, Problem::Trailing)),
+                };
+            }
+            Ok(None) => return Err(verifier.fail(at, Problem::CutOff)),
+            Err(error) => return Err(verifier.fail(at, Problem::Read(error))),
+        }
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod docs;
 mod document;
 mod index;
 mod mistakes;
+mod remembered;
 mod shop;
 mod trust;
 

@@ -4,6 +4,7 @@ mod beside;
 mod conformance;
 mod lost_answers;
 mod memory;
+mod pages;
 mod postgres;
 mod scene;
 mod sqlite;
