@@ -29,6 +29,11 @@ pub struct LeaseBrief {
     /// While it lives and its agent has not said that it holds the credential: until when it has to.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub acknowledge_by: Option<Time>,
+    /// What was in the way when its end failed last: a stable code, such as `cleanup_blocked`.
+    pub trouble: Option<String>,
+    /// Since when its target is away, so that nothing can be ended there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub target_away_since: Option<Time>,
 }
 
 impl LeaseBrief {
@@ -44,8 +49,15 @@ impl LeaseBrief {
             cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
             expires_at: lease.as_ref().and_then(expires_at),
             acknowledge_by: lease.as_ref().and_then(acknowledge_by),
+            trouble: lease.as_ref().and_then(|lease| failures(lease).1),
+            target_away_since: lease.and_then(|lease| away_since(api, &lease)),
         }
     }
+}
+
+fn away_since(api: &Api, lease: &Lease) -> Option<Time> {
+    let outage = api.broker.outage(&lease.target);
+    outage.map(|outage| outage.since)
 }
 
 fn expires_at(lease: &Lease) -> Option<Time> {
@@ -149,10 +161,7 @@ impl LeaseView {
             acknowledge_by: lease.as_ref().and_then(acknowledge_by),
             failed_attempts: late.0,
             trouble: late.1,
-            target_away_since: lease.and_then(|lease| {
-                let outage = api.broker.outage(&lease.target);
-                outage.map(|outage| outage.since)
-            }),
+            target_away_since: lease.and_then(|lease| away_since(api, &lease)),
         }
     }
 }

@@ -66,7 +66,7 @@ fn standing(sheet: &Sheet) -> Markup {
                 p.note {
                     (timeline::ending(*cause)) ". "
                     @if let Some(since) = sheet.away {
-                        "Its target is away since " (until(since)) ", so nothing can be ended there. It is ended, and proven gone, when the target is back."
+                        "Its target went away " (until(since)) "; nothing can be ended there. It is ended, and proven gone, when the target is back."
                     } @else {
                         "It is retried until it is proven gone."
                     }
