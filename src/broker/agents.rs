@@ -27,6 +27,7 @@ impl Broker {
             Some(key) => self.earlier(agent, key).await?,
             None => None,
         };
+        let fingerprint = ask.fingerprint;
         let mut submit = Submit {
             request,
             agent: agent.clone(),
@@ -37,7 +38,7 @@ impl Broker {
             context,
             idempotency_key: key,
             earlier: earlier.clone(),
-            fingerprint: ask.fingerprint,
+            fingerprint,
             prepared: None,
         };
         submit.prepared = self.prepare(&submit);
@@ -45,16 +46,29 @@ impl Broker {
             .calls
             .send_with(Command::Submit(Box::new(submit)), blobs)
             .await?;
-        if let Some(request) = &reply.request {
-            return Ok((Request::clone(request), reply.events.is_empty()));
-        }
-        // A replay of a request that is over: the ledger still knows it.
-        let recent = shared.world(|world| world.recent(agent, &key?).cloned());
-        let request = match recent.or(earlier) {
-            Some(recent) => self.request(&recent.request).await?,
-            None => None,
+        let found = match reply.request {
+            Some(request) if !reply.events.is_empty() => {
+                return Ok((Request::clone(&request), false));
+            }
+            Some(open) => Some(Request::clone(&open)),
+            // A replay of a request that is over: the ledger still knows it.
+            None => {
+                let recent = shared.world(|world| world.recent(agent, &key?).cloned());
+                match recent.or(earlier) {
+                    Some(recent) => self.request(&recent.request).await?,
+                    None => None,
+                }
+            }
         };
-        request
+        // What the key led to comes from the store: it must be what this agent asked for.
+        let is_theirs = |request: &Request| {
+            let submission = &request.submission;
+            submission.sealed.agent == *agent
+                && submission.idempotency_key == key
+                && submission.fingerprint == fingerprint
+        };
+        found
+            .filter(is_theirs)
             .map(|request| (request, true))
             .ok_or_else(ledger_unavailable)
     }

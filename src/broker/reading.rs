@@ -51,7 +51,24 @@ impl Sequencer {
             self.restore_snapshot().await?;
         }
         self.catch_up().await?;
+        self.nothing_beyond().await?;
         self.stale = false;
+        Ok(())
+    }
+
+    /// Rows beyond the head are nobody's entries, and take the places of the next ones.
+    async fn nothing_beyond(&self) -> Result<(), StoreError> {
+        let (store, size) = (&self.shared.store, self.tree.size());
+        let is_there = match store.read(size, 1).await {
+            Ok(rows) => !rows.is_empty(),
+            Err(StoreError::Damaged(_)) => true,
+            Err(error) => return Err(error),
+        };
+        if is_there && store.head().await?.size == size {
+            return Err(damaged(format_args!(
+                "the ledger's store has rows beyond its {size} entries, which no broker wrote; restore it without them"
+            )));
+        }
         Ok(())
     }
 

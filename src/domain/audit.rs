@@ -399,7 +399,11 @@ fn has_cause(world: &World, lease: &Lease, cause: EndCause, entry: &Entry) -> Re
             entry.actor != Actor::Broker || order.is_some(),
             "nobody stopped it",
         ),
-        EndCause::AnswerLost | EndCause::MintUnknown => Ok(()),
+        EndCause::AnswerLost => must(
+            lease.acknowledge_by.is_some(),
+            "its agent had said that it holds it",
+        ),
+        EndCause::MintUnknown => Ok(()),
     }
 }
 

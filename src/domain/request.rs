@@ -213,6 +213,10 @@ pub struct Request {
     pub state: RequestState,
     /// The idempotency key of the collect in force, hashed.
     pub collect_key: Option<Digest>,
+    /// When all access under its grant is over, once a credential has been handed out: another one, in place of one that
+    /// was lost, lives no longer than the first would have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_until: Option<Time>,
     /// What its leases left at the target, or had removed behind them, a line each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub residue: Vec<String>,
@@ -265,6 +269,7 @@ impl Request {
             reviews: Vec::new(),
             state,
             collect_key: None,
+            access_until: None,
             residue: Vec::new(),
         }
     }

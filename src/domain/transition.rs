@@ -91,6 +91,7 @@ fn intend(request: &mut Request, lease: Option<Lease>, event: &Event) -> Result<
     require(agent == &sealed.agent && target == &sealed.target && scope == &sealed.scope)?;
     require(server == &sealed.server)?;
     require(*ttl_seconds <= sealed.ttl_seconds)?;
+    require(request.access_until.is_none_or(|until| *expires <= until))?;
     request.state = RequestState::Issuing {
         lease: id.clone(),
         collect_until: *collect_until,
@@ -139,9 +140,10 @@ fn step_lease(
             lease.expires = *expires;
             lease.acknowledge_by = Some(*acknowledge_by);
             lease.state = LeaseState::Live;
+            request.access_until.get_or_insert(*expires);
             request.state = RequestState::Live {
                 lease: lease.id.clone(),
-                collect_until,
+                collect_until: collect_until.min(*expires),
             };
         }
         (Event::LeaseAcknowledged { .. }, LeaseState::Live) => {

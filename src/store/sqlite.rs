@@ -163,6 +163,11 @@ fn not_appended(error: sqlx::Error) -> StoreError {
     }
 }
 
+/// A trigger of somebody else's kept rows out, which would be missing for ever.
+fn swallowed() -> sqlx::Error {
+    sqlx::Error::Protocol("the database kept fewer rows than it was given".into())
+}
+
 async fn append(connection: &mut SqliteConnection, batch: Batch) -> Result<(), StoreError> {
     let mut transaction = connection.begin_with(BEGIN).await.map_err(not_appended)?;
     let moved = sqlx::query(MOVE_HEAD)
@@ -264,7 +269,10 @@ async fn insert_entries(
                     .bind(index.outcome)
                     .bind(index.key.map(|key| key.0.to_vec()));
             }
-            query.execute(&mut *writer).await?;
+            let written = query.execute(&mut *writer).await?.rows_affected();
+            if usize::try_from(written) != Ok(*rows) {
+                return Err(swallowed());
+            }
             left -= rows;
         }
     }

@@ -19,6 +19,8 @@ use crate::store::{FileHead, Head, KnownHead as _, StoreError};
 
 /// The file that the next start makes an entry of.
 const FILE: &str = "ledger.accepted";
+/// Its largest size.
+const LARGEST: usize = 64 * 1024;
 
 /// The ledger in the store is the one that is known.
 #[derive(Debug, thiserror::Error)]
@@ -29,10 +31,20 @@ pub struct NothingToAccept;
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Word {
-    /// The newest head that was known.
-    size: u64,
-    root: Digest,
+    /// The newest head that was known, as the ledger's key signed it; empty when none could be read.
+    known: String,
     reason: String,
+}
+
+impl Word {
+    /// Size and root of what was given up.
+    fn known(&self, key: &VerifyingKey) -> anyhow::Result<(u64, Digest)> {
+        if self.known.is_empty() {
+            return Ok((0, Tree::default().root()));
+        }
+        let known = key.open_checkpoint(&self.known)?;
+        Ok((known.size, known.root))
+    }
 }
 
 /// Accepts the ledger in the store of `dir` instead of the one its broker knew. It has to verify.
@@ -66,16 +78,16 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
         NotRead::new("the ledger was written to meanwhile; stop its brokers first")
     );
     let word = Word {
-        size: known.size,
-        root: Tree::from_head(&known)?.root(),
+        known: known.checkpoint,
         reason,
     };
+    let (known_size, known_root) = word.known(&ledger.key)?;
     // In this order: a crash in between leaves a word that counts for nothing, never a ledger accepted without one.
     files::replace(&ledger.state_dir.join(FILE), &serde_json::to_vec(&word)?)?;
     kept.replace(&found)?;
     Ok(AcceptedLedger {
-        known_size: word.size,
-        known_root: STANDARD.encode(word.root.0),
+        known_size,
+        known_root: STANDARD.encode(known_root.0),
         size: found.size,
         root: STANDARD.encode(verified.checkpoint.root.0),
     })
@@ -83,7 +95,9 @@ pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<Accepte
 
 /// A word that was given and is no entry yet.
 pub(super) struct Accepted {
-    word: Word,
+    /// Size and root of what was given up.
+    known: (u64, Digest),
+    reason: String,
     path: PathBuf,
 }
 
@@ -99,16 +113,22 @@ impl Accepted {
         key: &VerifyingKey,
     ) -> anyhow::Result<Option<Self>> {
         let path = state_dir.join(FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
+        match fs::symlink_metadata(&path) {
+            Ok(found) => ensure!(found.is_file(), "{} is no file", path.display()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).context(format!("read {}", path.display())),
-        };
-        let word: Word =
-            serde_json::from_slice(&text).with_context(|| format!("read {}", path.display()))?;
-        let is_given_up = |known: &Tree| (known.size(), known.root()) == (word.size, word.root);
+        }
+        let read = || format!("read {}", path.display());
+        let text = files::text(&path, LARGEST)?;
+        let word: Word = serde_json::from_str(&text).with_context(read)?;
+        let given_up = word.known(key).with_context(read)?;
+        let is_given_up = |known: &Tree| (known.size(), known.root()) == given_up;
         match kept.newest(key) {
-            Ok(Some(known)) if !is_given_up(&known) => Ok(Some(Self { word, path })),
+            Ok(Some(known)) if !is_given_up(&known) => Ok(Some(Self {
+                known: given_up,
+                reason: word.reason,
+                path,
+            })),
             _ => {
                 tracing::warn!(
                     "the ledger was not accepted to the end, so it is not; say so again if it still has to be: countersign ledger accept"
@@ -124,8 +144,8 @@ impl Accepted {
     /// # Errors
     /// It is not an entry yet, or would be one again.
     pub(super) async fn record(self, broker: &Broker) -> anyhow::Result<()> {
-        let Word { size, root, reason } = self.word;
-        broker.accept_ledger(size, root, reason).await?;
+        let (size, root) = self.known;
+        broker.accept_ledger(size, root, self.reason).await?;
         let path = self.path;
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
     }

@@ -6,7 +6,7 @@ use countersign::domain::request::Outcome;
 use countersign::domain::{Command, EndCause, Event, LeaseId, RequestId, RequestState, Seconds};
 use serde_json::Map;
 
-use super::desk::Desk;
+use super::desk::{Desk, settle};
 
 /// A credential that was minted, for five minutes, and of whose agent nothing is heard.
 fn minted(desk: &mut Desk) -> (RequestId, LeaseId) {
@@ -69,7 +69,7 @@ fn finding_b14_its_grant_goes_back_to_the_agent_until_the_collect_window_is_over
     assert!(matches!(state, RequestState::Approved { .. }), "{state:?}");
     let again = desk.collect("reporter", &request, "k").unwrap();
     desk.minted(&again).unwrap();
-    desk.now = desk.now.plus(Seconds(240));
+    desk.now = desk.now.plus(Seconds(200));
     assert_eq!(lapse(&mut desk, &request), [], "acknowledged, it lives on");
     desk.check();
 }
@@ -156,5 +156,39 @@ fn finding_b14_no_credential_lives_longer_for_it() {
     desk.now = desk.now.plus(Seconds(30));
     let events = lapse(&mut desk, &request);
     assert_eq!(cause(&events), Some(EndCause::Expired));
+    desk.check();
+}
+
+/// One approval is one lifetime, from the first credential on, however often its agent says that an answer was lost.
+#[test]
+fn finding_b14_what_is_minted_again_lives_no_longer_than_the_first_would_have() {
+    let mut desk = Desk::new();
+    let (request, first) = minted(&mut desk);
+    let until = desk.world.leases[&first].expires;
+    for _ in 0..4 {
+        desk.now = desk.now.plus(Seconds(50));
+        let lost = desk.collect("reporter", &request, "k").unwrap();
+        desk.end(&lost).unwrap();
+        let again = desk.collect("reporter", &request, "k").unwrap();
+        desk.answered(&again).unwrap();
+        assert_ne!(again, lost);
+        assert_eq!(desk.world.leases[&again].expires, until);
+    }
+    desk.now = until;
+    lapse(&mut desk, &request);
+    settle(&mut desk);
+    let more = desk.collect("reporter", &request, "k");
+    assert_eq!(more, Err(RefusalCode::NotFound), "it is over");
+    desk.check();
+}
+
+#[test]
+fn finding_b14_who_holds_a_credential_has_not_lost_it() {
+    let mut desk = Desk::new();
+    let (request, lease) = minted(&mut desk);
+    desk.acknowledge("reporter", &lease).unwrap();
+    let again = desk.collect("reporter", &request, "k");
+    assert_eq!(again, Err(RefusalCode::Gone));
+    assert_eq!(desk.world.leases[&lease].state.word(), "live");
     desk.check();
 }

@@ -41,7 +41,7 @@ fn l02_a_second_collect_gets_nothing_and_a_repeated_one_waits_for_the_first_to_e
         desk.collect("reporter", &request, "other"),
         Err(RefusalCode::Gone)
     );
-    desk.minted(&first).unwrap();
+    desk.answered(&first).unwrap();
     assert_eq!(
         desk.collect("reporter", &request, "other"),
         Err(RefusalCode::Gone)

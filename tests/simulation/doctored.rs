@@ -97,6 +97,33 @@ fn finding_b01_rows_written_into_the_store_convince_no_new_broker() {
     assert_eq!(elsewhere.target.minted(), 0);
 }
 
+/// Rows beyond the head tell nobody anything, and no broker begins on them.
+#[test]
+fn finding_b01_rows_beyond_the_head_are_nobodys_word() {
+    let house = House::new(4);
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        let (request, digest) = pending(&broker, "k").await;
+        let before = broker.timeline(&request).await.unwrap();
+        let head = house.store.tamper(|contents| contents.head.clone());
+        forge(
+            &house,
+            &[approval(&request, digest)],
+            Forged::KeptCheckpoint,
+        );
+        house.store.tamper(|contents| contents.head = head);
+        assert_eq!(broker.timeline(&request).await.unwrap(), before);
+        cannot_collect(&broker, &request).await;
+        broker.stop().await;
+
+        let (broker, _) = house.broker().await.unwrap();
+        let why = noticed(&broker).await;
+        assert!(why.contains("beyond"), "{why}");
+        broker.stop().await;
+    });
+    assert_eq!(house.target.minted(), 0);
+}
+
 /// A live lease of `reporter`; returns its request.
 async fn lease(broker: &Broker, key: &str) -> RequestId {
     let agent = "reporter".parse().unwrap();

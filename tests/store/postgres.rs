@@ -165,6 +165,33 @@ async fn a_batch_that_fails_half_way_leaves_nothing() {
     }
 }
 
+/// What a DBA's trigger swallows would be missing for ever.
+#[tokio::test]
+async fn l03_a_batch_of_which_a_row_is_swallowed_is_not_written() {
+    for server in postgres_servers() {
+        let database = TestDatabase::create(&server).await;
+        let store = database.store().await;
+        store.append(batch(0, 2, "x")).await.unwrap();
+        let mut raw = database.raw().await;
+        let trigger = [
+            "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+            "CREATE TRIGGER swallow BEFORE INSERT ON entries FOR EACH ROW WHEN (NEW.seq = 3) EXECUTE FUNCTION swallow()",
+        ];
+        for statement in trigger {
+            run(&mut raw, statement.into()).await.unwrap();
+        }
+        let outcome = store.append(batch(2, 3, "y")).await;
+        assert!(
+            matches!(outcome, Err(StoreError::Failed { .. })),
+            "{outcome:?}"
+        );
+        assert_eq!(store.head().await.unwrap(), head_at(2));
+        assert_eq!(store.read(0, 10).await.unwrap().len(), 2);
+        drop(store);
+        database.remove().await;
+    }
+}
+
 #[tokio::test]
 async fn every_statement_is_one_postgres_understands() {
     for server in postgres_servers() {

@@ -10,7 +10,7 @@ use super::super::lease::{ACKNOWLEDGE_WITHIN, EndCause, Lease, LeaseState};
 use super::super::quorum::quorum;
 use super::super::request::{Outcome, Request, RequestState, VerdictAnswer};
 use super::super::rules::{Question, Rules};
-use super::super::time::Time;
+use super::super::time::{Seconds, Time};
 use super::super::world::World;
 use super::end::stop;
 use super::{Decision, ask_of, no_such_request, own_request, sealed_now, serving_agent};
@@ -49,17 +49,19 @@ pub(super) fn collect(
             "the request still waits for its reviewers",
             "Wait with `Prefer: wait` on the request, then collect.",
         )),
-        // The answer to this very collect was lost. Nobody else may hold what it carried, so that
-        // credential ends first, and only then is another one minted under the same grant.
+        // The answer to this very collect was lost: nobody has said that they hold it. Nobody else may hold what it
+        // carried, so that credential ends first, and only then is another one minted under the same grant.
         RequestState::Live {
             lease,
             collect_until,
-        } if same_key && now < *collect_until => Ok(vec![Event::LeaseEnding {
-            request: collect.request.clone(),
-            lease: lease.clone(),
-            cause: EndCause::AnswerLost,
-            report: serde_json::Map::new(),
-        }]),
+        } if same_key && now < *collect_until && is_unacknowledged(world, lease) => {
+            Ok(vec![Event::LeaseEnding {
+                request: collect.request.clone(),
+                lease: lease.clone(),
+                cause: EndCause::AnswerLost,
+                report: serde_json::Map::new(),
+            }])
+        }
         RequestState::Issuing { .. } if same_key => Err(underway()),
         RequestState::Ending {
             cause,
@@ -72,6 +74,11 @@ pub(super) fn collect(
             "A credential is handed out once; ask again for another one.",
         )),
     }
+}
+
+fn is_unacknowledged(world: &World, lease: &LeaseId) -> bool {
+    let lease = world.leases.get(lease);
+    lease.is_some_and(|lease| lease.acknowledge_by.is_some())
 }
 
 /// An order stops it. Who comes before the broker does carries it out.
@@ -112,6 +119,7 @@ fn intend(
     }
     let sealed = request.sealed();
     has_room(world, &sealed.target, rules)?;
+    let life = life_left(request, now)?;
     Ok(vec![Event::LeaseIntended {
         request: request.id().clone(),
         lease: collect.lease.clone(),
@@ -120,12 +128,26 @@ fn intend(
         target: sealed.target.clone(),
         server: sealed.server.clone(),
         scope: sealed.scope.clone(),
-        ttl_seconds: sealed.ttl_seconds,
+        ttl_seconds: life,
         mint_until: now.plus(rules.policy.limits().mint_window),
-        expires: now.plus(sealed.ttl_seconds),
+        expires: now.plus(life),
         collect_key: *collect.key,
         bundle: rules.policy.bundle(),
     }])
+}
+
+/// What was approved is one lifetime, from the first credential that was handed out, however often it is minted again.
+fn life_left(request: &Request, now: Time) -> Result<Seconds, Box<Refusal>> {
+    let whole = request.sealed().ttl_seconds;
+    let left = request.access_until.map_or(whole, |until| until.since(now));
+    match left.min(whole) {
+        Seconds(0) => Err(Refusal::new(
+            RefusalCode::Expired,
+            "the time that was granted is over: it ran from the first credential",
+            "Ask again.",
+        )),
+        life => Ok(life),
+    }
 }
 
 /// A credential is minted only if it could be cut off alone, even when all others of its guard are cut off too.
@@ -333,12 +355,14 @@ fn not_held() -> Box<Refusal> {
 /// A credential nobody received is ended at once; the same collect may be repeated.
 pub(super) fn lose_answer(world: &World, id: &LeaseId) -> Vec<Event> {
     match world.leases.get(id).map(|lease| (lease, &lease.state)) {
-        Some((lease, LeaseState::Live)) => vec![Event::LeaseEnding {
-            request: lease.request.clone(),
-            lease: id.clone(),
-            cause: EndCause::AnswerLost,
-            report: serde_json::Map::new(),
-        }],
+        Some((lease, LeaseState::Live)) if lease.acknowledge_by.is_some() => {
+            vec![Event::LeaseEnding {
+                request: lease.request.clone(),
+                lease: id.clone(),
+                cause: EndCause::AnswerLost,
+                report: serde_json::Map::new(),
+            }]
+        }
         _ => Vec::new(),
     }
 }
