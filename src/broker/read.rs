@@ -281,16 +281,16 @@ impl Broker {
     /// The newest signed checkpoint (C2SP signed note).
     ///
     /// # Errors
-    /// When the ledger is unavailable.
+    /// When the ledger is unavailable, or its head is not one that its key signed.
     pub async fn checkpoint(&self) -> Result<String, BrokerError> {
-        Ok(self
-            .calls
-            .shared
-            .store
-            .head()
-            .await
-            .map_err(unavailable)?
-            .checkpoint)
+        let head = self.calls.shared.store.head().await.map_err(unavailable)?;
+        match self.verifying_key().open_head(&head) {
+            Ok(_) => Ok(head.checkpoint),
+            Err(problem) => {
+                tracing::error!(%problem, "the store's head is not one that the ledger's key signed");
+                Err(BrokerError::InDoubt)
+            }
+        }
     }
 
     /// The key that checkpoints are verified with.

@@ -199,7 +199,9 @@ async fn of_ledger(dir: &Path, setup: &Setup) -> Finding {
     };
     match kept.continues().await {
         Ok((size, Some(known))) => {
-            let message = format!("{size} entries, which continue the {known} that are known here");
+            let message = format!(
+                "{size} entries, which continue the {known} that are known here; `countersign ledger verify` checks those one by one"
+            );
             finding(Severity::Good, "ledger", message)
         }
         Ok((size, None)) => {

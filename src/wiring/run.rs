@@ -77,6 +77,16 @@ pub async fn dev(dir: PathBuf, stop: CancellationToken) -> anyhow::Result<()> {
         listen_on.ip().is_loopback(),
         "dev mode listens on loopback only, not on {listen_on}; use `countersign serve` with a real identity provider"
     );
+    let unused = match &setup.config.store {
+        StoreConfig::Postgres { .. } => Some("[store]"),
+        StoreConfig::Sqlite => (!setup.config.people.is_empty()).then_some("[people]"),
+    };
+    if let Some(section) = unused {
+        tracing::warn!(
+            section,
+            "dev mode keeps its ledger in a file and signs people in itself; what countersign.toml says of that is for `countersign serve`"
+        );
+    }
     setup.config.store = StoreConfig::Sqlite;
     setup.config.people.clear();
     let listener = listen(listen_on).await?;
