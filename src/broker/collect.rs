@@ -8,7 +8,9 @@ use super::calls::Calls;
 use super::draft::{Reply, SequenceError};
 use super::{BrokerError, Collected};
 use crate::domain::command::{MintResult, RefusalCode};
-use crate::domain::{AgentName, Apart, Command, Digest, Event, LeaseId, Party, Refusal, RequestId};
+use crate::domain::{
+    AgentName, Apart, Command, Digest, Event, LeaseId, Party, Refusal, RequestId, TargetName,
+};
 use crate::issuers::{Credential, MintError, MintOrder, TARGET_CHANGED};
 
 /// Longest a collect waits for an earlier mint or end of the same request.
@@ -28,6 +30,11 @@ pub(super) async fn collect(
     loop {
         if let Some(apart) = calls.shared.clock.apart() {
             return Err(clock_apart(&apart).into());
+        }
+        if let Some(target) = away(calls, agent, request) {
+            return Err(BrokerError::Unavailable {
+                what: target.to_string(),
+            });
         }
         let mut following = calls.shared.follow(request);
         let lease = LeaseId::draw(calls.shared.clock.now(), calls.shared.entropy.draw());
@@ -54,6 +61,15 @@ pub(super) async fn collect(
             return Err(still_ending().into());
         }
     }
+}
+
+/// The target of an agent's own request, while nothing can be minted there: each try would be two entries.
+fn away(calls: &Calls, agent: &AgentName, request: &RequestId) -> Option<TargetName> {
+    calls.shared.world(|world| {
+        let sealed = world.requests.get(request)?.sealed();
+        let is_away = sealed.agent == *agent && world.away.contains_key(&sealed.target);
+        is_away.then(|| sealed.target.clone())
+    })
 }
 
 fn clock_apart(apart: &Apart) -> Box<Refusal> {

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::calls::Calls;
 use super::draft::SequenceError;
 use super::{Broker, BrokerError};
-use crate::domain::{Command, ServerId, TargetName};
+use crate::domain::command::RefusalCode;
+use crate::domain::{Command, Refusal, ServerId, TargetName};
 use crate::issuers::{EndError, Ending, Issuer, Whose};
 
 /// How often targets are asked which server they are.
@@ -82,6 +83,7 @@ impl Broker {
         to: &ServerId,
         reason: Option<String>,
     ) -> Result<(), BrokerError> {
+        self.answers_as(target, to).await?;
         let (reason, blobs) = self.blob(reason.map(String::into_bytes));
         let command = Command::MoveTarget {
             target: target.clone(),
@@ -91,6 +93,22 @@ impl Broker {
         };
         self.calls.send_with(command, blobs).await?;
         Ok(())
+    }
+
+    /// A target moves to the server that answers, and to no other: a slip would leave its leases nowhere to be ended.
+    async fn answers_as(&self, target: &TargetName, to: &ServerId) -> Result<(), Box<Refusal>> {
+        let Some(issuer) = self.calls.shared.issuers.get(target) else {
+            return Ok(());
+        };
+        let answer = tokio::time::timeout(PATIENCE, issuer.identify()).await;
+        let detail = match answer {
+            Ok(Ok(server)) if server == *to => return Ok(()),
+            Ok(Ok(server)) => format!("target {target} answers as \"{server}\", not as \"{to}\""),
+            Ok(Err(error)) => format!("target {target} does not say which server it is: {error}"),
+            Err(_) => format!("target {target} does not say which server it is"),
+        };
+        let next = "Point the target at the new server first, and name what `countersign target list` then shows as --to.";
+        Err(Refusal::new(RefusalCode::TargetChanged, detail, next))
     }
 }
 

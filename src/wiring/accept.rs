@@ -54,10 +54,11 @@ impl Word {
 pub async fn accept_ledger(dir: &Path, reason: String) -> anyhow::Result<AcceptedLedger> {
     ensure!(
         !reason.trim().is_empty(),
-        "say why with --reason: it becomes an entry"
+        NotRead::new("say why with --reason: it becomes an entry")
     );
     let ledger = Kept::of(dir, None).await?;
-    let kept = FileHead::open(&ledger.state_dir.join("ledger.head"))?;
+    let kept = FileHead::open(&ledger.state_dir.join("ledger.head"));
+    let kept = kept.map_err(|error| NotRead::new(error.to_string()))?;
     let known = match kept.head(&ledger.key) {
         Err(StoreError::Damaged(_)) => Some(Head::default()),
         known => known?,

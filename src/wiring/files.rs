@@ -96,6 +96,12 @@ pub(super) fn signing_key(
     entropy: &dyn Entropy,
 ) -> anyhow::Result<SigningKey> {
     let path = dir.join("ledger.key");
+    ensure!(
+        path.exists() || !dir.join("ledger.head").exists(),
+        "{} is gone, and this state directory has had a ledger: put the key back from your backup, since nobody can continue that ledger \
+         without it; for a new ledger use another state_dir",
+        path.display()
+    );
     let made = || {
         let key = SigningKey::generate(origin, |seed| entropy.fill(seed))?;
         Ok(key.to_secret_text().as_str().to_owned().into())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::bail;
 
@@ -16,6 +17,8 @@ use crate::policy::{self, Bundle, Mistake};
 use crate::store::StoreError;
 use crate::system::Clock as _;
 
+/// How long a running broker may take to say whether it is ready.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The issuer that stands for the embedded identity provider while a bundle is only checked.
 const DEV_ISSUER: &str = "http://127.0.0.1:7481";
 
@@ -173,7 +176,7 @@ pub async fn doctor(dir: &Path) -> anyhow::Result<Vec<Finding>> {
             findings.push(finding(Severity::Error, "state_dir", format!("{error:#}")));
         }
         // Before its first start a broker has no ledger.
-        if state.join("ledger.head").exists() {
+        if state.join("ledger.key").exists() {
             findings.push(of_ledger(dir, &setup).await);
         }
     }
@@ -189,13 +192,9 @@ async fn of_ledger(dir: &Path, setup: &Setup) -> Finding {
     let kept = match Kept::of(dir, None).await {
         Ok(kept) => kept,
         Err(error) if in_use(&error) => {
-            let url = setup.config.server.public_url.join("readyz");
-            let url = url.map_or_else(|_| "/readyz".into(), |url| url.to_string());
-            let message =
-                format!("its broker is running, and says itself what it thinks of it: {url}");
-            return finding(Severity::Good, "ledger", message);
+            return of_running(setup).await;
         }
-        Err(error) => return wrong(error, "see docs/operating.md, The store".into()),
+        Err(error) => return wrong(error, "see docs/operating.md, What it keeps".into()),
     };
     match kept.continues().await {
         Ok((size, Some(known))) => {
@@ -217,6 +216,32 @@ async fn of_ledger(dir: &Path, setup: &Setup) -> Finding {
                 dir.display()
             ),
         ),
+    }
+}
+
+/// What the broker that has the store open says of it.
+async fn of_running(setup: &Setup) -> Finding {
+    let url = format!("http://{}/readyz", setup.config.server.listen);
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE);
+    let asked = async { client.build()?.get(&url).send().await?.bytes().await };
+    let answer = asked.await.ok();
+    let answer = answer.and_then(|body| serde_json::from_slice::<serde_json::Value>(&body).ok());
+    let word = |name: &str| {
+        let word = answer.as_ref().and_then(|answer| answer.get(name));
+        word.and_then(serde_json::Value::as_str).map(str::to_owned)
+    };
+    if word("status").as_deref() == Some("ready") {
+        let message = "its broker is running, and believes it";
+        return finding(Severity::Good, "ledger", message);
+    }
+    let detail = word("detail").unwrap_or_else(|| format!("nothing useful comes from {url}"));
+    Finding {
+        next: word("next"),
+        ..finding(
+            Severity::Error,
+            "ledger",
+            format!("its broker is running, and not ready: {detail}"),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::broker::{Answer, Broker, id};
-use super::cli::{countersign, local, run};
+use super::cli::{Ran, countersign, local, run};
 use super::person::Person;
 use super::place::{Place, column, copy, free_ports, next_number, try_sql};
 use super::{REPORTER, until, within};
@@ -199,12 +199,16 @@ impl Failover {
         (from, to)
     }
 
-    async fn move_target(&self, from: &str, to: &str) {
+    async fn try_to_move(&self, from: &str, to: &str) -> Ran {
         let words = ["target", "move", "shop", "--from", from, "--to", to];
         let words = [&words[..], &["--reason", "failover, CHG-88"]].concat();
-        run(countersign(&self.broker.base, &self.operator, &words))
-            .await
-            .fine();
+        run(countersign(&self.broker.base, &self.operator, &words)).await
+    }
+
+    async fn move_target(&self, from: &str, to: &str) {
+        let slip = self.try_to_move(from, "postgresql 1 timeline 9").await;
+        assert!(slip.err.contains("answers as"), "{slip:?}");
+        self.try_to_move(from, to).await.fine();
     }
 }
 

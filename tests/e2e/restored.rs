@@ -83,7 +83,8 @@ async fn finding_b03_an_old_backup_is_not_continued_until_the_operator_says_so()
     })
     .await;
     let running = local(&["doctor", "."], &dir).await;
-    assert!(running.out.contains("its broker is running"), "{running:?}");
+    assert_eq!(running.code, Some(2), "{running:?}");
+    assert!(running.out.contains("it was rolled back"), "{running:?}");
     let early = local(&ACCEPT, &dir).await;
     assert!(early.err.contains("stop"), "{early:?}");
     scene.broker.stop().await;

@@ -29,7 +29,7 @@ const NEAR_EXPIRY_MS: i64 = 2_000;
 const ONE_LOOK: Duration = Duration::from_secs(25);
 
 const TIME_IS_OVER: &str =
-    "the lease's time is over: the credential no longer works; the command goes on without it";
+    "the lease's time is over: its access is being ended; the command goes on without it";
 
 /// How the command ended.
 #[derive(Clone, Copy, Debug)]

@@ -151,10 +151,8 @@ fn call_error(trouble: &Trouble) -> MintError {
     let code = match trouble {
         Trouble::Unreachable(_) => return MintError::Unavailable { detail },
         Trouble::Lost(_) => return MintError::Unknown { detail },
-        Trouble::Barred { code, .. } => match code {
-            1044 | 1045 | 1049 | 1130 | 1698 | 1862 | 4150 | 4151 => "broker_login_refused",
-            _ => return MintError::Unavailable { detail },
-        },
+        // The broker's own login, which its operator mends.
+        Trouble::Barred { .. } => return MintError::Unavailable { detail },
         // Said before the procedure began.
         Trouble::Said { code, .. } => match code {
             1046 | 1049 | 1146 | 1305 | 1318 | 1370 => "not_prepared",

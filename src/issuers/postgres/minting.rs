@@ -147,8 +147,8 @@ fn mint_error(trouble: &Trouble) -> MintError {
         "42P01" | "3F000" | "42883" => "not_prepared",
         "3D000" => "database_missing",
         "25006" => return MintError::Elsewhere { detail },
-        _ if state.starts_with("28") => "broker_login_refused",
-        _ if ["40", "53", "55", "57", "58", "XX"]
+        // Class 28: the broker's own login, which its operator mends.
+        _ if ["28", "40", "53", "55", "57", "58", "XX"]
             .iter()
             .any(|class| state.starts_with(class)) =>
         {
@@ -188,6 +188,7 @@ mod tests {
         };
         assert_eq!(code("42501"), "insufficient_privilege");
         assert_eq!(code("42883"), "not_prepared");
+        assert_eq!(code("28P01"), "unavailable");
         assert_eq!(code("40001"), "unavailable");
         assert_eq!(code("55P03"), "unavailable");
         assert_eq!(code("25006"), "elsewhere");
