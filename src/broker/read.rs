@@ -263,7 +263,7 @@ impl Broker {
             self.can_write().await?;
         }
         let head = shared.store.head().await;
-        head.map(drop).map_err(|error| error.to_string())
+        head.map(drop).map_err(|error| error.in_full())
     }
 
     /// Whether the store that took no entry takes a note again: nobody sends a broker calls that is not ready, so nothing
@@ -273,7 +273,7 @@ impl Broker {
         let now = shared.clock.now();
         let key = format!("probe of {} at {}", shared.name, now.millis());
         let written = shared.store.remember(&key, b"", now, now).await;
-        written.map_err(|error| error.to_string())?;
+        written.map_err(|error| error.in_full())?;
         shared.note_writing(None);
         Ok(())
     }
@@ -324,7 +324,7 @@ impl Broker {
 }
 
 fn unavailable(error: StoreError) -> BrokerError {
-    tracing::error!(%error, "the ledger could not be read");
+    tracing::error!(error = error.in_full(), "the ledger could not be read");
     ledger_unavailable()
 }
 

@@ -78,7 +78,10 @@ impl Sequencer {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return Ok(()),
             Err(error) => {
-                tracing::warn!(%error, "the stored snapshot cannot be read; folding the ledger from its start");
+                tracing::warn!(
+                    error = error.in_full(),
+                    "the stored snapshot cannot be read; folding the ledger from its start"
+                );
                 return Ok(());
             }
         };

@@ -147,7 +147,7 @@ impl Sequencer {
                     self.shared.note_reading(&read);
                     if let Err(error) = read {
                         self.stale = true;
-                        tracing::warn!(%error, "the ledger could not be read; trying again");
+                        tracing::warn!(error = error.in_full(), "the ledger could not be read; trying again");
                         self.shared.pause().await;
                     }
                 }
@@ -176,8 +176,10 @@ impl Sequencer {
         }
         let read = self.reload().await;
         self.shared.note_reading(&read);
-        read.inspect_err(|error| tracing::error!(%error, "commands could not be decided"))
-            .is_ok()
+        read.inspect_err(|error| {
+            tracing::error!(error = error.in_full(), "commands could not be decided")
+        })
+        .is_ok()
     }
 
     /// Sends the draft to the store; nothing else may be in flight. Answers leave once the head before this one is kept
@@ -251,8 +253,8 @@ impl Sequencer {
             tracing::debug!("another broker appended first; deciding again");
             again = flight.envelopes;
         } else {
-            tracing::error!(%error, "commands could not be appended");
-            self.shared.note_writing(Some(error.to_string()));
+            tracing::error!(error = error.in_full(), "commands could not be appended");
+            self.shared.note_writing(Some(error.in_full()));
             answer_unavailable(flight.envelopes);
         }
         again.append(&mut std::mem::take(draft).envelopes);

@@ -173,9 +173,7 @@ impl Shared {
 
     /// Takes in whether the newest head was kept outside the store.
     pub(super) fn note_keeping(&self, kept: Result<(), StoreError>) {
-        let failed = kept
-            .err()
-            .map(|error| format!("{:#}", anyhow::Error::from(error)));
+        let failed = kept.err().map(|error| error.in_full());
         let mut before = self.unkept.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = failed.as_ref().filter(|_| before.is_none()) {
             tracing::error!(

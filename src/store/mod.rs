@@ -80,6 +80,19 @@ pub enum StoreError {
     InUse(String),
 }
 
+impl StoreError {
+    /// With all its causes, for the log: what was being done is not what is in the way.
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+}
+
 fn index_texts(index: &EntryIndex) -> impl Iterator<Item = &str> {
     let some = [Some(index.kind.as_str()), Some(index.actor.as_str())];
     let optional = [&index.agent, &index.action, &index.outcome].map(Option::as_deref);

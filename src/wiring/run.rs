@@ -319,7 +319,10 @@ async fn tidy(shelf: Shelf, clock: Arc<dyn crate::system::Clock>) {
         // Never too early by either of the two times that what is remembered is judged by.
         let over = clock.now().min(clock.utc());
         if let Err(error) = shelf.sweep(over).await {
-            tracing::warn!(%error, "sessions that are over could not be removed");
+            tracing::warn!(
+                error = error.in_full(),
+                "sessions that are over could not be removed"
+            );
         }
     }
 }
