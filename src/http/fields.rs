@@ -108,7 +108,12 @@ impl Fields {
         if self.is_missing(name) {
             return None;
         }
-        self.text(name, longest)
+        let text = self.text(name, longest)?;
+        if text.trim().is_empty() {
+            self.wrong(name, "invalid_value", "must not be blank");
+            return None;
+        }
+        Some(text)
     }
 
     /// A text that must be there and be a `T`.

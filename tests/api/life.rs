@@ -461,3 +461,23 @@ async fn a_jwt_is_exchanged_in_oauths_own_words() {
         "an assertion in a URL is refused"
     );
 }
+
+/// B7: giving a lease up is the operator's, needs a reason, and takes nothing that can still be ended.
+#[tokio::test]
+async fn finding_b07_a_healthy_lease_is_not_given_up() {
+    let bench = Bench::start().await;
+    let live = bench.live(BOT).await;
+    let path = format!("/v1/leases/{}/abandon", text(&live["lease"], "id"));
+    let give_up = async |token: &str, reason: &str| {
+        let call = bench.post(&path).bearer(token);
+        call.json(&json!({"reason": reason})).send().await
+    };
+    let (agent, blank) = (give_up(BOT, "x").await, give_up(OPERATOR, " ").await);
+    assert_eq!(agent.status, StatusCode::FORBIDDEN, "{agent:?}");
+    assert_eq!(blank.status, StatusCode::BAD_REQUEST, "{blank:?}");
+    let healthy = give_up(OPERATOR, "x").await;
+    assert_eq!(
+        (healthy.status, healthy.code().as_str()),
+        (StatusCode::CONFLICT, "not_stuck")
+    );
+}

@@ -431,7 +431,7 @@ async fn an_end_that_is_not_proven_is_not_called_one() {
     let ran = run(exec(&fake, &[], &["true"])).await;
     assert_eq!(ran.code, Some(0));
     assert!(
-        ran.err.contains("still ending access (now ending)") && !ran.err.contains("has ended"),
+        ran.err.contains("access is not proven ended yet") && !ran.err.contains("has ended"),
         "{ran:?}"
     );
 }
