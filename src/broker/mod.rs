@@ -12,6 +12,7 @@ mod clock;
 mod collect;
 mod draft;
 mod guards;
+mod keys;
 mod people;
 mod read;
 mod reading;
@@ -161,6 +162,10 @@ impl Broker {
         shared.supervise(
             "watching the clock".into(),
             clock::watch(Arc::clone(&shared)),
+        );
+        shared.supervise(
+            "keeping the keys of the last day".into(),
+            keys::keep(Arc::clone(&shared)),
         );
         worker.start();
         Ok(Self {

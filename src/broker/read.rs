@@ -1,11 +1,12 @@
 //! What the surfaces read: open things from the published world, closed ones from the ledger.
 
+use super::keys::KEY_LIFE;
 use super::{Broker, BrokerError, ledger_unavailable};
 use crate::domain::event::BlobRef;
 use crate::domain::world::Recent;
 use crate::domain::{
-    Agent, AgentName, Digest, Entry, Event, Lease, LeaseId, Outage, Request, RequestId, Seconds,
-    TargetName, Time, World,
+    Agent, AgentName, Digest, Entry, Event, Lease, LeaseId, Outage, Request, RequestId, TargetName,
+    Time, World,
 };
 use crate::ledger::tree::leaf_hash;
 use crate::ledger::{VerifyingKey, entry};
@@ -13,8 +14,6 @@ use crate::store::{Query, StoreError, StoredEntry};
 
 /// Entries of one request read at a time.
 const PAGE: usize = 1000;
-/// How long an idempotency key stands for what it led to.
-const KEY_LIFE: Seconds = Seconds(24 * 3600);
 
 impl Broker {
     /// An agent the broker knows and serves (never a disabled one).
@@ -127,9 +126,13 @@ impl Broker {
         if let Some(recent) = shared.world(|world| world.recent(agent, key).cloned()) {
             return Ok(Some(recent));
         }
+        let asked = entry::asked_with(agent, key);
+        if !shared.keys.may_have(&asked) {
+            return Ok(None);
+        }
         let now = shared.clock.now();
         let query = Query {
-            key: Some(entry::asked_with(agent, key)),
+            key: Some(asked),
             since: Some(now.minus(KEY_LIFE)),
             limit: 1,
             ..Query::default()

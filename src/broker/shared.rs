@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::keys::Keys;
 use super::waiters::{Following, Waiters};
 use crate::domain::event::BlobRef;
 use crate::domain::{Digest, Entry, Policy, RequestId, Rules, TargetName, Targets, World};
@@ -83,6 +84,7 @@ pub(super) struct Shared {
     unwritten: RwLock<Option<String>>,
     size: watch::Sender<u64>,
     waiters: Waiters,
+    pub(super) keys: Keys,
     broken: watch::Sender<Option<String>>,
 }
 
@@ -107,6 +109,7 @@ impl Shared {
             unwritten: RwLock::new(None),
             size: watch::Sender::new(0),
             waiters: Waiters::default(),
+            keys: Keys::default(),
             broken: watch::Sender::new(None),
         });
         (shared, ports.bundle_bytes)
@@ -128,6 +131,9 @@ impl Shared {
         }
         let size = world.size;
         self.clock.follow(world.time, world.clock);
+        // Before anybody can see the size that they are part of.
+        self.keys
+            .take(entries.iter().filter(|entry| entry.seq >= known));
         drop(world);
         let fresh = entries.iter().filter(|entry| entry.seq >= known);
         self.waiters
@@ -139,6 +145,7 @@ impl Shared {
     pub(super) fn replace(&self, world: World) {
         let size = world.size;
         self.clock.follow(world.time, world.clock);
+        self.keys.lose();
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
         self.waiters.wake_all();
         self.size.send_replace(size);

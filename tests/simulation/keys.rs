@@ -1,5 +1,7 @@
 //! B8: what an idempotency key led to is looked up in the ledger; the world holds the keys of the last minutes only.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::broker::{Broker, BrokerError};
@@ -141,6 +143,42 @@ fn finding_b08_a_broker_that_stops_writes_a_snapshot() {
             submit(&broker, "k").await.1,
             "what it folded into is all there"
         );
+        broker.stop().await;
+    });
+}
+
+/// A new key costs the store nothing; one of a day ago is looked up, also by a broker that has just started.
+#[test]
+fn finding_b08_only_keys_that_may_be_known_are_looked_up() {
+    let house = House::new(33);
+    let found = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&found);
+    house.store.set_faults(Some(Box::new(move |operation| {
+        if operation == Operation::Find {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Fault::Proceed
+    })));
+    life(async {
+        let (broker, _) = house.broker().await.unwrap();
+        let (first, _) = submit(&broker, "k").await;
+        pass(&broker, 601).await;
+        broker.stop().await;
+        let (broker, _) = house.broker().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = found.load(Ordering::SeqCst);
+        for number in 0..5 {
+            let (new, replayed) = submit(&broker, &format!("new {number}")).await;
+            assert!(!replayed && new.id() != first.id());
+        }
+        assert_eq!(
+            found.load(Ordering::SeqCst),
+            before,
+            "nothing was looked up"
+        );
+        let (again, replayed) = submit(&broker, "k").await;
+        assert_eq!((again.id(), replayed), (first.id(), true));
+        assert!(found.load(Ordering::SeqCst) > before);
         broker.stop().await;
     });
 }
