@@ -142,18 +142,28 @@ impl Broker {
         match collect::collect(&self.calls, agent, id, key).await {
             // A request that is over has left the world; to its own agent that is `gone`, not `not_found`.
             Err(BrokerError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
-                match self.request(id).await? {
-                    Some(request) if &request.sealed().agent == agent => Err(Refusal::new(
-                        RefusalCode::Gone,
-                        "the request is over",
-                        "Ask again for another credential.",
-                    )
-                    .into()),
-                    _ => Err(refusal.into()),
-                }
+                self.over(agent, id, refusal).await?;
+                Err(Refusal::new(
+                    RefusalCode::Gone,
+                    "the request is over",
+                    "Ask again for another credential.",
+                )
+                .into())
             }
             other => other,
         }
+    }
+
+    /// The agent's own request that is over and has left the world, or else the refusal that did not find it.
+    async fn over(
+        &self,
+        agent: &AgentName,
+        id: &RequestId,
+        refusal: Box<Refusal>,
+    ) -> Result<Request, BrokerError> {
+        let request = self.request(id).await?;
+        let own = request.filter(|request| &request.sealed().agent == agent);
+        own.ok_or_else(|| refusal.into())
     }
 
     /// The agent holds the credential of a lease, which would otherwise end a minute after it was minted.
@@ -191,10 +201,7 @@ impl Broker {
         };
         match self.calls.send(command).await {
             Err(SequenceError::Refused(refusal)) if refusal.code == RefusalCode::NotFound => {
-                match self.request(id).await? {
-                    Some(request) if &request.sealed().agent == agent => Ok(request),
-                    _ => Err(refusal.into()),
-                }
+                self.over(agent, id, refusal).await
             }
             other => self.settled(id, other).await,
         }

@@ -1,13 +1,18 @@
 //! How the surfaces and the worker reach the sequencer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::draft::{Envelope, Reply, SequenceError};
 use super::shared::Shared;
-use crate::domain::Command;
+use crate::domain::{Command, Event};
 use crate::store::Blob;
+
+/// How long the ledger may take to answer those who end access.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The way into the ledger. Cheap to clone.
 #[derive(Clone)]
@@ -47,5 +52,13 @@ impl Calls {
             SequenceError::Unavailable if self.shared.doubt().is_some() => SequenceError::InDoubt,
             other => other,
         })
+    }
+
+    /// Sends a command of whoever ends access, who waits for nobody: a ledger that does not answer in time counts as one
+    /// that cannot be written.
+    pub(super) async fn tell(&self, command: Command) -> Result<Vec<Event>, SequenceError> {
+        let reply = timeout(PATIENCE, self.send(command)).await;
+        let reply = reply.unwrap_or(Err(SequenceError::Unavailable))?;
+        Ok(reply.events)
     }
 }

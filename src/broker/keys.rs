@@ -38,7 +38,7 @@ struct Held {
     turned: Time,
     /// Whether no key of the last day is missing.
     whole: bool,
-    /// How often what was held was lost.
+    /// How often something came to be missing.
     losses: u64,
 }
 
@@ -50,8 +50,8 @@ impl Keys {
         !held.whole || held.young.contains(&short) || held.old.contains(&short)
     }
 
-    /// Takes in the keys of published entries.
-    pub(super) fn take<'a>(&self, entries: impl Iterator<Item = &'a Entry>) {
+    /// Takes in the keys of entries that are being published.
+    pub(super) fn take(&self, entries: &[Entry]) {
         for entry in entries {
             if let Event::RequestSubmitted { submission, .. } = &entry.event
                 && let Some(key) = &submission.idempotency_key
@@ -64,10 +64,7 @@ impl Keys {
 
     /// Entries were published that were not taken in one by one.
     pub(super) fn lose(&self) {
-        let mut held = self.locked();
-        held.whole = false;
-        held.losses += 1;
-        drop(held);
+        self.locked().lose();
         self.lost.notify_one();
     }
 
@@ -85,8 +82,13 @@ impl Held {
         if self.young.len() + self.old.len() < MOST {
             self.young.insert(short(key));
         } else {
-            self.whole = false;
+            self.lose();
         }
+    }
+
+    fn lose(&mut self) {
+        self.whole = false;
+        self.losses += 1;
     }
 }
 
@@ -141,10 +143,39 @@ async fn fill(shared: &Shared) -> Result<(), StoreError> {
         match page.last() {
             Some(last) if page.len() == PAGE => before = last.seq,
             _ => {
-                let fits = held.young.len() + held.old.len() < MOST;
-                held.whole = fits && held.losses == losses;
+                held.whole = held.losses == losses;
                 return Ok(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_held_for_a_day_and_not_for_ever() {
+        let begun = Time::from_millis(1_795_343_400_000);
+        let mut held = Held {
+            whole: true,
+            ..Held::default()
+        };
+        let key = |name: &str| Digest::of(name.as_bytes());
+        let later = |days: u64| begun.plus(Seconds(days * KEY_LIFE.0));
+        held.take(&key("first"), begun);
+        held.take(&key("just before"), begun.plus(Seconds(KEY_LIFE.0 - 1)));
+        let keys = Keys {
+            held: Mutex::new(held),
+            lost: Notify::new(),
+        };
+        assert!(!keys.may_have(&key("new")));
+        keys.locked().take(&key("next day"), later(1));
+        assert!(keys.may_have(&key("first")) && keys.may_have(&key("just before")));
+        keys.locked().take(&key("day after"), later(2));
+        assert!(!keys.may_have(&key("just before")));
+        assert!(keys.may_have(&key("next day")));
+        keys.lose();
+        assert!(keys.may_have(&key("new")), "nothing is ruled out");
     }
 }

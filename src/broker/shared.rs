@@ -122,6 +122,8 @@ impl Shared {
 
     /// Folds durable entries into the published world and wakes whoever waits.
     pub(super) fn publish(&self, entries: &[Entry]) {
+        // Before anybody can see the size that they are part of.
+        self.keys.take(entries);
         let mut world = self.world.write().unwrap_or_else(PoisonError::into_inner);
         let known = world.size;
         for entry in entries.iter().filter(|entry| entry.seq >= known) {
@@ -131,9 +133,6 @@ impl Shared {
         }
         let size = world.size;
         self.clock.follow(world.time, world.clock);
-        // Before anybody can see the size that they are part of.
-        self.keys
-            .take(entries.iter().filter(|entry| entry.seq >= known));
         drop(world);
         let fresh = entries.iter().filter(|entry| entry.seq >= known);
         self.waiters
@@ -145,8 +144,11 @@ impl Shared {
     pub(super) fn replace(&self, world: World) {
         let size = world.size;
         self.clock.follow(world.time, world.clock);
+        let mut published = self.world.write().unwrap_or_else(PoisonError::into_inner);
+        // Nobody may fill them in again from the world that goes.
         self.keys.lose();
-        *self.world.write().unwrap_or_else(PoisonError::into_inner) = world;
+        *published = world;
+        drop(published);
         self.waiters.wake_all();
         self.size.send_replace(size);
     }

@@ -25,9 +25,6 @@ const LAPSES: usize = 64;
 const KEEP_EVERY: Duration = Duration::from_secs(30);
 /// How soon that is tried again when it failed.
 const KEEP_RETRY: Duration = Duration::from_secs(15);
-/// How long the ledger may take to answer before it counts as one that cannot be written: what ends access waits for
-/// nobody.
-const LEDGER_PATIENCE: Duration = Duration::from_secs(30);
 /// How soon what could not be recorded is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 /// Longest sleep: also the longest a duty waits when the clock is turned forward.
@@ -102,10 +99,8 @@ impl Worker {
 
     /// Whether it led to anything.
     async fn lapse(&self, requests: Vec<RequestId>) -> Result<bool, SequenceError> {
-        let reply = self.calls.send(Command::Lapse { requests });
-        let reply = tokio::time::timeout(LEDGER_PATIENCE, reply).await;
-        let reply = reply.unwrap_or(Err(SequenceError::Unavailable))?;
-        Ok(!reply.events.is_empty())
+        let events = self.calls.tell(Command::Lapse { requests }).await?;
+        Ok(!events.is_empty())
     }
 
     fn until_next_lapse(&self, now: Time) -> Duration {

@@ -145,23 +145,22 @@ impl LeaseView {
     /// The lease `id` of `request`.
     pub fn of(api: &Api, id: &LeaseId, request: &Request) -> Self {
         let lease = api.broker.lease(id);
-        let end = lease.as_ref().and_then(end);
-        let late = lease.as_ref().map(failures).unwrap_or_default();
+        let brief = LeaseBrief::of(api, id, request);
         Self {
-            id: id.to_string(),
+            id: brief.id,
             request: request.id().to_string(),
             agent: request.sealed().agent.to_string(),
             action: request.sealed().action.to_string(),
             target: request.sealed().target.to_string(),
             state: lease.as_ref().map_or("ended", |lease| lease.state.word()),
-            cause: end.map(|(cause, _)| cause),
-            since: end.map(|(_, since)| since),
-            cut_off_at: lease.as_ref().and_then(Lease::cut_off_at),
-            expires_at: lease.as_ref().and_then(expires_at),
-            acknowledge_by: lease.as_ref().and_then(acknowledge_by),
-            failed_attempts: late.0,
-            trouble: late.1,
-            target_away_since: lease.and_then(|lease| away_since(api, &lease)),
+            cause: brief.cause,
+            since: brief.since,
+            cut_off_at: brief.cut_off_at,
+            expires_at: brief.expires_at,
+            acknowledge_by: brief.acknowledge_by,
+            failed_attempts: lease.as_ref().map_or(0, |lease| failures(lease).0),
+            trouble: brief.trouble,
+            target_away_since: brief.target_away_since,
         }
     }
 }

@@ -9,10 +9,9 @@ use std::time::Duration;
 use futures::future::join_all;
 use serde_json::Value;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::super::draft::SequenceError;
-use super::LEDGER_PATIENCE;
 use super::lane::{Lane, handle_of};
 use crate::domain::command::EndFailure;
 use crate::domain::decide::NOT_RUN_OUT;
@@ -26,7 +25,7 @@ const BACKOFF_MAX_SECONDS: u64 = 60;
 /// What is left of a claim to record the outcome in.
 const RECORD_MARGIN: Duration = Duration::from_secs(5);
 /// How much of a failure's words goes into the ledger.
-pub(super) const LONGEST_DETAIL: usize = 500;
+const LONGEST_DETAIL: usize = 500;
 
 /// What is known of a credential whose end is owed.
 pub(super) struct Known {
@@ -136,7 +135,7 @@ impl Lane {
             broker: self.calls.shared.name.clone(),
             owed: fresh.iter().map(|known| known.owed.clone()).collect(),
         };
-        match self.tell(claim).await {
+        match self.calls.tell(claim).await {
             Ok(events) => {
                 let is_ours = |known: &Known| {
                     let owed = Some(&known.owed);
@@ -152,13 +151,6 @@ impl Lane {
             // The duty stays; once the ledger is back it is claimed, done again and recorded.
             Err(SequenceError::Unavailable | SequenceError::InDoubt) => fresh,
         }
-    }
-
-    /// Sends a command; a ledger that does not answer is one that cannot be written.
-    pub(super) async fn tell(&self, command: Command) -> Result<Vec<Event>, SequenceError> {
-        let reply = timeout(LEDGER_PATIENCE, self.calls.send(command)).await;
-        let reply = reply.unwrap_or(Err(SequenceError::Unavailable))?;
-        Ok(reply.events)
     }
 
     /// Ends those that let themselves be ended in one go; the rest is to be fought one by one.
@@ -248,7 +240,7 @@ impl Lane {
             broker: self.calls.shared.name.clone(),
             results,
         };
-        if let Err(error) = self.tell(record).await {
+        if let Err(error) = self.calls.tell(record).await {
             if matches!(error, SequenceError::Refused(_)) {
                 return;
             }
@@ -263,7 +255,7 @@ impl Lane {
     fn failure(&self, known: &Known, error: EndError) -> EndFailure {
         EndFailure {
             code: error.code,
-            detail: error.detail.chars().take(LONGEST_DETAIL).collect(),
+            detail: shortened(&error.detail),
             attempts: known.attempts.saturating_add(1),
             retry_in: self.backoff(known.attempts),
         }
@@ -296,6 +288,11 @@ fn owed_of(event: &Event) -> Option<Owed> {
         }
         _ => None,
     }
+}
+
+/// As much of a failure's words as the ledger keeps.
+pub(super) fn shortened(detail: &str) -> String {
+    detail.chars().take(LONGEST_DETAIL).collect()
 }
 
 pub(super) fn no_answer() -> EndError {

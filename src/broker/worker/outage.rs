@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::NAP;
-use super::ends::{Attempt, Known, LONGEST_DETAIL, no_answer};
+use super::ends::{Attempt, Known, no_answer, shortened};
 use super::lane::{Lane, State};
 use crate::domain::{Command, Outage, Time};
 use crate::issuers::EndError;
@@ -151,7 +151,7 @@ impl Lane {
             code,
             detail,
         };
-        if self.tell(note).await.is_ok()
+        if self.calls.tell(note).await.is_ok()
             && let Some(away) = &mut self.locked().away
         {
             away.noted = true;
@@ -169,7 +169,7 @@ impl Lane {
         if outage.is_some() {
             let target = self.target.clone();
             let note = Command::NoteTargetBack { target };
-            if let Err(error) = self.tell(note).await {
+            if let Err(error) = self.calls.tell(note).await {
                 tracing::warn!(target_name = %self.target, %error, "the ledger could not be told that the target is back; trying again");
             }
         }
@@ -192,7 +192,7 @@ impl Lane {
         self.calls.shared.tasks.spawn(async move {
             let target = lane.target.clone();
             // What fails is done again.
-            drop(lane.tell(Command::NoteTargetBack { target }).await);
+            drop(lane.calls.tell(Command::NoteTargetBack { target }).await);
         });
     }
 }
@@ -203,7 +203,7 @@ impl State {
         let is_known = |away: &Away| away.code == trouble.code;
         if !self.away.as_ref().is_some_and(is_known) {
             self.away = Some(Away {
-                detail: trouble.detail.chars().take(LONGEST_DETAIL).collect(),
+                detail: shortened(&trouble.detail),
                 code: trouble.code,
                 noted: false,
             });

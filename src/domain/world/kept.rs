@@ -1,5 +1,7 @@
 //! What the fold keeps beside what entries say: what is due when, what an order stops, how many there are.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use super::World;
@@ -35,14 +37,7 @@ impl World {
         };
         match (old, counted) {
             (None, Some(target)) => *self.leases_at.entry(target).or_insert(0) += 1,
-            (Some(old), None) => {
-                if let Some(count) = self.leases_at.get_mut(&old.target) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.leases_at.remove(&old.target);
-                    }
-                }
-            }
+            (Some(old), None) => one_less(&mut self.leases_at, &old.target),
             _ => {}
         }
     }
@@ -57,13 +52,8 @@ impl World {
         self.queues.set_lapse(&id, self.lapse_due(&request));
         let request = Arc::new(request);
         if let RequestState::Closed { .. } = request.state {
-            let was_open = self.requests.remove(&id).is_some();
-            let count = self.open_by_agent.get_mut(&agent);
-            if let Some(count) = count.filter(|_| was_open) {
-                *count -= 1;
-                if *count == 0 {
-                    self.open_by_agent.remove(&agent);
-                }
+            if self.requests.remove(&id).is_some() {
+                one_less(&mut self.open_by_agent, &agent);
             }
             return Some(request);
         }
@@ -173,5 +163,15 @@ fn end_due(lease: &Lease) -> Option<Time> {
     match lease.state {
         LeaseState::Ending { not_before, .. } => Some(not_before),
         LeaseState::Issuing { .. } | LeaseState::Live => None,
+    }
+}
+
+/// Counts one less of `key`, of which none is not listed.
+fn one_less<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(key);
+        }
     }
 }
